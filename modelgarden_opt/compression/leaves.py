@@ -1,0 +1,145 @@
+"""Leaves: layers in which a transformed kernel meets its op.
+
+A leaf is the float layer's class plus `Rewired`: same constructor, same
+config, same variables at the same attribute paths. So a leaf is built from a
+float layer's config and reads a float layer's checkpoint.
+"""
+
+import contextlib
+import functools
+
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt.compression import plan as plan_lib
+from modelgarden_opt.compression import topology
+from modelgarden_opt.compression import transforms
+
+PACKAGE = 'modelgarden_opt'
+
+
+class Rewired:
+  """Mixin: transforms a layer's kernel and quantizes its input and output."""
+
+  # Declared on the class so that Keras does not track them: their variables
+  # are weights of the layer, and checkpoint names shall have no detour.
+  chain: transforms.TransformChain | None = None
+  input_quantizer = None
+  output_quantizer = None
+  freeze_statistics = False
+
+  def rewire(
+      self,
+      plan: plan_lib.Plan,
+      path: str,
+      *,
+      quantize_input: bool = False,
+      quantize_output: bool = True,
+      lower: float | None = None,
+  ) -> 'Rewired':
+    """Attaches what the plan has for this layer; call it before `build`.
+
+    Args:
+      plan: Decides about transforms and quantizers by path and layer type.
+      path: The layer's path in the model.
+      quantize_input: Whether the layer reads the model's input.
+      quantize_output: Whether the output leaves a unit (else a norm or an
+        activation follows and takes care of it).
+      lower: Lower end of the output if it is known beforehand.
+
+    Returns:
+      The layer itself.
+    """
+    layer_type = float_class(type(self)).__name__
+    if layer_type in topology.KERNELS:
+      self.chain = transforms.TransformChain(plan.transforms(path, layer_type))
+    if quantize_input:
+      self.input_quantizer = plan.activation_quantizer(path, layer_type)
+    if quantize_output:
+      self.output_quantizer = plan.activation_quantizer(
+          path, layer_type, lower=lower)
+    return self
+
+  def build(self, input_shape):
+    super().build(input_shape)
+    if self.chain:
+      self.chain.build(self, self.kernel_variable)
+    if self.input_quantizer:
+      self.input_quantizer.build(self, 'input')
+    if self.output_quantizer:
+      self.output_quantizer.build(self, 'output')
+
+  @property
+  def kernel_variable(self) -> tf.Variable:
+    """The variable that the float op would read directly."""
+    return getattr(self, self._kernel_attribute)
+
+  @property
+  def _kernel_attribute(self) -> str:
+    return topology.KERNELS[float_class(type(self)).__name__]
+
+  @contextlib.contextmanager
+  def _kernel_replaced(self, kernel: tf.Tensor):
+    # Past Layer.__setattr__, which would track the tensor in place of the
+    # variable. The float layer's own `call` then reads the tensor.
+    name = self._kernel_attribute
+    variable = self.__dict__[name]
+    self.__dict__[name] = kernel
+    try:
+      yield
+    finally:
+      self.__dict__[name] = variable
+
+  @tf.autograph.experimental.do_not_convert
+  def call(self, inputs, training=None):
+    training = is_training(training)
+    if self.input_quantizer:
+      inputs = self.input_quantizer(inputs, training)
+    outputs = self._call_float(inputs, training)
+    if self.output_quantizer:
+      outputs = self.output_quantizer(outputs, training)
+    return outputs
+
+  def _call_float(self, inputs, training: bool):
+    if self.chain:
+      kernel = self.chain(
+          tf.convert_to_tensor(self.kernel_variable), training)
+      with self._kernel_replaced(kernel):
+        return super().call(inputs)
+    return super().call(inputs)
+
+
+class _RewiredNorm(Rewired):
+  """A batch normalization whose statistics can be frozen late in training."""
+
+  def _call_float(self, inputs, training: bool):
+    return super(Rewired, self).call(
+        inputs, training=training and not self.freeze_statistics)
+
+
+def is_training(training) -> bool:
+  """Returns `training` as a Python bool; Keras' symbolic default is False.
+
+  Quantizers and masks branch in Python, so that neither distribution
+  strategies nor the converter ever see a conditional.
+  """
+  return training if isinstance(training, bool) else False
+
+
+def float_class(cls: type) -> type:
+  """Returns the float layer class that a leaf or twin class stands for."""
+  return next(base for base in cls.__mro__
+              if base.__module__.split('.')[0] != PACKAGE)
+
+
+@functools.cache
+def leaf_class(cls: type, suffix: str) -> type:
+  """Returns the leaf class of a float layer class, e.g. `Conv2DQuantized`."""
+  mixin = _RewiredNorm if cls.__name__ in topology.NORMS else Rewired
+  leaf = type(cls.__name__ + suffix, (mixin, cls), {'__module__': __name__})
+  return tf_keras.utils.register_keras_serializable(package=PACKAGE)(leaf)
+
+
+def to_leaf(layer: tf_keras.layers.Layer, suffix: str) -> Rewired:
+  """Returns an unbuilt leaf with the config of a float layer."""
+  return leaf_class(type(layer), suffix).from_config(layer.get_config())

@@ -1,0 +1,69 @@
+"""A plan: what every technique does with every layer of one model."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from modelgarden_opt.compression import transforms
+
+
+class Technique(Protocol):
+  """Quantization, pruning or clustering with its rules resolved by path."""
+
+  name: str
+
+  def transform(
+      self, path: str, layer_type: str
+  ) -> transforms.KernelTransform | None:
+    """Returns a fresh transform of the kernel at `path`, or None."""
+
+  def assert_all_rules_matched(self) -> None:
+    """Raises `ValueError` if a rule of the technique matched no layer."""
+
+
+# The order in which a kernel passes the techniques.
+ORDER = ('pruning', 'clustering', 'quantization')
+
+
+class Plan:
+  """The techniques of one model, asked layer by layer while it is rewired."""
+
+  def __init__(self, techniques: Sequence[Technique]):
+    self._techniques = sorted(techniques, key=lambda t: ORDER.index(t.name))
+    self._quantization = next(
+        (t for t in techniques if t.name == 'quantization'), None)
+
+  @property
+  def quantizes(self) -> bool:
+    """Whether activations are quantized at all."""
+    return self._quantization is not None
+
+  @property
+  def suffix(self) -> str:
+    """Suffix of the class names of rewired layers."""
+    return 'Quantized' if self._quantization else 'Rewired'
+
+  def transforms(
+      self, path: str, layer_type: str
+  ) -> list[transforms.KernelTransform]:
+    """Returns the chain of one kernel, in order; empty to leave it alone."""
+    chain = (t.transform(path, layer_type) for t in self._techniques)
+    return [transform for transform in chain if transform is not None]
+
+  def activation_quantizer(
+      self, path: str, layer_type: str, **known: Any
+  ) -> Any | None:
+    """Returns the quantizer of an activation, or None to leave it in float.
+
+    Args:
+      path: Path of the layer that computes the activation.
+      layer_type: Class name of the float layer.
+      **known: What is known of the range beforehand (`lower` or `fixed`).
+    """
+    if self._quantization is None:
+      return None
+    return self._quantization.activation_quantizer(path, layer_type, **known)
+
+  def assert_all_rules_matched(self) -> None:
+    """Raises `ValueError` if a rule of any technique matched no layer."""
+    for technique in self._techniques:
+      technique.assert_all_rules_matched()

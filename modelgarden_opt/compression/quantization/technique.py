@@ -1,0 +1,72 @@
+"""Quantization as a technique: parameters and rules to quantizers by path."""
+
+from collections.abc import Iterable
+
+from modelgarden_opt.compression import rules as rules_lib
+from modelgarden_opt.compression.quantization import quantizers
+
+PER_CHANNEL = 'per_channel'
+PER_TENSOR = 'per_tensor'
+
+
+class Quantization:
+  """Makes the quantizers of one model."""
+
+  name = 'quantization'
+
+  def __init__(
+      self,
+      num_bits_weight: int = 8,
+      num_bits_activation: int = 8,
+      weight_granularity: str = PER_CHANNEL,
+      range_momentum: float = 0.99,
+      rules: Iterable[rules_lib.Rule] = (),
+  ):
+    """Initializes the technique.
+
+    Args:
+      num_bits_weight: Bits of a kernel, 2 to 8.
+      num_bits_activation: Bits of an activation, 2 to 16.
+      weight_granularity: `per_channel` or `per_tensor` scales of kernels.
+      range_momentum: Weight of the old range in the moving average.
+      rules: Overrides of the above (and of `enabled`) by path or layer type.
+    """
+    self._momentum = range_momentum
+    self._rules = rules_lib.Rules(
+        rules,
+        enabled=True,
+        num_bits_weight=num_bits_weight,
+        num_bits_activation=num_bits_activation,
+        weight_granularity=weight_granularity)
+
+  def transform(
+      self, path: str, layer_type: str
+  ) -> quantizers.KernelQuantizer | None:
+    """Returns the quantizer of the kernel at `path`, None to leave it."""
+    parameters = self._rules.resolve(path, layer_type)
+    if not parameters['enabled']:
+      return None
+    # TFLite's FULLY_CONNECTED wants one scale: with per-channel dense weights
+    # the converter fails on the transpose it inserts.
+    per_channel = (parameters['weight_granularity'] == PER_CHANNEL and
+                   layer_type != 'Dense')
+    return quantizers.KernelQuantizer(
+        parameters['num_bits_weight'], per_channel)
+
+  def activation_quantizer(
+      self,
+      path: str,
+      layer_type: str,
+      lower: float | None = None,
+      fixed: tuple[float, float] | None = None,
+  ) -> quantizers.ActivationQuantizer | None:
+    """Returns the quantizer of an activation at `path`, None to leave it."""
+    parameters = self._rules.resolve(path, layer_type)
+    if not parameters['enabled']:
+      return None
+    return quantizers.ActivationQuantizer(
+        parameters['num_bits_activation'], self._momentum, lower, fixed)
+
+  def assert_all_rules_matched(self) -> None:
+    """Raises `ValueError` if a rule matched no layer of the model."""
+    self._rules.assert_all_matched()

@@ -1,0 +1,112 @@
+"""Which sub-layers of each official block form which computation: pure data.
+
+Every technique needs the same knowledge of the Model Garden's blocks: which
+sub-layers are a convolution with its norm and activation, which ones join two
+branches, and which ones compute nothing that a technique touches. It is
+written down once, here, by class and attribute name, so that it can be read
+(and listed by the command line) without importing TensorFlow.
+`tests/test_topology.py` builds the official blocks under all their options
+and fails when one has a sub-layer that this table does not name.
+"""
+
+import dataclasses
+
+# Layer types that own a kernel, and the attribute that holds it.
+KERNELS = {
+    'Conv2D': 'kernel',
+    'DepthwiseConv2D': 'depthwise_kernel',
+    'Dense': 'kernel',
+}
+NORMS = ('BatchNormalization', 'SyncBatchNormalization')
+ACTIVATIONS = ('Activation', 'ReLU')
+# Further layers whose output is a computed tensor with a range of its own.
+LEAVES = (*NORMS, 'Add', 'GlobalAveragePooling2D')
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+  """A convolution (or an add) with what runs right behind it.
+
+  Attributes:
+    op: Attribute name of the convolution or of the join (`Add`).
+    norm: Attribute name of its batch normalization, if any.
+    activation: Attribute name of its activation (layer or function), if any.
+    raw_input: Whether the op reads a tensor that the block computes itself,
+      outside of any sub-layer, and that needs a range therefore.
+  """
+  op: str
+  norm: str | None = None
+  activation: str | None = None
+  raw_input: bool = False
+
+  @property
+  def last(self) -> str:
+    """The sub-layer whose output leaves the unit: where it is quantized."""
+    return self.activation or self.norm or self.op
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """The sub-layers of one official block, by attribute name.
+
+  Attributes:
+    twin: Class name of the quantized counterpart.
+    units: Convolutions with their norm and activation.
+    joins: Places where branches meet; quantized like units.
+    nested: Sub-layers that are blocks of this table themselves.
+    passive: Sub-layers that move data without computing a tensor of a range
+      of its own (padding, stochastic depth, average pooling).
+    raw_output: Whether `call` ends in an op of its own outside of any
+      sub-layer, whose result needs a range.
+  """
+  twin: str
+  units: tuple[Unit, ...]
+  joins: tuple[Unit, ...] = ()
+  nested: tuple[str, ...] = ()
+  passive: tuple[str, ...] = ()
+  raw_output: bool = False
+
+  @property
+  def sublayers(self) -> frozenset[str]:
+    """Every attribute name that this entry accounts for."""
+    names = set(self.nested) | set(self.passive)
+    for unit in self.units + self.joins:
+      names |= {unit.op, unit.norm, unit.activation}
+    return frozenset(names - {None})
+
+
+BLOCKS = {
+    'Conv2DBNBlock': Block(
+        twin='Conv2DBNBlockQuantized',
+        units=(Unit('_conv0', '_norm0', '_activation_layer'),),
+        passive=('_pad',)),
+    'InvertedBottleneckBlock': Block(
+        twin='InvertedBottleneckBlockQuantized',
+        units=(
+            Unit('_conv0', '_norm0', '_activation_layer'),
+            Unit('_conv1', '_norm1', '_depthwise_activation_layer'),
+            Unit('_conv2', '_norm2'),
+        ),
+        joins=(Unit('_add'),),
+        nested=('_squeeze_excitation',),
+        passive=('_stochastic_depth',)),
+    'BottleneckBlock': Block(
+        twin='BottleneckBlockQuantized',
+        units=(
+            Unit('_shortcut', '_norm0'),
+            Unit('_shortcut1', '_norm0'),
+            Unit('_conv1', '_norm1', '_activation1'),
+            Unit('_conv2', '_norm2', '_activation2'),
+            Unit('_conv3', '_norm3'),
+        ),
+        joins=(Unit('_add', activation='_activation3'),),
+        nested=('_squeeze_excitation',),
+        passive=('_shortcut0', '_stochastic_depth')),
+    'SqueezeExcitation': Block(
+        twin='SqueezeExcitationQuantized',
+        units=(
+            Unit('_se_reduce', activation='_activation_fn', raw_input=True),
+            Unit('_se_expand', activation='_gating_activation_fn'),
+        ),
+        raw_output=True),
+}

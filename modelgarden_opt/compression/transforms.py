@@ -1,0 +1,76 @@
+"""Kernel transforms: what a kernel passes on its way to the op.
+
+A leaf (a convolution or dense layer) owns its kernel variable and a chain of
+transforms: pruning mask, then cluster look-up, then fake quantization. Every
+technique and every combination of techniques is such a chain.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tf_keras
+
+
+class KernelTransform(tf.Module):
+  """One step between a kernel variable and the op that reads it.
+
+  A subclass implements `__call__` and whatever else its technique needs. Its
+  variables are created in `build` through the owning layer, so that they are
+  checkpointed, placed and aggregated like the layer's own.
+  """
+
+  technique = ''
+
+  def build(self, layer: tf_keras.layers.Layer, kernel: tf.Variable) -> None:
+    """Creates the variables of the transform (none by default)."""
+
+  def __call__(self, kernel: tf.Tensor, training: bool) -> tf.Tensor:
+    """Returns the transformed kernel, of the kernel's shape."""
+    raise NotImplementedError
+
+  def update(self, kernel: tf.Tensor, step: int) -> None:
+    """Moves scheduled state (a mask, a cluster table) to a training step."""
+
+  def finalize(self, kernel: tf.Tensor) -> tf.Tensor:
+    """Returns the kernel with this transform baked in, for strip and export."""
+    return self(kernel, training=False)
+
+  def summaries(self, kernel: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Scalars worth a curve in TensorBoard, by name."""
+    return {}
+
+  def check(self, kernel: tf.Tensor) -> list[str]:
+    """Returns one line for every violated invariant of the transform."""
+    return []
+
+
+class TransformChain(tf.Module):
+  """The transforms of one kernel, in order, addressable by technique."""
+
+  def __init__(self, transforms: Sequence[KernelTransform]):
+    super().__init__()
+    self._order = tuple(t.technique for t in transforms)
+    for transform in transforms:
+      # An attribute by technique, not a list index: a checkpoint of a pruned
+      # model then meets the mask of a pruned and quantized one.
+      setattr(self, transform.technique, transform)
+
+  def __iter__(self):
+    return (getattr(self, technique) for technique in self._order)
+
+  def __bool__(self) -> bool:
+    return bool(self._order)
+
+  def build(self, layer: tf_keras.layers.Layer, kernel: tf.Variable) -> None:
+    for transform in self:
+      transform.build(layer, kernel)
+
+  def __call__(self, kernel: tf.Tensor, training: bool) -> tf.Tensor:
+    for transform in self:
+      kernel = transform(kernel, training)
+    return kernel
+
+  def finalize(self, kernel: tf.Tensor) -> tf.Tensor:
+    for transform in self:
+      kernel = transform.finalize(kernel)
+    return kernel

@@ -1,0 +1,111 @@
+"""The `quantization:` block of a task."""
+
+import dataclasses
+
+from official.modeling import hyperparams
+
+GRANULARITIES = ('per_channel', 'per_tensor')
+WEIGHT_BITS = range(2, 9)
+ACTIVATION_BITS = range(2, 17)
+
+
+@dataclasses.dataclass
+class QuantizationRule(hyperparams.Config):
+  """Overrides the block for some layers; fields left out override nothing.
+
+  Attributes:
+    path: Glob over layer paths; `*` also crosses `/`. Paths look like
+      `backbone/inverted_bottleneck_block_3/conv1` and `dense_0`.
+    layer_type: Glob over class names of float layers, e.g. `DepthwiseConv2D`.
+    enabled: False leaves the layers in float.
+    num_bits_weight: As in the block.
+    num_bits_activation: As in the block.
+    weight_granularity: As in the block.
+  """
+  path: str = '*'
+  layer_type: str = '*'
+  enabled: bool | None = None
+  num_bits_weight: int | None = None
+  num_bits_activation: int | None = None
+  weight_granularity: str | None = None
+
+
+@dataclasses.dataclass
+class Quantization(hyperparams.Config):
+  """Quantization-aware training; the first six fields are the Model Garden's.
+
+  Attributes:
+    version: Only `v2` exists in open source.
+    pretrained_original_checkpoint: Float checkpoint to start from: a file
+      prefix or a directory. Read once, before the first step of a run.
+    change_num_bits: Whether the numbers of bits below are in force (Model
+      Garden semantics); False means 8 and 8.
+    num_bits_weight: Bits of kernels, 2 to 8.
+    num_bits_activation: Bits of activations, 2 to 16.
+    quantize_detection_decoder: Read by detection models only.
+    quantize_detection_head: Read by detection models only.
+    weight_granularity: `per_channel` or `per_tensor` scales of convolution
+      kernels. The dense head always has one scale.
+    calibration_steps: Batches of un-augmented training data from which the
+      activation ranges are measured before step 1; 0 leaves them at -6 to 6.
+    range_momentum: Weight of the old range in its moving average, in [0, 1).
+    freeze_ranges_step: Step from which activation ranges stand still; None
+      for never.
+    freeze_batch_norm_step: Step from which batch normalization uses its moving
+      statistics and leaves them alone; None for never.
+    rules: Overrides by path or layer type; the last match wins.
+  """
+  version: str = 'v2'
+  pretrained_original_checkpoint: str | None = None
+  change_num_bits: bool = False
+  num_bits_weight: int = 8
+  num_bits_activation: int = 8
+  quantize_detection_decoder: bool = False
+  quantize_detection_head: bool = False
+  weight_granularity: str = 'per_channel'
+  calibration_steps: int = 8
+  range_momentum: float = 0.99
+  freeze_ranges_step: int | None = None
+  freeze_batch_norm_step: int | None = None
+  rules: list[QuantizationRule] = dataclasses.field(default_factory=list)
+
+  def problems(self) -> list[str]:
+    """Returns one line for every value that breaks a rule."""
+    found = []
+    if self.version != 'v2':
+      found.append(f"version: must be 'v2', received {self.version!r}")
+    if not self.change_num_bits:
+      for name in ('num_bits_weight', 'num_bits_activation'):
+        if getattr(self, name) != 8:
+          found.append(f'{name}: is in force only with change_num_bits: true, '
+                       f'received {getattr(self, name)}')
+    if self.calibration_steps < 0:
+      found.append('calibration_steps: must be >= 0, received '
+                   f'{self.calibration_steps}')
+    if not 0.0 <= self.range_momentum < 1.0:
+      found.append('range_momentum: must lie in [0, 1), received '
+                   f'{self.range_momentum}')
+    for name in ('freeze_ranges_step', 'freeze_batch_norm_step'):
+      if getattr(self, name) is not None and getattr(self, name) < 0:
+        found.append(f'{name}: must be >= 0 or null, received '
+                     f'{getattr(self, name)}')
+    found += _bit_problems(self, '')
+    for index, rule in enumerate(self.rules):
+      found += _bit_problems(rule, f'rules[{index}].')
+    return found
+
+
+def _bit_problems(config: Quantization | QuantizationRule, prefix: str):
+  """Checks the fields that the block and its rules share."""
+  found = []
+  for name, choices in (('num_bits_weight', WEIGHT_BITS),
+                        ('num_bits_activation', ACTIVATION_BITS)):
+    value = getattr(config, name)
+    if value is not None and value not in choices:
+      found.append(f'{prefix}{name}: must lie in {choices[0]} to '
+                   f'{choices[-1]}, received {value}')
+  value = config.weight_granularity
+  if value is not None and value not in GRANULARITIES:
+    found.append(f'{prefix}weight_granularity: must be one of '
+                 f'{", ".join(GRANULARITIES)}, received {value!r}')
+  return found

@@ -1,0 +1,16 @@
+"""The error of a user's input: one message, no traceback, exit code 2."""
+
+from collections.abc import Iterable
+import difflib
+
+
+class UsageError(ValueError):
+  """Something the user wrote cannot be done as written."""
+
+
+def nearest(value: str, choices: Iterable[str]) -> str:
+  """Returns `; did you mean 'x'? One of: a, b, x`, for the end of a message."""
+  choices = sorted(choices)
+  close = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
+  hint = f'; did you mean {close[0]!r}?' if close else ';'
+  return f'{hint} One of: {", ".join(choices)}'

@@ -1,0 +1,95 @@
+"""From a float model to a compressed one, in one order."""
+
+from collections.abc import Sequence
+
+import tf_keras
+
+from modelgarden_opt import errors
+from modelgarden_opt.compression import plan as plan_lib
+from modelgarden_opt.compression import rules
+from modelgarden_opt.compression.quantization import technique
+from modelgarden_opt.configs import quantization as quantization_cfg
+from modelgarden_opt.modeling import checkpoints
+from modelgarden_opt.modeling import rewiring
+
+
+class CompressedModel(tf_keras.Model):
+  """A functional model of twins that keeps the float model's parts in reach."""
+
+  def __init__(self, rewired: tf_keras.Model, name: str):
+    """Wraps a rewired model.
+
+    Args:
+      rewired: The model that `rewiring.rewire_model` returned.
+      name: The float model's name.
+    """
+    super().__init__(
+        inputs=rewired.inputs, outputs=rewired.outputs, name=name)
+    nested = [layer for layer in rewired.layers
+              if isinstance(layer, tf_keras.Model)]
+    self._parts = dict(zip(('backbone',), nested))
+
+  @property
+  def backbone(self) -> tf_keras.Model:
+    """The compressed backbone."""
+    return self._parts['backbone']
+
+  @property
+  def checkpoint_items(self) -> dict[str, tf_keras.Model]:
+    """Parts that are checkpointed under names of their own."""
+    return dict(self._parts)
+
+
+def compress(
+    model: tf_keras.Model,
+    quantization: quantization_cfg.Quantization | None = None,
+) -> tf_keras.Model:
+  """Returns the compressed counterpart of a float model, with its weights.
+
+  Args:
+    model: A functional float model of the Model Garden.
+    quantization: The `quantization:` block; None leaves the model in float.
+
+  Raises:
+    UsageError: If a layer cannot be treated as configured, or a rule matches
+      nothing.
+  """
+  techniques = []
+  if quantization is not None:
+    techniques.append(quantization_technique(quantization))
+  if not techniques:
+    return model
+  plan = plan_lib.Plan(techniques)
+  try:
+    rewired = rewiring.rewire_model(model, plan)
+    plan.assert_all_rules_matched()
+  except ValueError as e:
+    raise errors.UsageError(f'quantization: {e}') from e
+  compressed = CompressedModel(rewired, model.name)
+  checkpoints.copy_variables(model, compressed)
+  return compressed
+
+
+def quantization_technique(
+    config: quantization_cfg.Quantization,
+) -> technique.Quantization:
+  """Returns the technique that a `quantization:` block describes."""
+  return technique.Quantization(
+      num_bits_weight=config.num_bits_weight,
+      num_bits_activation=config.num_bits_activation,
+      weight_granularity=config.weight_granularity,
+      range_momentum=config.range_momentum,
+      rules=_rules(config.rules))
+
+
+def _rules(
+    configs: Sequence[quantization_cfg.QuantizationRule],
+) -> list[rules.Rule]:
+  """Returns the rules of a block; fields left at None override nothing."""
+  result = []
+  for config in configs:
+    fields = config.as_dict()
+    path, layer_type = fields.pop('path'), fields.pop('layer_type')
+    parameters = {k: v for k, v in fields.items() if v is not None}
+    result.append(rules.Rule(path, layer_type, parameters))
+  return result
