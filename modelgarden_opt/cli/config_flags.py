@@ -1,0 +1,45 @@
+"""The flags that describe an experiment, and what they resolve to."""
+
+import argparse
+import os
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the Model Garden's configuration flags."""
+  parser.add_argument(
+      '--experiment', required=True, help='registered name, see `list`')
+  parser.add_argument(
+      '--config_file', action='append', default=[], metavar='YAML',
+      help='overrides of the experiment; repeatable, later ones win')
+  parser.add_argument(
+      '--params_override', metavar='YAML',
+      help="further overrides: YAML, JSON or 'a.b=1,c=2'")
+  parser.add_argument(
+      '--gin_file', action='append', default=[], help='gin file; repeatable')
+  parser.add_argument(
+      '--gin_params', action='append', default=[], help='gin binding')
+
+
+def quiet_tensorflow() -> None:
+  """Keeps TensorFlow's start-up chatter off the terminal unless asked for."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+
+def resolve(args: argparse.Namespace):
+  """Returns the validated configuration that the flags describe.
+
+  Raises:
+    UsageError: If anything about it is wrong.
+  """
+  quiet_tensorflow()
+  # pylint: disable=g-import-not-at-top
+  import gin
+  from modelgarden_opt import errors
+  from modelgarden_opt import registry_imports  # noqa: F401
+  from modelgarden_opt.configs import overrides
+  try:
+    gin.parse_config_files_and_bindings(args.gin_file, args.gin_params)
+  except (OSError, ValueError, SyntaxError) as e:
+    raise errors.UsageError(f'gin_file/gin_params: {e}') from None
+  return overrides.resolve(
+      args.experiment, args.config_file, args.params_override)

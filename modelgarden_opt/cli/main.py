@@ -1,0 +1,67 @@
+"""The command `modelgarden-opt`: sub-commands, flags and exit codes."""
+
+import argparse
+from collections.abc import Sequence
+import importlib
+import sys
+
+import modelgarden_opt
+from modelgarden_opt import errors
+
+# Sub-command -> what it does; each is a module of this package with
+# `add_flags(parser)` and `run(args)`, imported (and TensorFlow with it) late.
+COMMANDS = {
+    'train': 'train and evaluate an experiment in a run directory',
+    'export': 'write a verified .tflite file from a run directory',
+    'evaluate': 'accuracy of a run and of .tflite files on the test split',
+    'benchmark': 'latency and size of .tflite files, timed interleaved',
+    'report': 'one table and picture from the JSON files of the others',
+    'data': 'build or list the embedded data sets',
+    'list': 'list the experiments',
+}
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      prog='modelgarden-opt', allow_abbrev=False,
+      description='Trains, compresses, exports and measures vision models of '
+      'the TensorFlow Model Garden.')
+  parser.add_argument('--version', action='version',
+                      version=modelgarden_opt.__version__)
+  subparsers = parser.add_subparsers(
+      dest='command', metavar='command', required=True)
+  for name, description in COMMANDS.items():
+    subparser = subparsers.add_parser(
+        name, help=description, description=description, allow_abbrev=False)
+    importlib.import_module(f'modelgarden_opt.cli.{name}').add_flags(subparser)
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one sub-command.
+
+  Args:
+    argv: Arguments without the program name; None for those of the process.
+
+  Returns:
+    0 done, 1 failed while running, 2 bad usage or configuration.
+  """
+  args = _parser().parse_args(argv)
+  command = importlib.import_module(f'modelgarden_opt.cli.{args.command}')
+  try:
+    return command.run(args) or 0
+  except errors.UsageError as e:
+    print(f'{args.command}: {e}', file=sys.stderr)
+    return EXIT_USAGE
+  except KeyboardInterrupt:
+    print(f'{args.command}: interrupted; what was checkpointed is kept, the '
+          'same command resumes', file=sys.stderr)
+    return EXIT_FAILURE
+  except BrokenPipeError:
+    return EXIT_FAILURE
+
+
+if __name__ == '__main__':
+  sys.exit(main())

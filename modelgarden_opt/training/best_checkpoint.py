@@ -1,0 +1,84 @@
+"""Keeps the checkpoint with the best validation metric."""
+
+import os
+from typing import Any
+
+from modelgarden_opt import files
+from official.core import config_definitions as cfg
+from official.core import train_utils
+import orbit
+import tensorflow as tf
+
+INFO = 'info.json'
+
+
+class BestCheckpointExporter(train_utils.BestCheckpointExporter):
+  """The Model Garden's exporter, safe against a kill at any moment.
+
+  The checkpoint is saved first and the record of its metric afterwards, under
+  a temporary name; and nothing is created before there is something to keep.
+  """
+
+  def __init__(self, export_dir: str, metric_name: str, metric_comp: str):
+    """Initializes the exporter.
+
+    Args:
+      export_dir: Directory of the best checkpoint.
+      metric_name: Name of the metric that decides.
+      metric_comp: `higher` or `lower`, whichever is better.
+    """
+    # The base constructor creates the directory; everything else it does:
+    self._export_dir = export_dir
+    self._metric_name = metric_name.split('|')
+    self._metric_comp = metric_comp
+    self._checkpoint_manager = None
+    self._best_ckpt_logs = self._maybe_load_best_eval_metric()
+
+  def maybe_export_checkpoint(
+      self,
+      checkpoint: tf.train.Checkpoint,
+      eval_logs: dict[str, Any],
+      global_step: int,
+      write_logs: bool = True,
+  ) -> bool:
+    """Saves the checkpoint if its metric beats the best one so far.
+
+    Args:
+      checkpoint: What to save.
+      eval_logs: Metrics of the evaluation that just ended.
+      global_step: The training step.
+      write_logs: Whether the metrics are recorded beside the checkpoint.
+
+    Returns:
+      Whether it was saved.
+    """
+    if self._best_ckpt_logs is not None and not self._new_metric_is_better(
+        self._best_ckpt_logs, eval_logs):
+      return False
+    self._best_ckpt_logs = dict(eval_logs)
+    self._get_checkpoint_manager(checkpoint).save(
+        checkpoint_number=global_step)
+    if write_logs:
+      self.export_best_eval_metric(dict(eval_logs), global_step)
+    return True
+
+  def export_best_eval_metric(
+      self, eval_logs: dict[str, Any], global_step: int) -> None:
+    record = {name: float(orbit.utils.get_value(value))
+              for name, value in eval_logs.items() if tf.rank(value) == 0}
+    record['best_ckpt_global_step'] = float(global_step)
+    files.write_json(self.best_ckpt_logs_path, record)
+
+
+def make_exporter(
+    params: cfg.ExperimentConfig, model_dir: str
+) -> BestCheckpointExporter | None:
+  """Returns the exporter that `trainer.best_checkpoint_*` asks for, or None."""
+  trainer = params.trainer
+  if not (trainer.best_checkpoint_export_subdir and
+          trainer.best_checkpoint_eval_metric):
+    return None
+  return BestCheckpointExporter(
+      os.path.join(model_dir, trainer.best_checkpoint_export_subdir),
+      trainer.best_checkpoint_eval_metric,
+      trainer.best_checkpoint_metric_comp)

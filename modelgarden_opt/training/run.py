@@ -1,0 +1,126 @@
+"""Runs one experiment in one run directory."""
+
+from collections.abc import Mapping
+import os
+from typing import Any
+
+from modelgarden_opt import errors
+from modelgarden_opt import files
+from modelgarden_opt.training import metrics
+from modelgarden_opt.training import runner as runner_lib
+from official.common import distribute_utils
+from official.core import config_definitions as cfg
+from official.core import task_factory
+from official.modeling import performance
+import tensorflow as tf
+import yaml
+
+PARAMS = 'params.yaml'
+# What must not change between two sessions of one run.
+_IDENTITY = ('model', 'quantization')
+# What may change in those blocks all the same: nothing reads it on resuming.
+_CHANGEABLE = ('pretrained_original_checkpoint', 'calibration_steps',
+               'freeze_ranges_step', 'freeze_batch_norm_step')
+
+
+def run_experiment(
+    params: cfg.ExperimentConfig, mode: str, model_dir: str
+) -> Mapping[str, Any]:
+  """Trains or evaluates; resumes from the run directory's last checkpoint.
+
+  Args:
+    params: The resolved configuration.
+    mode: One of `runner.MODES`.
+    model_dir: The run directory.
+
+  Returns:
+    Metrics of the last evaluation, empty for mode `train`.
+
+  Raises:
+    UsageError: If the directory holds a run of another model, a checkpoint is
+      missing or does not fit, or there is nothing to evaluate. Nothing has
+      been written then.
+  """
+  checkpoint = runner_lib.latest_checkpoint(model_dir)
+  if mode == 'eval' and checkpoint is None:
+    raise errors.UsageError(
+        f'model_dir: {model_dir!r} holds no checkpoint to evaluate')
+  if checkpoint:
+    _assert_same_run(params, model_dir)
+  runtime = params.runtime
+  if runtime.mixed_precision_dtype:
+    performance.set_mixed_precision_policy(runtime.mixed_precision_dtype)
+  strategy = distribute_utils.get_distribution_strategy(
+      distribution_strategy=runtime.distribution_strategy,
+      all_reduce_alg=runtime.all_reduce_alg,
+      num_gpus=runtime.num_gpus,
+      num_packs=runtime.num_packs,
+      tpu_address=runtime.tpu)
+  with strategy.scope():
+    task = task_factory.get_task(params.task, logging_dir=model_dir)
+  # Builds the model, and restores or initializes it: whatever is wrong with
+  # the configuration shows before the first file is written.
+  runner = runner_lib.Runner(
+      distribution_strategy=strategy, task=task, mode=mode, params=params,
+      model_dir=model_dir)
+  if mode not in runner_lib.EVALUATING_MODES:
+    save_params(params, model_dir)
+    metrics.rewind(model_dir, int(runner.trainer.global_step.numpy()))
+  _, logs = runner.run()
+  return logs
+
+
+def save_params(params: cfg.ExperimentConfig, model_dir: str) -> None:
+  """Writes the resolved configuration of a run to `params.yaml`."""
+  files.write_atomically(os.path.join(model_dir, PARAMS), to_yaml(params))
+
+
+def to_yaml(params: cfg.ExperimentConfig) -> str:
+  """Returns a configuration as YAML that `--config_file` reads back."""
+  return yaml.safe_dump(_plain(params.as_dict()), default_flow_style=False)
+
+
+def load_params(model_dir: str) -> dict[str, Any]:
+  """Returns `params.yaml` of a run as a dictionary.
+
+  Raises:
+    UsageError: If `model_dir` is not a run directory.
+  """
+  path = os.path.join(model_dir, PARAMS)
+  if not tf.io.gfile.exists(path):
+    raise errors.UsageError(
+        f'model_dir: {model_dir!r} is not a run directory: it has no {PARAMS}')
+  with tf.io.gfile.GFile(path) as f:
+    return yaml.safe_load(f)
+
+
+def _plain(value: Any) -> Any:
+  """Returns a configuration of dictionaries, lists and scalars only."""
+  if isinstance(value, Mapping):
+    return {key: _plain(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_plain(item) for item in value]
+  return value
+
+
+def _assert_same_run(params: cfg.ExperimentConfig, model_dir: str) -> None:
+  """Refuses to resume a run with a model that its checkpoints do not fit."""
+  if not tf.io.gfile.exists(os.path.join(model_dir, PARAMS)):
+    return
+  before, now = load_params(model_dir)['task'], _plain(params.task.as_dict())
+  changed = [
+      change for block in _IDENTITY
+      for change in _differences(before.get(block), now.get(block),
+                                 f'task.{block}')]
+  if changed:
+    raise errors.UsageError(
+        f'model_dir: {model_dir!r} holds a run of another model; give another '
+        'directory, or the same model: ' + '; '.join(changed))
+
+
+def _differences(before: Any, now: Any, path: str) -> list[str]:
+  if isinstance(before, Mapping) and isinstance(now, Mapping):
+    return [line for key in sorted({*before, *now} - set(_CHANGEABLE))
+            for line in _differences(
+                before.get(key), now.get(key), f'{path}.{key}')]
+  return [] if before == now else [f'{path} was {before!r}, is {now!r}']

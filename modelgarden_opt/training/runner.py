@@ -1,0 +1,134 @@
+"""The Model Garden's experiment runner with this project's actions."""
+
+from collections.abc import Callable
+import contextlib
+
+from modelgarden_opt.training import best_checkpoint
+from modelgarden_opt.training import freezing
+from modelgarden_opt.training import metrics
+from modelgarden_opt.training import progress
+from official.core import actions
+from official.core import base_task
+from official.core import base_trainer
+from official.core import train_lib
+from official.core import train_utils
+import orbit
+import tensorflow as tf
+
+
+class Trainer(base_trainer.Trainer):
+  """The common trainer; its train step can be traced anew."""
+
+  def retrace(self) -> None:
+    """Makes the next call of `train` trace the train step again."""
+    self._train_loop_fn = None
+
+
+class Runner(train_lib.OrbitExperimentRunner):
+  """Builds trainer, checkpoint manager and Orbit controller, and runs them."""
+
+  def _build_trainer(
+      self, task: base_task.Task, train: bool, evaluate: bool) -> Trainer:
+    with self.strategy.scope():
+      return train_utils.create_trainer(
+          self.params, task, train=train, evaluate=evaluate,
+          checkpoint_exporter=best_checkpoint.make_exporter(
+              self.params, self.model_dir),
+          trainer_cls=Trainer)
+
+  def _build_controller(
+      self, trainer, evaluator, save_summary: bool = True,
+      train_actions=None, eval_actions=None, controller_cls=orbit.Controller,
+      enable_async_checkpointing: bool = False) -> orbit.Controller:
+    """Restores the latest checkpoint or initializes, then adds the actions."""
+    step, config = self.trainer.global_step, self.params.trainer
+    # The controller's constructor restores or initializes; actions that look
+    # at the restored step are made behind it.
+    controller = controller_cls(
+        strategy=self.strategy,
+        trainer=trainer,
+        evaluator=evaluator,
+        global_step=step,
+        steps_per_loop=self._steps_per_loop,
+        checkpoint_manager=self.checkpoint_manager,
+        enable_async_checkpointing=enable_async_checkpointing,
+        summary_interval=config.summary_interval,
+        summary_manager=metrics.JsonlSummaryManager(
+            self.model_dir, 'train', 'train', step),
+        eval_summary_manager=metrics.JsonlSummaryManager(
+            self.model_dir, config.validation_summary_subdir, 'validation',
+            step),
+        eval_actions=[*(eval_actions or []), *actions.get_eval_actions(
+            self.params, evaluator, self.model_dir)])
+    self._progress = progress.ProgressAction(step, config.train_steps)
+    self._freeze = None
+    if trainer:
+      controller.train_actions = tuple(
+          self._train_actions(trainer, train_actions or []))
+    return controller
+
+  def _train_actions(
+      self, trainer: Trainer, extra: list[orbit.Action]
+  ) -> list[orbit.Action]:
+    quantization = getattr(self.params.task, 'quantization', None)
+    result = list(extra)
+    if quantization is not None:
+      self._freeze = freezing.FreezeAction(
+          trainer.model, quantization, trainer.global_step, trainer.retrace)
+      self._freeze()
+      result.append(self._freeze)
+    # Loss blow-up recovery and checkpoints on preemption; the block that is
+    # hidden from it would add TFMOT's pruning callbacks.
+    result += actions.get_train_actions(
+        self.params.replace(task={'pruning': None})
+        if getattr(self.params.task, 'pruning', None) else self.params,
+        trainer, self.model_dir, checkpoint_manager=self.checkpoint_manager)
+    return [*result, self._progress]
+
+  @property
+  def _steps_per_loop(self) -> Callable[[int], int]:
+    """Loops end where something is frozen, whatever their usual length."""
+
+    def steps(step) -> int:
+      until = self._freeze.steps_until_next(int(step)) if self._freeze else None
+      return min(self.params.trainer.steps_per_loop,
+                 until or self.params.trainer.steps_per_loop)
+
+    return steps
+
+  def run(self):
+    """Runs the mode that the runner was built for.
+
+    Returns:
+      The model and the last metrics of an evaluation (empty for `train`).
+    """
+    config = self.params.trainer
+    shown = self._progress.shown() if 'train' in self._mode else (
+        contextlib.nullcontext())
+    logs = None
+    with self.strategy.scope(), shown:
+      if self._mode == 'train':
+        self.controller.train(steps=config.train_steps)
+      elif self._mode == 'train_and_eval':
+        logs = self.controller.train_and_evaluate(
+            train_steps=config.train_steps,
+            eval_steps=config.validation_steps,
+            eval_interval=config.validation_interval)
+      elif self._mode == 'eval':
+        logs = self.controller.evaluate(steps=config.validation_steps)
+      else:
+        logs = self.controller.evaluate_continuously(
+            steps=config.validation_steps,
+            timeout=config.continuous_eval_timeout,
+            timeout_fn=lambda: bool(
+                self.trainer.global_step.numpy() >= config.train_steps))
+    return self.trainer.model, logs or {}
+
+
+MODES = ('train', 'eval', 'train_and_eval', 'continuous_eval')
+EVALUATING_MODES = ('eval', 'continuous_eval')
+
+
+def latest_checkpoint(model_dir: str) -> str | None:
+  """Returns the file prefix of a run's latest checkpoint, None if none."""
+  return tf.train.latest_checkpoint(model_dir)
