@@ -1,3 +1,30 @@
-"""stub"""
-def add_flags(p): pass
-def run(a): pass
+"""`modelgarden-opt benchmark`: latency and size, timed interleaved."""
+
+import argparse
+
+from modelgarden_opt.cli import config_flags
+from modelgarden_opt.cli import output
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of this command."""
+  parser.add_argument('--tflite', action='append', required=True,
+                      metavar='PATH', help='file to time; repeatable')
+  parser.add_argument('--num_threads', type=int, default=1)
+  parser.add_argument('--num_runs', type=int, default=100)
+  output.add_flag(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+  """Times the files, and prints a table."""
+  config_flags.quiet_tensorflow()
+  from modelgarden_opt.benchmark import latency  # pylint: disable=g-import-not-at-top
+  measured = latency.benchmark(args.tflite, args.num_threads, args.num_runs)
+  output.write(args, measured)
+  print(output.table(
+      ['model', 'median ms', 'p90 ms', 'p99 ms', 'min ms', 'x first',
+       'bytes', 'gzip bytes', 'partitions'],
+      [[r['model'], *(f'{r[k]:.3f}' for k in (
+          'median_ms', 'p90_ms', 'p99_ms', 'min_ms')), f"{r['ratio']:.2f}",
+        f"{r['size_bytes']:,}", f"{r['gzip_bytes']:,}",
+        str(r['num_delegate_partitions'])] for r in measured['results']]))

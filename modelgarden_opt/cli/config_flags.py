@@ -1,6 +1,7 @@
 """The flags that describe an experiment, and what they resolve to."""
 
 import argparse
+import glob
 import os
 
 
@@ -22,7 +23,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def quiet_tensorflow() -> None:
   """Keeps TensorFlow's start-up chatter off the terminal unless asked for."""
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  # Without a GPU the only errors at start-up are about the missing GPU.
+  level = '2' if glob.glob('/dev/nvidia*') else '3'
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', level)
 
 
 def resolve(args: argparse.Namespace):
@@ -38,7 +41,8 @@ def resolve(args: argparse.Namespace):
   from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.configs import overrides
   try:
-    gin.parse_config_files_and_bindings(args.gin_file, args.gin_params)
+    gin.parse_config_files_and_bindings(
+        args.gin_file, args.gin_params, finalize_config=False)
   except (OSError, ValueError, SyntaxError) as e:
     raise errors.UsageError(f'gin_file/gin_params: {e}') from None
   return overrides.resolve(

@@ -1,3 +1,34 @@
-"""stub"""
-def add_flags(p): pass
-def run(a): pass
+"""`modelgarden-opt evaluate`: accuracy of a run and of its files."""
+
+import argparse
+
+from modelgarden_opt.cli import config_flags
+from modelgarden_opt.cli import output
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of this command."""
+  parser.add_argument('--model_dir', required=True, help='run directory')
+  parser.add_argument('--tflite', action='append', default=[], metavar='PATH',
+                      help='file to evaluate; repeatable')
+  parser.add_argument('--split', choices=('train', 'validation', 'test'),
+                      default='test')
+  parser.add_argument('--checkpoint', default='best',
+                      help='best, latest or a file prefix')
+  output.add_flag(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+  """Evaluates, and prints a table."""
+  config_flags.quiet_tensorflow()
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt import registry_imports  # noqa: F401
+  from modelgarden_opt.evaluation import classification
+  results = classification.evaluate(
+      args.model_dir, args.tflite, args.split, args.checkpoint)
+  output.write(args, {'results': results})
+  names = list(results[0]['metrics'])
+  print(output.table(
+      ['model', 'format', *names, 'as Keras', 'examples'],
+      [[r['model'], r['format'], *(f"{r['metrics'][n]:.4f}" for n in names),
+        f"{r['agreement']:.4f}", str(r['num_examples'])] for r in results]))

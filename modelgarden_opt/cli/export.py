@@ -1,3 +1,48 @@
-"""stub"""
-def add_flags(p): pass
-def run(a): pass
+"""`modelgarden-opt export`: a verified `.tflite` file from a run directory."""
+
+import argparse
+
+from modelgarden_opt.cli import config_flags
+from modelgarden_opt.cli import output
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of this command."""
+  parser.add_argument('--model_dir', required=True, help='run directory')
+  parser.add_argument(
+      '--format', required=True,
+      help='float32, float16, dynamic_int8, int8 or int16x8; int8 keeps the '
+      'trained ranges of a quantized run and calibrates a float one')
+  parser.add_argument('--output', required=True, help='path of the .tflite')
+  parser.add_argument('--io_dtype', choices=('float32', 'int8', 'uint8'),
+                      default='float32', help='type of input and output')
+  parser.add_argument('--checkpoint', default='best',
+                      help='best, latest or a file prefix')
+  parser.add_argument('--calibration_images', type=int, default=256,
+                      help='training images that calibrate a float run')
+  output.add_flag(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+  """Exports, and prints what was found in the file."""
+  config_flags.quiet_tensorflow()
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt import registry_imports  # noqa: F401
+  from modelgarden_opt.export import tflite
+  found = tflite.export(
+      args.model_dir, args.format, args.output, args.io_dtype,
+      args.checkpoint, args.calibration_images)
+  output.write(args, found)
+  steps = found['max_difference_steps']
+  ops = ', '.join(f'{n} {name}' for name, n in sorted(found['ops'].items()))
+  floats = ', '.join(sorted(found['float_ops'])) or 'none'
+  print(f"{found['model']}: {found['size_bytes']:,} bytes, {found['format']}, "
+        f"from {found['checkpoint']}\n"
+        f"  ops: {ops}\n"
+        f"  float ops: {floats}; delegate partitions: "
+        f"{found['num_delegate_partitions']}, ops outside: "
+        f"{found['num_undelegated_ops']}\n"
+        f"  against Keras on {found['num_verified']} images: same class on "
+        f"{found['agreement']:.1%}, largest difference "
+        f"{found['max_difference']:.4g}"
+        + (f' ({steps:.2f} quantization steps)' if steps else ''))

@@ -1,3 +1,48 @@
-"""stub"""
-def add_flags(p): pass
-def run(a): pass
+"""`modelgarden-opt report`: one table and picture from measured JSON files."""
+
+import argparse
+import json
+
+from modelgarden_opt import errors
+from modelgarden_opt.cli import output
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of this command."""
+  parser.add_argument('--variant', action='append', required=True,
+                      metavar='NAME=PATH', help='a row of the table; repeatable')
+  parser.add_argument('--evaluation', action='append', required=True,
+                      metavar='JSON', help='of `evaluate`; repeatable')
+  parser.add_argument('--benchmark', required=True, metavar='JSON')
+  parser.add_argument('--output_dir', required=True,
+                      help='for results.json, report.md and report.png')
+  parser.add_argument('--title', default='Results')
+  parser.add_argument('--made_by', default='modelgarden-opt report',
+                      help='command to name in the report')
+
+
+def run(args: argparse.Namespace) -> None:
+  """Joins the records, writes the report and prints its table."""
+  from modelgarden_opt.report import page  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.report import results  # pylint: disable=g-import-not-at-top
+  variants = {}
+  for variant in args.variant:
+    name, separator, path = variant.partition('=')
+    if not separator:
+      raise errors.UsageError(f'variant: expected NAME=PATH, got {variant!r}')
+    variants[name] = path
+  joined = results.join(
+      variants, [_read(path) for path in args.evaluation],
+      _read(args.benchmark))
+  page.write(joined, args.output_dir, args.title, args.made_by)
+  print(output.table(*page.rows(joined)))
+
+
+def _read(path: str):
+  try:
+    with open(path, encoding='utf-8') as f:
+      return json.load(f)
+  except OSError as e:
+    raise errors.UsageError(f'{path!r} cannot be read: {e.strerror}') from e
+  except ValueError as e:
+    raise errors.UsageError(f'{path!r} is no JSON file: {e}') from e

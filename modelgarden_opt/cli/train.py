@@ -21,10 +21,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   """Trains, evaluates, or prints what would be done."""
   params = config_flags.resolve(args)
-  from modelgarden_opt.training import run as run_lib  # pylint: disable=g-import-not-at-top
+  # pylint: disable=g-import-not-at-top
   if args.dry_run:
-    print(run_lib.to_yaml(params), end='')
+    from modelgarden_opt.tasks import run_directory
+    print(run_directory.to_yaml(params), end='')
     return
   if not args.model_dir:
     raise errors.UsageError('model_dir: required unless --dry_run is given')
+  from modelgarden_opt.training import run as run_lib
   run_lib.run_experiment(params, args.mode, args.model_dir)

@@ -45,6 +45,8 @@ def resolve(
       rule of all files together.
   """
   config = base(experiment)
+  # A run directory knows by this name which configuration classes it holds.
+  config.task.name = experiment
   sources = [(path, load_yaml(path)) for path in config_files]
   if params_override:
     sources.append(('--params_override', _parse_override(params_override)))

@@ -1,11 +1,10 @@
 """Runs one experiment in one run directory."""
 
 from collections.abc import Mapping
-import os
 from typing import Any
 
 from modelgarden_opt import errors
-from modelgarden_opt import files
+from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import runner as runner_lib
 from official.common import distribute_utils
@@ -13,9 +12,7 @@ from official.core import config_definitions as cfg
 from official.core import task_factory
 from official.modeling import performance
 import tensorflow as tf
-import yaml
 
-PARAMS = 'params.yaml'
 # What must not change between two sessions of one run.
 _IDENTITY = ('model', 'quantization')
 # What may change in those blocks all the same: nothing reads it on resuming.
@@ -41,7 +38,7 @@ def run_experiment(
       missing or does not fit, or there is nothing to evaluate. Nothing has
       been written then.
   """
-  checkpoint = runner_lib.latest_checkpoint(model_dir)
+  checkpoint = tf.train.latest_checkpoint(model_dir)
   if mode == 'eval' and checkpoint is None:
     raise errors.UsageError(
         f'model_dir: {model_dir!r} holds no checkpoint to evaluate')
@@ -64,50 +61,18 @@ def run_experiment(
       distribution_strategy=strategy, task=task, mode=mode, params=params,
       model_dir=model_dir)
   if mode not in runner_lib.EVALUATING_MODES:
-    save_params(params, model_dir)
+    run_directory.save_params(params, model_dir)
     metrics.rewind(model_dir, int(runner.trainer.global_step.numpy()))
   _, logs = runner.run()
   return logs
 
 
-def save_params(params: cfg.ExperimentConfig, model_dir: str) -> None:
-  """Writes the resolved configuration of a run to `params.yaml`."""
-  files.write_atomically(os.path.join(model_dir, PARAMS), to_yaml(params))
-
-
-def to_yaml(params: cfg.ExperimentConfig) -> str:
-  """Returns a configuration as YAML that `--config_file` reads back."""
-  return yaml.safe_dump(_plain(params.as_dict()), default_flow_style=False)
-
-
-def load_params(model_dir: str) -> dict[str, Any]:
-  """Returns `params.yaml` of a run as a dictionary.
-
-  Raises:
-    UsageError: If `model_dir` is not a run directory.
-  """
-  path = os.path.join(model_dir, PARAMS)
-  if not tf.io.gfile.exists(path):
-    raise errors.UsageError(
-        f'model_dir: {model_dir!r} is not a run directory: it has no {PARAMS}')
-  with tf.io.gfile.GFile(path) as f:
-    return yaml.safe_load(f)
-
-
-def _plain(value: Any) -> Any:
-  """Returns a configuration of dictionaries, lists and scalars only."""
-  if isinstance(value, Mapping):
-    return {key: _plain(item) for key, item in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_plain(item) for item in value]
-  return value
-
-
 def _assert_same_run(params: cfg.ExperimentConfig, model_dir: str) -> None:
   """Refuses to resume a run with a model that its checkpoints do not fit."""
-  if not tf.io.gfile.exists(os.path.join(model_dir, PARAMS)):
+  if not run_directory.exists(model_dir):
     return
-  before, now = load_params(model_dir)['task'], _plain(params.task.as_dict())
+  before = run_directory.load_yaml(model_dir)['task']
+  now = run_directory.as_plain(params)['task']
   changed = [
       change for block in _IDENTITY
       for change in _differences(before.get(block), now.get(block),

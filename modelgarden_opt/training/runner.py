@@ -13,7 +13,6 @@ from official.core import base_trainer
 from official.core import train_lib
 from official.core import train_utils
 import orbit
-import tensorflow as tf
 
 
 class Trainer(base_trainer.Trainer):
@@ -53,6 +52,8 @@ class Runner(train_lib.OrbitExperimentRunner):
         checkpoint_manager=self.checkpoint_manager,
         enable_async_checkpointing=enable_async_checkpointing,
         summary_interval=config.summary_interval,
+        # Named only to tell it from the training summaries'.
+        eval_summary_dir=config.validation_summary_subdir,
         summary_manager=metrics.JsonlSummaryManager(
             self.model_dir, 'train', 'train', step),
         eval_summary_manager=metrics.JsonlSummaryManager(
@@ -127,8 +128,3 @@ class Runner(train_lib.OrbitExperimentRunner):
 
 MODES = ('train', 'eval', 'train_and_eval', 'continuous_eval')
 EVALUATING_MODES = ('eval', 'continuous_eval')
-
-
-def latest_checkpoint(model_dir: str) -> str | None:
-  """Returns the file prefix of a run's latest checkpoint, None if none."""
-  return tf.train.latest_checkpoint(model_dir)

@@ -1,0 +1,115 @@
+"""Latency of `.tflite` files, timed in turn so that drift hits all alike."""
+
+from collections.abc import Sequence
+import gzip
+import importlib.metadata
+import os
+import platform
+import time
+from typing import Any
+
+from modelgarden_opt.evaluation import tflite
+import numpy as np
+
+_BLOCK = 5
+
+
+def benchmark(
+    paths: Sequence[str],
+    num_threads: int = 1,
+    num_runs: int = 100,
+    seed: int = 0,
+) -> dict[str, Any]:
+  """Times files against each other.
+
+  The files take turns in blocks of a few runs, each block behind one run that
+  is not counted, and every other round goes backwards. A change of the
+  machine's clock or a noisy neighbour then hits every file.
+
+  Args:
+    paths: The files.
+    num_threads: Threads of every interpreter.
+    num_runs: Counted runs of every file, rounded up to whole blocks.
+    seed: Seed of the random input.
+
+  Returns:
+    `environment`, and `results` with one record a file in the order of
+    `paths`: milliseconds, sizes, and `ratio`, the median over rounds of this
+    file's time by the first file's.
+
+  Raises:
+    UsageError: If a file is missing or cannot be loaded.
+  """
+  models = [tflite.Model(path, num_threads) for path in paths]
+  rng = np.random.default_rng(seed)
+  for model in models:
+    model.set_input(rng.uniform(-2, 2, model.input_shape).astype(np.float32))
+  times: list[list[float]] = [[] for _ in models]
+  rounds = -(-num_runs // _BLOCK)
+  for turn in range(rounds):
+    order = range(len(models)) if turn % 2 == 0 else (
+        range(len(models) - 1, -1, -1))
+    for index in order:
+      times[index] += _time_block(models[index])
+  return {
+      'environment': environment(),
+      'results': [
+          _record(path, np.array(t) * 1e3, np.array(times[0]) * 1e3,
+                  num_threads) for path, t in zip(paths, times)],
+  }
+
+
+def _time_block(model: tflite.Model) -> list[float]:
+  """Returns the seconds of a block of runs; the first one only warms up."""
+  model.invoke()
+  seconds = []
+  for _ in range(_BLOCK):
+    start = time.perf_counter()
+    model.invoke()
+    seconds.append(time.perf_counter() - start)
+  return seconds
+
+
+def _record(
+    path: str, times: np.ndarray, first: np.ndarray, num_threads: int
+) -> dict[str, Any]:
+  ratios = (np.median(times.reshape(-1, _BLOCK), axis=1) /
+            np.median(first.reshape(-1, _BLOCK), axis=1))
+  with open(path, 'rb') as f:
+    content = f.read()
+  return {
+      'model': path,
+      'median_ms': float(np.median(times)),
+      'p90_ms': float(np.percentile(times, 90)),
+      'p99_ms': float(np.percentile(times, 99)),
+      'min_ms': float(np.min(times)),
+      'ratio': float(np.median(ratios)),
+      'num_runs': len(times),
+      'num_threads': num_threads,
+      'size_bytes': len(content),
+      'gzip_bytes': len(gzip.compress(content, compresslevel=9)),
+      'num_delegate_partitions': tflite.census(path).num_delegate_partitions,
+  }
+
+
+def environment() -> dict[str, Any]:
+  """Returns machine and versions that a measurement depends on."""
+  return {
+      'processor': _processor(),
+      'num_cores': os.cpu_count(),
+      'platform': platform.platform(),
+      'python': platform.python_version(),
+      **{package: importlib.metadata.version(package)
+         for package in ('tensorflow', 'ai-edge-litert')},
+  }
+
+
+def _processor() -> str:
+  """Returns the name of the processor as the system gives it."""
+  try:
+    with open('/proc/cpuinfo', encoding='utf-8') as f:
+      names = [line.partition(':')[2].strip() for line in f
+               if line.startswith('model name')]
+  except OSError:
+    names = []
+  return names[0] if names else platform.processor() or platform.machine()

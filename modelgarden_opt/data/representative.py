@@ -1,0 +1,47 @@
+"""Images that stand for what a deployed model will see."""
+
+from collections.abc import Iterator
+import itertools
+
+from modelgarden_opt.data import inputs
+import numpy as np
+from official.core import base_task
+
+
+def calibration_images(
+    task: base_task.Task, num_images: int
+) -> Iterator[np.ndarray]:
+  """Yields preprocessed training images, without augmentation.
+
+  Args:
+    task: The task, which names and preprocesses the training data.
+    num_images: How many at most.
+
+  Yields:
+    float32 images of shape [1, height, width, channels].
+  """
+  data = task.build_inputs(inputs.for_calibration(task.task_config.train_data))
+  images = (image for batch, _ in data for image in batch.numpy())
+  for image in itertools.islice(images, num_images):
+    yield image[np.newaxis]
+
+
+def labelled_images(
+    task: base_task.Task, split: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields one pass over a split, preprocessed for evaluation.
+
+  Args:
+    task: The task, which names and preprocesses the data.
+    split: `train`, `validation` or `test`; a task without test data is tested
+      on its validation data.
+
+  Yields:
+    Images [b, height, width, channels] and labels, batch by batch.
+  """
+  config = getattr(task.task_config, f'{split}_data', None)
+  config = config or task.task_config.validation_data
+  data = task.build_inputs(
+      config.replace(is_training=False, drop_remainder=False))
+  for images, labels in data:
+    yield images.numpy(), labels.numpy()

@@ -1,0 +1,132 @@
+"""Conversion of a Keras model to TFLite, by way of a frozen graph.
+
+One concrete function is traced and its variables are turned into constants
+before the converter sees it. The ops are the same as with
+`TFLiteConverter.from_keras_model`, the time is a fraction (docs/benchmarks.md).
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import dataclasses
+import os
+import sys
+import tempfile
+
+from modelgarden_opt import errors
+from modelgarden_opt.modeling import calibration
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework import convert_to_constants
+import tf_keras
+
+Representative = Callable[[], Iterator[np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """What an exported file holds.
+
+  Attributes:
+    description: What it is, in a line.
+    optimize: Whether the converter optimizes at all.
+    weight_type: Type that weights are stored in, None for the converter's.
+    ops: Op set that the converter may use, None for the float one.
+    calibrated: Whether activations are integers, so that a float model needs
+      representative images and a QAT model keeps its trained ranges.
+  """
+  description: str
+  optimize: bool = True
+  weight_type: tf.DType | None = None
+  ops: tf.lite.OpsSet | None = None
+  calibrated: bool = False
+
+
+FORMATS = {
+    'float32': Format('float weights and arithmetic', optimize=False),
+    'float16': Format('float16 weights, float32 arithmetic',
+                      weight_type=tf.float16),
+    'dynamic_int8': Format('int8 weights, float activations'),
+    'int8': Format('integers only', ops=tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+                   calibrated=True),
+    'int16x8': Format(
+        'int16 activations, int8 weights', calibrated=True,
+        ops=tf.lite.OpsSet
+        .EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8),
+}
+IO_DTYPES = {'float32': tf.float32, 'int8': tf.int8, 'uint8': tf.uint8}
+
+
+def convert(
+    model: tf_keras.Model,
+    file_format: str,
+    io_dtype: str = 'float32',
+    representative: Representative | None = None,
+    batch_size: int | None = 1,
+) -> bytes:
+  """Returns a model as the content of a `.tflite` file.
+
+  Args:
+    model: A float or quantization-aware model with one image input.
+    file_format: Key of `FORMATS`. A quantization-aware model keeps its trained
+      ranges in `int8`; every other format takes its weights as float ones.
+    io_dtype: Type of the file's input and output, `float32`, `int8` or
+      `uint8`; integers only with format `int8`.
+    representative: Yields float32 images [1, h, w, c]; needed to calibrate a
+      float model for an integer format.
+    batch_size: Fixed batch size of the file; None leaves it open.
+
+  Raises:
+    UsageError: If format and io_dtype do not go together.
+  """
+  if io_dtype != 'float32' and file_format != 'int8':
+    raise errors.UsageError(
+        f'io_dtype: {io_dtype!r} needs --format=int8, received {file_format!r}')
+  spec = FORMATS[file_format]
+  trained = bool(calibration.quantizers_of(model)) and file_format == 'int8'
+  with _quiet():
+    frozen = _freeze(model, batch_size, trained)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+  if spec.optimize:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+  if spec.weight_type:
+    converter.target_spec.supported_types = [spec.weight_type]
+  if spec.calibrated and not trained:
+    if representative is None:
+      raise ValueError(f'{file_format} of a float model needs images')
+    converter.representative_dataset = lambda: (
+        [image] for image in representative())
+    converter.target_spec.supported_ops = [spec.ops]
+  converter.inference_input_type = IO_DTYPES[io_dtype]
+  converter.inference_output_type = IO_DTYPES[io_dtype]
+  with _quiet():
+    return converter.convert()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Holds back what the converter's native code prints, unless it fails."""
+  sys.stderr.flush()
+  terminal = os.dup(2)
+  with tempfile.TemporaryFile() as held:
+    os.dup2(held.fileno(), 2)
+    try:
+      yield
+    except BaseException:
+      held.seek(0)
+      os.write(terminal, held.read())
+      raise
+    finally:
+      os.dup2(terminal, 2)
+      os.close(terminal)
+
+
+def _freeze(model: tf_keras.Model, batch_size: int | None, quantized: bool):
+  """Traces the model's inference and turns its variables into constants."""
+  shape = [batch_size, *model.inputs[0].shape[1:]]
+  mode = calibration.Mode.QUANTIZE if quantized else (
+      calibration.Mode.PASS_THROUGH)
+  with calibration.quantizer_mode(model, mode):
+    function = tf.function(lambda image: model(image, training=False))
+    concrete = function.get_concrete_function(
+        tf.TensorSpec(shape, tf.float32, name='image'))
+  return convert_to_constants.convert_variables_to_constants_v2(concrete)

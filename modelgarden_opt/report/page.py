@@ -1,0 +1,119 @@
+"""A report: Markdown table and picture of joined results."""
+
+from collections.abc import Mapping, Sequence
+import os
+from typing import Any
+
+from modelgarden_opt import files
+
+# Columns of the table: heading, field, format.
+_COLUMNS = (
+    ('top-1', 'top_1_accuracy', '{:.2%}'),
+    ('top-5', 'top_5_accuracy', '{:.2%}'),
+    ('size KiB', 'kib', '{:,.1f}'),
+    ('gzip KiB', 'gzip_kib', '{:,.1f}'),
+    ('median ms', 'median_ms', '{:.3f}'),
+    ('x first', 'ratio', '{:.2f}'),
+    ('as Keras', 'agreement', '{:.2%}'),
+)
+_PANELS = (
+    ('Top-1 accuracy, %', 'top_1_percent', '{:.1f}'),
+    ('Size, KiB', 'kib', '{:,.0f}'),
+    ('Latency, ms', 'median_ms', '{:.2f}'),
+)
+_BAR = '#4269d0'
+
+
+def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+  """Returns the header and the rows of the results table."""
+  header = ['variant', *(heading for heading, _, _ in _COLUMNS)]
+  return header, [
+      [v['name'], *(_show(_derived(v), field, form)
+                    for _, field, form in _COLUMNS)]
+      for v in results['variants']]
+
+
+def _derived(variant: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds the fields that are shown in other units than they are stored."""
+  return {
+      **variant,
+      'kib': variant['size_bytes'] / 1024,
+      'gzip_kib': variant['gzip_bytes'] / 1024,
+      'top_1_percent': 100 * variant.get('top_1_accuracy', float('nan')),
+  }
+
+
+def _show(variant: Mapping[str, Any], field: str, form: str) -> str:
+  return form.format(variant[field]) if field in variant else '-'
+
+
+def markdown(
+    results: Mapping[str, Any], title: str, picture: str, command: str
+) -> str:
+  """Returns the report as Markdown.
+
+  Args:
+    results: What `results.join` returned.
+    title: Heading of the report.
+    picture: Path of the picture, relative to the report.
+    command: The command that produced the results.
+  """
+  header, body = rows(results)
+  lines = ['| ' + ' | '.join(row) + ' |' for row in [header, *body]]
+  lines.insert(1, '| --- |' + ' ---: |' * (len(header) - 1))
+  first = results['variants'][0]
+  environment = ', '.join(
+      f'{key} {value}' for key, value in results['environment'].items())
+  return '\n'.join([
+      f'# {title}', '', f'Made by `{command}`.', '', *lines, '',
+      f'![Accuracy, size and latency of every variant]({picture})', '',
+      f'Accuracy on {first["num_examples"]} test images that training never '
+      f'saw. Latency on {first["num_threads"]} thread, all files timed in '
+      'turn in one run; "x first" is the median ratio to the first row. "as '
+      'Keras" is the share of test images on which the file predicts the '
+      'class that its Keras model predicts.', '',
+      f'Measured on: {environment}.', ''])
+
+
+def draw(results: Mapping[str, Any], path: str) -> None:
+  """Draws accuracy, size and latency of every variant into a PNG file."""
+  import matplotlib  # pylint: disable=g-import-not-at-top
+  matplotlib.use('Agg')
+  from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
+  variants = [_derived(v) for v in results['variants']]
+  figure, axes = pyplot.subplots(
+      1, len(_PANELS), figsize=(10, 1.0 + 0.45 * len(variants)), sharey=True)
+  for axis, (title, field, form) in zip(axes, _PANELS):
+    _draw_panel(axis, title, [v['name'] for v in variants],
+                [v[field] for v in variants], form)
+  figure.tight_layout()
+  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+  figure.savefig(path, dpi=150)
+  pyplot.close(figure)
+
+
+def _draw_panel(
+    axis, title: str, names: Sequence[str], values: Sequence[float], form: str
+) -> None:
+  """Draws one quantity as horizontal bars with their values behind them."""
+  bars = axis.barh(names, values, color=_BAR, height=0.6)
+  axis.bar_label(bars, [form.format(v) for v in values], padding=4)
+  axis.set_title(title, loc='left', fontsize=11)
+  axis.set_xlim(0, max(values) * 1.25)
+  axis.invert_yaxis()
+  axis.xaxis.set_visible(False)
+  axis.tick_params(axis='y', length=0)
+  for side in ('top', 'right', 'bottom'):
+    axis.spines[side].set_visible(False)
+
+
+def write(
+    results: Mapping[str, Any], output_dir: str, title: str, command: str
+) -> None:
+  """Writes `results.json`, `report.md` and `report.png` into a directory."""
+  os.makedirs(output_dir, exist_ok=True)
+  draw(results, os.path.join(output_dir, 'report.png'))
+  files.write_atomically(
+      os.path.join(output_dir, 'report.md'),
+      markdown(results, title, 'report.png', command))
+  files.write_json(os.path.join(output_dir, 'results.json'), results)

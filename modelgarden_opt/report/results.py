@@ -1,0 +1,45 @@
+"""Joins evaluation and benchmark records into one record per variant."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from modelgarden_opt import errors
+
+# Fields that a variant takes over from its benchmark record.
+_MEASURED = ('size_bytes', 'gzip_bytes', 'median_ms', 'p90_ms', 'min_ms',
+             'ratio', 'num_threads', 'num_delegate_partitions')
+
+
+def join(
+    variants: Mapping[str, str],
+    evaluations: Iterable[Mapping[str, Any]],
+    benchmark: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Returns `{"variants": [...], "environment": {...}}`.
+
+  Args:
+    variants: Path of the file by the variant's name, in the table's order.
+    evaluations: Contents of `evaluate --output_json` files.
+    benchmark: Content of a `benchmark --output_json` file.
+
+  Raises:
+    UsageError: If a file was not evaluated or not benchmarked.
+  """
+  scored = {r['model']: r for e in evaluations for r in e['results']}
+  timed = {r['model']: r for r in benchmark['results']}
+  records = []
+  for name, path in variants.items():
+    for kind, found in (('evaluation', scored), ('benchmark', timed)):
+      if path not in found:
+        raise errors.UsageError(
+            f'variant {name}: no {kind} record of {path!r}'
+            f'{errors.nearest(path, found)}')
+    records.append({
+        'name': name,
+        'model': path,
+        **scored[path]['metrics'],
+        'num_examples': scored[path]['num_examples'],
+        'agreement': scored[path]['agreement'],
+        **{field: timed[path][field] for field in _MEASURED},
+    })
+  return {'variants': records, 'environment': benchmark['environment']}

@@ -1,0 +1,130 @@
+"""A run directory: its configuration, and its model with trained weights."""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+from typing import Any
+
+from modelgarden_opt import errors
+from modelgarden_opt import files
+from modelgarden_opt.configs import overrides
+from modelgarden_opt.modeling import checkpoints
+from official.core import base_task
+from official.core import config_definitions as cfg
+from official.core import task_factory
+import tensorflow as tf
+import tf_keras
+import yaml
+
+PARAMS = 'params.yaml'
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A trained model and what it was trained with.
+
+  Attributes:
+    model_dir: The run directory.
+    params: The resolved configuration.
+    task: The task, which builds inputs of every split.
+    model: The model with the checkpoint's weights.
+    checkpoint: File prefix of that checkpoint.
+  """
+  model_dir: str
+  params: cfg.ExperimentConfig
+  task: base_task.Task
+  model: tf_keras.Model
+  checkpoint: str
+
+
+def exists(model_dir: str) -> bool:
+  """Whether a run was started in this directory."""
+  return tf.io.gfile.exists(os.path.join(model_dir, PARAMS))
+
+
+def save_params(params: cfg.ExperimentConfig, model_dir: str) -> None:
+  """Writes the resolved configuration of a run to `params.yaml`."""
+  files.write_atomically(os.path.join(model_dir, PARAMS), to_yaml(params))
+
+
+def to_yaml(params: cfg.ExperimentConfig) -> str:
+  """Returns a configuration as YAML that `--config_file` reads back."""
+  return yaml.safe_dump(as_plain(params), default_flow_style=False)
+
+
+def as_plain(params: cfg.ExperimentConfig) -> dict[str, Any]:
+  """Returns a configuration as dictionaries, lists and scalars only."""
+  return _plain(params.as_dict())
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {key: _plain(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_plain(item) for item in value]
+  return value
+
+
+def load_yaml(model_dir: str) -> dict[str, Any]:
+  """Returns `params.yaml` of a run as a dictionary.
+
+  Raises:
+    UsageError: If `model_dir` is not a run directory.
+  """
+  if not exists(model_dir):
+    raise errors.UsageError(
+        f'model_dir: {model_dir!r} is not a run directory: it has no {PARAMS}')
+  return overrides.load_yaml(os.path.join(model_dir, PARAMS))
+
+
+def load_params(model_dir: str) -> cfg.ExperimentConfig:
+  """Returns the configuration of a run.
+
+  Raises:
+    UsageError: If `model_dir` is not a run directory of a known experiment.
+  """
+  values = load_yaml(model_dir)
+  name = values.get('task', {}).get('name')
+  if not name:
+    raise errors.UsageError(
+        f'{os.path.join(model_dir, PARAMS)}: task.name does not tell the '
+        'experiment')
+  return overrides.resolve(name, [os.path.join(model_dir, PARAMS)])
+
+
+def load(model_dir: str, checkpoint: str = 'best') -> Run:
+  """Rebuilds a run's model with trained weights, from its directory alone.
+
+  Args:
+    model_dir: The run directory.
+    checkpoint: `best` (the latest where a run keeps no best), `latest`, or a
+      checkpoint's file prefix.
+
+  Raises:
+    UsageError: If the directory or the checkpoint is missing.
+  """
+  params = load_params(model_dir)
+  path = find_checkpoint(model_dir, params, checkpoint)
+  task = task_factory.get_task(params.task, logging_dir=model_dir)
+  model = task.build_model()
+  items = {'model': model, **getattr(model, 'checkpoint_items', {})}
+  status = tf.train.Checkpoint(**items).read(path)
+  status.expect_partial().assert_existing_objects_matched()
+  return Run(model_dir, params, task, model, path)
+
+
+def find_checkpoint(
+    model_dir: str, params: cfg.ExperimentConfig, checkpoint: str
+) -> str:
+  """Returns the file prefix that `best`, `latest` or a path stands for."""
+  if checkpoint not in ('best', 'latest'):
+    return checkpoints.resolve(checkpoint, 'checkpoint')
+  directories = [model_dir]
+  if checkpoint == 'best' and params.trainer.best_checkpoint_export_subdir:
+    directories.insert(0, os.path.join(
+        model_dir, params.trainer.best_checkpoint_export_subdir))
+  for directory in directories:
+    path = tf.train.latest_checkpoint(directory)
+    if path:
+      return path
+  raise errors.UsageError(f'model_dir: {model_dir!r} holds no checkpoint yet')
