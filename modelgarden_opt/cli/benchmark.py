@@ -17,7 +17,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Times the files, and prints a table."""
-  config_flags.quiet_tensorflow()
+  config_flags.import_tensorflow()
   from modelgarden_opt.benchmark import latency  # pylint: disable=g-import-not-at-top
   measured = latency.benchmark(args.tflite, args.num_threads, args.num_runs)
   output.write(args, measured)

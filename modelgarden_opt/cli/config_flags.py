@@ -21,11 +21,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       '--gin_params', action='append', default=[], help='gin binding')
 
 
-def quiet_tensorflow() -> None:
-  """Keeps TensorFlow's start-up chatter off the terminal unless asked for."""
+def import_tensorflow() -> None:
+  """Imports TensorFlow without its start-up chatter, unless that is wanted."""
   # Without a GPU the only errors at start-up are about the missing GPU.
   level = '2' if glob.glob('/dev/nvidia*') else '3'
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', level)
+  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+  tf.get_logger().setLevel('ERROR')
 
 
 def resolve(args: argparse.Namespace):
@@ -34,7 +37,7 @@ def resolve(args: argparse.Namespace):
   Raises:
     UsageError: If anything about it is wrong.
   """
-  quiet_tensorflow()
+  import_tensorflow()
   # pylint: disable=g-import-not-at-top
   import gin
   from modelgarden_opt import errors

@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> None:
     for name, description in catalog.DATA_SETS.items():
       print(f'{name}: {description}')
     return
-  config_flags.quiet_tensorflow()
+  config_flags.import_tensorflow()
   from modelgarden_opt.data import embedded  # pylint: disable=g-import-not-at-top
   counts = embedded.build(args.name, args.output_dir)
   print(f'{args.name} in {args.output_dir}: ' +

@@ -17,6 +17,7 @@ class BestCheckpointExporter(train_utils.BestCheckpointExporter):
 
   The checkpoint is saved first and the record of its metric afterwards, under
   a temporary name; and nothing is created before there is something to keep.
+  Of equal metrics, which small validation sets often give, the later one wins.
   """
 
   def __init__(self, export_dir: str, metric_name: str, metric_comp: str):
@@ -52,8 +53,8 @@ class BestCheckpointExporter(train_utils.BestCheckpointExporter):
     Returns:
       Whether it was saved.
     """
-    if self._best_ckpt_logs is not None and not self._new_metric_is_better(
-        self._best_ckpt_logs, eval_logs):
+    if self._best_ckpt_logs is not None and self._new_metric_is_better(
+        eval_logs, self._best_ckpt_logs):
       return False
     self._best_ckpt_logs = dict(eval_logs)
     self._get_checkpoint_manager(checkpoint).save(

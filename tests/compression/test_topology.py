@@ -1,0 +1,64 @@
+"""The topology names every sub-layer of the official blocks."""
+
+import itertools
+
+from official.vision.modeling.backbones import mobilenet
+from official.vision.modeling.layers import nn_blocks
+from official.vision.modeling.layers import nn_layers
+import pytest
+import tensorflow as tf
+
+from modelgarden_opt.compression import blocks
+from modelgarden_opt.compression import topology
+
+
+def _options(**choices):
+  for values in itertools.product(*choices.values()):
+    yield dict(zip(choices, values))
+
+
+# Constructor, fixed arguments, and the options that add sub-layers.
+CASES = {
+    'Conv2DBNBlock': (
+        mobilenet.Conv2DBNBlock, {'filters': 8},
+        _options(use_explicit_padding=[False, True],
+                 use_normalization=[False, True], use_bias=[False, True])),
+    'InvertedBottleneckBlock': (
+        nn_blocks.InvertedBottleneckBlock,
+        {'in_filters': 8, 'out_filters': 8, 'strides': 1},
+        _options(expand_ratio=[1, 4], se_ratio=[None, 0.25],
+                 use_depthwise=[False, True],
+                 stochastic_depth_drop_rate=[None, 0.2])),
+    'BottleneckBlock': (
+        nn_blocks.BottleneckBlock, {'filters': 2, 'strides': 1},
+        _options(use_projection=[False, True], resnetd_shortcut=[False, True],
+                 se_ratio=[None, 0.25],
+                 stochastic_depth_drop_rate=[None, 0.2])),
+    'SqueezeExcitation': (
+        nn_layers.SqueezeExcitation,
+        {'in_filters': 8, 'out_filters': 8, 'se_ratio': 0.25},
+        _options(gating_activation=['sigmoid', 'hard_sigmoid'])),
+}
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_every_sublayer_is_named(name):
+  make, fixed, options = CASES[name]
+  entry = topology.BLOCKS[name]
+  seen = set()
+  for option in options:
+    layer = make(**fixed, **option)
+    layer(tf.zeros([1, 8, 8, 8]))
+    found = {attribute for attribute, value in vars(layer).items()
+             if isinstance(value, tf.Module)}
+    unnamed = found - entry.sublayers
+    assert not unnamed, f'{name} has sub-layers the topology does not name'
+    seen |= found
+  functions = {a for a in entry.sublayers if a.endswith('_fn')}
+  assert seen | functions == entry.sublayers, 'the topology names what is not'
+
+
+def test_every_entry_has_a_case_and_a_twin():
+  assert CASES.keys() == topology.BLOCKS.keys() == blocks.TWINS.keys()
+  for name, entry in topology.BLOCKS.items():
+    assert blocks.TWINS[name].__name__ == entry.twin

@@ -1,0 +1,137 @@
+"""Fixtures that are built once: tiny models, data and runs cost seconds each."""
+
+import os
+import pathlib
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt import registry_imports  # noqa: F401
+from modelgarden_opt.configs import overrides
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+# A MobileNetV2 of 0.1 width on 32-pixel digits: a step takes milliseconds.
+TINY = {
+    'runtime': {'distribution_strategy': 'off'},
+    'task': {
+        'model': {
+            'num_classes': 10,
+            'input_size': [32, 32, 3],
+            'backbone': {'mobilenet': {'filter_size_scale': 0.1}},
+            'norm_activation': {'norm_momentum': 0.9},
+        },
+        'train_data': {
+            'embedded_name': 'digits', 'embedded_split': 'train',
+            'global_batch_size': 32, 'aug_rand_hflip': False,
+            'aug_crop': False, 'seed': 7, 'shuffle_buffer_size': 64,
+            'deterministic': True, 'cycle_length': 1},
+        'validation_data': {
+            'embedded_name': 'digits', 'embedded_split': 'validation',
+            'global_batch_size': 60, 'aug_crop': False,
+            'drop_remainder': False},
+        'test_data': {
+            'embedded_name': 'digits', 'embedded_split': 'test',
+            'global_batch_size': 60, 'aug_crop': False,
+            'drop_remainder': False, 'is_training': False},
+    },
+    'trainer': {
+        'train_steps': 40, 'steps_per_loop': 20, 'summary_interval': 20,
+        'checkpoint_interval': 20, 'validation_interval': 20,
+        'optimizer_config': {
+            'optimizer': {'type': 'adam'},
+            'learning_rate': {
+                'type': 'constant', 'constant': {'learning_rate': 0.003}},
+            'warmup': {'type': None},
+        },
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+  tf_keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope='session')
+def data_dir(tmp_path_factory):
+  return str(tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture(scope='session')
+def tiny_params(data_dir):
+  """Returns `make(experiment, *further overrides)` of unlocked configs."""
+
+  def make(experiment, *further):
+    config = overrides.base(experiment)
+    config.task.name = experiment
+    config.override(TINY)
+    for name in ('train_data', 'validation_data', 'test_data'):
+      config.override({'task': {name: {'embedded_dir': data_dir}}})
+    for override in further:
+      config.override(override)
+    return config
+
+  return make
+
+
+@pytest.fixture(scope='session')
+def tiny_yaml(tiny_params, tmp_path_factory):
+  """Returns the path of a YAML file with all tiny overrides."""
+  import yaml
+  values = dict(TINY, task={
+      **TINY['task'], **{
+          name: {**TINY['task'][name],
+                 'embedded_dir': tiny_params('mobilenet_v2')
+                 .task.train_data.embedded_dir}
+          for name in ('train_data', 'validation_data', 'test_data')}})
+  path = tmp_path_factory.mktemp('config') / 'tiny.yaml'
+  path.write_text(yaml.safe_dump(values))
+  return str(path)
+
+
+@pytest.fixture(scope='session')
+def float_run(tiny_params, tmp_path_factory):
+  """A float run directory of 40 steps."""
+  from modelgarden_opt.training import run
+  model_dir = str(tmp_path_factory.mktemp('float'))
+  run.run_experiment(tiny_params('mobilenet_v2'), 'train_and_eval', model_dir)
+  return model_dir
+
+
+@pytest.fixture(scope='session')
+def qat_run(tiny_params, float_run, tmp_path_factory):
+  """A quantization-aware run directory that started from `float_run`."""
+  from modelgarden_opt.training import run
+  model_dir = str(tmp_path_factory.mktemp('qat'))
+  params = tiny_params('mobilenet_v2_qat', {'task': {'quantization': {
+      'pretrained_original_checkpoint': float_run, 'calibration_steps': 4}}})
+  run.run_experiment(params, 'train_and_eval', model_dir)
+  return model_dir
+
+
+def randomize_norms(layer: tf_keras.layers.Layer, seed: int = 0) -> None:
+  """Gives every batch norm statistics as different as trained ones are."""
+  rng = np.random.default_rng(seed)
+  for sub in layer._flatten_layers():
+    if isinstance(sub, tf_keras.layers.BatchNormalization) and sub.built:
+      shape = sub.gamma.shape
+      sub.gamma.assign(rng.uniform(0.5, 1.5, shape))
+      sub.beta.assign(rng.normal(0.0, 0.5, shape))
+      sub.moving_mean.assign(rng.normal(0.0, 0.3, shape))
+      sub.moving_variance.assign(rng.uniform(0.3, 1.5, shape))
+
+
+def sqnr_db(reference: np.ndarray, value: np.ndarray) -> float:
+  """Signal to quantization noise ratio in dB."""
+  noise = np.mean((reference - value)**2)
+  return float(10 * np.log10(np.mean(reference**2) / noise))
+
+
+def random_images(shape, seed=0) -> tf.Tensor:
+  return tf.constant(
+      np.random.default_rng(seed).normal(size=shape).astype(np.float32))

@@ -1,0 +1,115 @@
+"""The layout of docs/decisions.md, enforced from the syntax tree."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / 'modelgarden_opt'
+# What each part of the package may import of the others.
+ALLOWED = {
+    'configs': set(),
+    'compression': set(),
+    'data': {'configs'},
+    'modeling': {'configs', 'compression'},
+    'tasks': {'modeling', 'data', 'configs'},
+    'training': {'tasks', 'modeling', 'compression', 'configs', 'data'},
+    'export': {'modeling', 'data', 'tasks', 'evaluation'},
+    'evaluation': {'modeling', 'data', 'tasks'},
+    'benchmark': {'modeling', 'data', 'tasks', 'evaluation'},
+    'report': set(),
+    'cli': {'configs', 'compression', 'data', 'modeling', 'tasks', 'training',
+            'export', 'evaluation', 'benchmark', 'report'},
+}
+# Modules of no part, which everyone may import.
+SHARED = {'errors', 'files'}
+FILES = sorted(PACKAGE.rglob('*.py'))
+ALL_FILES = FILES + sorted(
+    p for d in ('scripts', 'projects', 'tests') for p in (ROOT / d).rglob('*.py'))
+MAX_FILE_LINES = 600
+MAX_FUNCTION_LINES = 80
+MAX_PARAMETERS = 8
+
+
+def _imports(tree):
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def _tree(path):
+  return ast.parse(path.read_text(), filename=str(path))
+
+
+def _id(path):
+  return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize('path', FILES, ids=_id)
+def test_parts_import_only_what_lies_below_them(path):
+  part = path.relative_to(PACKAGE).parts[0]
+  if part not in ALLOWED:
+    return
+  wrong = []
+  for name in _imports(_tree(path)):
+    package, _, rest = name.partition('.')
+    other = rest.split('.')[0]
+    if package == 'modelgarden_opt' and other and other != '__version__':
+      registry = part == 'cli' and other == 'registry_imports'
+      if other not in ALLOWED[part] | SHARED | {part} and not registry:
+        wrong.append(name)
+  assert not wrong
+
+
+def test_parts_form_no_cycle():
+  done = set()
+  while len(done) < len(ALLOWED):
+    ready = {p for p in ALLOWED.keys() - done if ALLOWED[p] <= done}
+    assert ready, f'cycle among {sorted(ALLOWED.keys() - done)}'
+    done |= ready
+
+
+@pytest.mark.parametrize('path', ALL_FILES, ids=_id)
+def test_keras_3_is_not_used(path):
+  found = [
+      node.lineno for node in ast.walk(_tree(path))
+      if isinstance(node, ast.Attribute) and node.attr == 'keras'
+      and isinstance(node.value, ast.Name) and node.value.id == 'tf']
+  found += [n for n in _imports(_tree(path))
+            if n == 'keras' or n.startswith(('keras.', 'tensorflow.keras'))]
+  assert not found
+
+
+@pytest.mark.parametrize('path', FILES, ids=_id)
+def test_the_package_imports_no_peer_and_no_project(path):
+  assert not [n for n in _imports(_tree(path)) if n.startswith(
+      ('official.projects', 'projects', 'scripts', 'tests'))]
+
+
+@pytest.mark.parametrize('path', ALL_FILES, ids=_id)
+def test_files_and_functions_stay_small(path):
+  assert len(path.read_text().splitlines()) <= MAX_FILE_LINES
+  for node in ast.walk(_tree(path)):
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+      assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES, node.name
+      positional = node.args.posonlyargs + node.args.args
+      assert len(positional) <= MAX_PARAMETERS + 1, node.name
+
+
+def test_twins_cost_less_than_600_lines():
+  names = ('topology.py', 'leaves.py', 'blocks.py')
+  lines = sum(len((PACKAGE / 'compression' / n).read_text().splitlines())
+              for n in names)
+  assert lines <= 600
+
+
+def test_only_the_registry_is_imported_for_side_effects():
+  text = (PACKAGE / 'registry_imports.py').read_text()
+  assert 'configs' in text and 'tasks' in text
+  for path in FILES:
+    if 'registry_imports' in path.read_text():
+      part = path.relative_to(PACKAGE).parts[0]
+      assert part in ('cli', 'registry_imports.py'), path
