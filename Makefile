@@ -18,7 +18,7 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
-	$(BIN)/ruff check modelgarden_opt scripts tests projects
+	$(BIN)/ruff check .
 
 # The stamp is made last: an interrupted installation is done again.
 $(READY): setup.cfg pyproject.toml constraints.txt

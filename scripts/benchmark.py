@@ -1,4 +1,4 @@
-"""Same as `modelgarden-opt benchmark`; flags: `python scripts/benchmark.py --help`."""
+"""The sub-command `modelgarden-opt benchmark`, with the same flags."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Same as `modelgarden-opt evaluate`; flags: `python scripts/evaluate.py --help`."""
+"""The sub-command `modelgarden-opt evaluate`, with the same flags."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Same as `modelgarden-opt export`; flags: `python scripts/export.py --help`."""
+"""The sub-command `modelgarden-opt export`, with the same flags."""
 
 import sys
 

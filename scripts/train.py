@@ -1,4 +1,4 @@
-"""Same as `modelgarden-opt train`; flags: `python scripts/train.py --help`."""
+"""The sub-command `modelgarden-opt train`, with the same flags."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Fixtures that are built once: tiny models, data and runs cost seconds each."""
+"""Fixtures that are built once: models, data and runs cost seconds each."""
 
 import os
 import pathlib
@@ -9,48 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+import yaml
 
 from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.configs import overrides
+from tests import tiny
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-
-# A MobileNetV2 of 0.1 width on 32-pixel digits: a step takes milliseconds.
-TINY = {
-    'runtime': {'distribution_strategy': 'off'},
-    'task': {
-        'model': {
-            'num_classes': 10,
-            'input_size': [32, 32, 3],
-            'backbone': {'mobilenet': {'filter_size_scale': 0.1}},
-            'norm_activation': {'norm_momentum': 0.9},
-        },
-        'train_data': {
-            'embedded_name': 'digits', 'embedded_split': 'train',
-            'global_batch_size': 32, 'aug_rand_hflip': False,
-            'aug_crop': False, 'seed': 7, 'shuffle_buffer_size': 64,
-            'deterministic': True, 'cycle_length': 1},
-        'validation_data': {
-            'embedded_name': 'digits', 'embedded_split': 'validation',
-            'global_batch_size': 60, 'aug_crop': False,
-            'drop_remainder': False},
-        'test_data': {
-            'embedded_name': 'digits', 'embedded_split': 'test',
-            'global_batch_size': 60, 'aug_crop': False,
-            'drop_remainder': False, 'is_training': False},
-    },
-    'trainer': {
-        'train_steps': 40, 'steps_per_loop': 20, 'summary_interval': 20,
-        'checkpoint_interval': 20, 'validation_interval': 20,
-        'optimizer_config': {
-            'optimizer': {'type': 'adam'},
-            'learning_rate': {
-                'type': 'constant', 'constant': {'learning_rate': 0.003}},
-            'warmup': {'type': None},
-        },
-    },
-}
-
 
 @pytest.fixture(autouse=True)
 def _seeded():
@@ -69,10 +34,7 @@ def tiny_params(data_dir):
   def make(experiment, *further):
     config = overrides.base(experiment)
     config.task.name = experiment
-    config.override(TINY)
-    for name in ('train_data', 'validation_data', 'test_data'):
-      config.override({'task': {name: {'embedded_dir': data_dir}}})
-    for override in further:
+    for override in (tiny.overrides(data_dir), *further):
       config.override(override)
     return config
 
@@ -80,23 +42,16 @@ def tiny_params(data_dir):
 
 
 @pytest.fixture(scope='session')
-def tiny_yaml(tiny_params, tmp_path_factory):
+def tiny_yaml(data_dir, tmp_path_factory):
   """Returns the path of a YAML file with all tiny overrides."""
-  import yaml
-  values = dict(TINY, task={
-      **TINY['task'], **{
-          name: {**TINY['task'][name],
-                 'embedded_dir': tiny_params('mobilenet_v2')
-                 .task.train_data.embedded_dir}
-          for name in ('train_data', 'validation_data', 'test_data')}})
   path = tmp_path_factory.mktemp('config') / 'tiny.yaml'
-  path.write_text(yaml.safe_dump(values))
+  path.write_text(yaml.safe_dump(tiny.overrides(data_dir)))
   return str(path)
 
 
 @pytest.fixture(scope='session')
 def float_run(tiny_params, tmp_path_factory):
-  """A float run directory of 40 steps."""
+  """A float run directory of 120 steps."""
   from modelgarden_opt.training import run
   model_dir = str(tmp_path_factory.mktemp('float'))
   run.run_experiment(tiny_params('mobilenet_v2'), 'train_and_eval', model_dir)

@@ -26,7 +26,8 @@ ALLOWED = {
 SHARED = {'errors', 'files'}
 FILES = sorted(PACKAGE.rglob('*.py'))
 ALL_FILES = FILES + sorted(
-    p for d in ('scripts', 'projects', 'tests') for p in (ROOT / d).rglob('*.py'))
+    p for d in ('scripts', 'projects', 'tests')
+    for p in (ROOT / d).rglob('*.py'))
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
 MAX_PARAMETERS = 8

@@ -1,0 +1,1 @@
+"""Latency and size of .tflite files."""

@@ -8,8 +8,9 @@ import platform
 import time
 from typing import Any
 
-from modelgarden_opt.evaluation import tflite
 import numpy as np
+
+from modelgarden_opt.evaluation import tflite
 
 _BLOCK = 5
 

@@ -1,0 +1,1 @@
+"""The command line: flags, listing, wording of errors."""

@@ -40,6 +40,7 @@ def resolve(args: argparse.Namespace):
   import_tensorflow()
   # pylint: disable=g-import-not-at-top
   import gin
+
   from modelgarden_opt import errors
   from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.configs import overrides

@@ -10,7 +10,8 @@ from modelgarden_opt.cli import output
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
   parser.add_argument('--variant', action='append', required=True,
-                      metavar='NAME=PATH', help='a row of the table; repeatable')
+                      metavar='NAME=PATH',
+                      help='a row of the table; repeatable')
   parser.add_argument('--evaluation', action='append', required=True,
                       metavar='JSON', help='of `evaluate`; repeatable')
   parser.add_argument('--benchmark', required=True, metavar='JSON')

@@ -1,0 +1,1 @@
+"""Techniques: topology, rules, leaves and twins, transforms of kernels."""

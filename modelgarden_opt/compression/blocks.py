@@ -7,6 +7,9 @@ then exchanges the sub-layers that `topology.py` names. Hence
 or a new option in a float block reaches its twin by itself.
 """
 
+from official.vision.modeling.backbones import mobilenet
+from official.vision.modeling.layers import nn_blocks
+from official.vision.modeling.layers import nn_layers
 import tf_keras
 
 from modelgarden_opt.compression import leaves
@@ -14,9 +17,6 @@ from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression.quantization import activations
 from modelgarden_opt.compression.quantization import technique
-from official.vision.modeling.backbones import mobilenet
-from official.vision.modeling.layers import nn_blocks
-from official.vision.modeling.layers import nn_layers
 
 _register = tf_keras.utils.register_keras_serializable(package=leaves.PACKAGE)
 

@@ -1,7 +1,8 @@
 """A plan: what every technique does with every layer of one model."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
+from typing import Protocol
 
 from modelgarden_opt.compression import transforms
 

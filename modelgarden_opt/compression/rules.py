@@ -5,7 +5,8 @@ were built before in the process: `backbone/inverted_bottleneck_block_3/conv1`
 is sub-layer `_conv1` of the fourth such block of the backbone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from collections.abc import Mapping
 import dataclasses
 import fnmatch
 import re

@@ -1,0 +1,1 @@
+"""Configuration blocks and registered experiments; no layers."""

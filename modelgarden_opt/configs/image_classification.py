@@ -2,12 +2,13 @@
 
 import dataclasses
 
-from modelgarden_opt.configs import catalog
-from modelgarden_opt.configs import quantization as quantization_cfg
 from official.core import config_definitions as cfg
 from official.core import exp_factory
 from official.modeling import hyperparams
 from official.vision.configs import image_classification as official_cfg
+
+from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs import quantization as quantization_cfg
 
 
 @dataclasses.dataclass

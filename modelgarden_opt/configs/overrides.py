@@ -1,13 +1,12 @@
 """Applies YAML overrides to an experiment, with every error told at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 import re
 import types
 import typing
 from typing import Any
 
-from modelgarden_opt import errors
-from modelgarden_opt.configs import catalog
 from official.core import config_definitions as cfg
 from official.core import exp_factory
 from official.modeling import hyperparams
@@ -15,6 +14,9 @@ from official.modeling.hyperparams import oneof
 from official.modeling.hyperparams import params_dict
 import tensorflow as tf
 import yaml
+
+from modelgarden_opt import errors
+from modelgarden_opt.configs import catalog
 
 
 class _Loader(yaml.SafeLoader):

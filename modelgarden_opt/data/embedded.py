@@ -4,7 +4,9 @@ They are written once as sharded TFRecords in the Model Garden's format and
 then read through the same official loader that reads ImageNet.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
 import json
 import os

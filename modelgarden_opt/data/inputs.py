@@ -4,12 +4,12 @@ import math
 import os
 
 from absl import logging
+from official.vision.ops import preprocess_ops
 import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import image_classification as cfg
 from modelgarden_opt.data import embedded
-from official.vision.ops import preprocess_ops
 
 
 def resolve(params: cfg.DataConfig) -> cfg.DataConfig:

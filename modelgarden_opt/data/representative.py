@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 import itertools
 
-from modelgarden_opt.data import inputs
 import numpy as np
 from official.core import base_task
+
+from modelgarden_opt.data import inputs
 
 
 def calibration_images(

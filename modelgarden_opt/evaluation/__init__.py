@@ -1,0 +1,1 @@
+"""Accuracy of Keras models and of .tflite files."""

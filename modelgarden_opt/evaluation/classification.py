@@ -1,13 +1,15 @@
 """Top-k accuracy of Keras models and `.tflite` files on the same images."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
+
+import numpy as np
 
 from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.tasks import run_directory
-import numpy as np
 
 TOP_K = (1, 5)
 

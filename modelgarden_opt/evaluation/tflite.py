@@ -5,8 +5,9 @@ import dataclasses
 import os
 
 from ai_edge_litert import interpreter as litert
-from modelgarden_opt import errors
 import numpy as np
+
+from modelgarden_opt import errors
 
 _DELEGATE = 'DELEGATE'
 _BOUNDARY_OPS = ('QUANTIZE', 'DEQUANTIZE')

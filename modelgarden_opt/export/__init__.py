@@ -1,0 +1,1 @@
+"""Conversion to TFLite and verification of the file."""

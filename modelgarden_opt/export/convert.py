@@ -5,19 +5,21 @@ before the converter sees it. The ops are the same as with
 `TFLiteConverter.from_keras_model`, the time is a fraction (docs/benchmarks.md).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 import os
 import sys
 import tempfile
 
-from modelgarden_opt import errors
-from modelgarden_opt.modeling import calibration
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants
 import tf_keras
+
+from modelgarden_opt import errors
+from modelgarden_opt.modeling import calibration
 
 Representative = Callable[[], Iterator[np.ndarray]]
 

@@ -6,14 +6,15 @@ import os
 from typing import Any
 import uuid
 
+import numpy as np
+import tensorflow as tf
+
 from modelgarden_opt import errors
 from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.tasks import run_directory
-import numpy as np
-import tensorflow as tf
 
 _NUM_VERIFIED = 64
 

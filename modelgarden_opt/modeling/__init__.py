@@ -1,0 +1,1 @@
+"""From float models to compressed ones; loading of checkpoints."""

@@ -7,7 +7,8 @@ memory into its twin. Variables that belong to a technique are filtered out on
 both sides where the other side does not have them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
 import os
 from typing import Any

@@ -1,6 +1,7 @@
 """A report: Markdown table and picture of joined results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 import os
 from typing import Any
 

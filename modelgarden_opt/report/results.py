@@ -1,6 +1,7 @@
 """Joins evaluation and benchmark records into one record per variant."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from modelgarden_opt import errors

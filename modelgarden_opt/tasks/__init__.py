@@ -1,0 +1,1 @@
+"""Thin tasks over official.vision, and run directories."""

@@ -1,5 +1,7 @@
 """Image classification with optional compression."""
 
+from official.core import task_factory
+from official.vision.tasks import image_classification
 import tensorflow as tf
 import tf_keras
 
@@ -8,8 +10,6 @@ from modelgarden_opt.data import inputs
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import factory
-from official.core import task_factory
-from official.vision.tasks import image_classification
 
 
 @task_factory.register_task_cls(cfg.ImageClassificationTask)

@@ -5,16 +5,17 @@ import dataclasses
 import os
 from typing import Any
 
-from modelgarden_opt import errors
-from modelgarden_opt import files
-from modelgarden_opt.configs import overrides
-from modelgarden_opt.modeling import checkpoints
 from official.core import base_task
 from official.core import config_definitions as cfg
 from official.core import task_factory
 import tensorflow as tf
 import tf_keras
 import yaml
+
+from modelgarden_opt import errors
+from modelgarden_opt import files
+from modelgarden_opt.configs import overrides
+from modelgarden_opt.modeling import checkpoints
 
 PARAMS = 'params.yaml'
 

@@ -1,0 +1,1 @@
+"""Orbit actions and the glue that runs an experiment."""

@@ -3,11 +3,12 @@
 import os
 from typing import Any
 
-from modelgarden_opt import files
 from official.core import config_definitions as cfg
 from official.core import train_utils
 import orbit
 import tensorflow as tf
+
+from modelgarden_opt import files
 
 INFO = 'info.json'
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from absl import logging
+import tensorflow as tf
+import tf_keras
+
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression.quantization import quantizers
 from modelgarden_opt.configs import quantization as quantization_cfg
-import tensorflow as tf
-import tf_keras
 
 
 class FreezeAction:

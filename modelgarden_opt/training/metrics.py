@@ -5,10 +5,11 @@ import os
 import time
 from typing import Any
 
-from modelgarden_opt import files
 import numpy as np
 from orbit import utils
 import tensorflow as tf
+
+from modelgarden_opt import files
 
 FILE_NAME = 'metrics.jsonl'
 

@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from modelgarden_opt import errors
-from modelgarden_opt.tasks import run_directory
-from modelgarden_opt.training import metrics
-from modelgarden_opt.training import runner as runner_lib
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
 from official.core import task_factory
 from official.modeling import performance
 import tensorflow as tf
+
+from modelgarden_opt import errors
+from modelgarden_opt.tasks import run_directory
+from modelgarden_opt.training import metrics
+from modelgarden_opt.training import runner as runner_lib
 
 # What must not change between two sessions of one run.
 _IDENTITY = ('model', 'quantization')

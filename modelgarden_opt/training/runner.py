@@ -3,16 +3,17 @@
 from collections.abc import Callable
 import contextlib
 
-from modelgarden_opt.training import best_checkpoint
-from modelgarden_opt.training import freezing
-from modelgarden_opt.training import metrics
-from modelgarden_opt.training import progress
 from official.core import actions
 from official.core import base_task
 from official.core import base_trainer
 from official.core import train_lib
 from official.core import train_utils
 import orbit
+
+from modelgarden_opt.training import best_checkpoint
+from modelgarden_opt.training import freezing
+from modelgarden_opt.training import metrics
+from modelgarden_opt.training import progress
 
 
 class Trainer(base_trainer.Trainer):

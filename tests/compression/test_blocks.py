@@ -160,7 +160,7 @@ def test_a_rule_that_matches_nothing_is_an_error():
       rules=[rules.Rule(path='blok/*', parameters={'enabled': False})])])
   twin = blocks.InvertedBottleneckBlockQuantized(16, 16, 4, 1)
   twin.rewire(plan, 'block')(tf.zeros([1, 8, 8, 16]))
-  with pytest.raises(ValueError, match=r"blok/\*.*matches no layer"):
+  with pytest.raises(ValueError, match=r'blok/\*.*matches no layer'):
     plan.assert_all_rules_matched()
 
 

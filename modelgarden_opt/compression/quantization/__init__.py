@@ -1,0 +1,1 @@
+"""Fake quantization of kernels and activations."""

@@ -8,7 +8,8 @@ HARD_SWISH to the slow reference path; the converter fuses the product back
 into HARD_SWISH unless the intermediate results are quantized.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 import difflib
 import functools

@@ -26,10 +26,12 @@ def nudged_range(
     maximum: Scalar upper end, >= 0 and > `minimum`.
     num_bits: Bits of the integer grid, 2 to 16.
   """
-  levels = float(2**num_bits - 1)
-  scale = (maximum - minimum) / levels
-  zero_point = tf.round(tf.clip_by_value(-minimum / scale, 0.0, levels))
-  return -zero_point * scale, (levels - zero_point) * scale
+  # Asking the op itself: it clips what lies outside to the nudged range, and
+  # a formula written anew may round a zero point of x.5 the other way.
+  outside = tf.stack([2.0 * minimum - 1.0, 2.0 * maximum + 1.0])
+  ends = tf.quantization.fake_quant_with_min_max_vars(
+      outside, minimum, maximum, num_bits=num_bits)
+  return ends[0], ends[1]
 
 
 def fake_quantize(

@@ -1,0 +1,82 @@
+"""Every YAML and every command in the documentation is what it says."""
+
+import re
+import shlex
+
+import pytest
+import yaml
+
+from modelgarden_opt.cli import main
+from modelgarden_opt.configs import overrides
+from tests import conftest
+
+ROOT = conftest.REPOSITORY
+YAMLS = sorted([*ROOT.glob('configs/**/*.yaml'),
+                *ROOT.glob('projects/**/*.yaml')])
+DOCS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md'),
+               *ROOT.glob('projects/**/*.md')])
+_COMMAND = re.compile(
+    r'^\s*(?:#\s*|\$\s*)?((?:modelgarden-opt|python scripts/\w+\.py) .*)$')
+
+
+def _commands(path):
+  text = path.read_text().replace('\\\n', ' ')
+  return [m.group(1) for m in map(_COMMAND.match, text.splitlines()) if m]
+
+
+def _arguments(command):
+  words = shlex.split(command, comments=True)
+  if words[0] == 'python':
+    return [words[1].removeprefix('scripts/').removesuffix('.py'), *words[2:]]
+  return words[1:]
+
+
+def _id(path):
+  return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize('path', YAMLS, ids=_id)
+def test_yaml_is_short_says_how_to_launch_it_and_resolves(path):
+  lines = path.read_text().splitlines()
+  assert len(lines) <= 40
+  commands = _commands(path)
+  assert commands, 'the first lines give the launch command'
+  assert any(line.startswith('# Expected') for line in lines)
+  args = main._parser().parse_args(_arguments(commands[-1]))
+  assert any(f.endswith(path.name) for f in args.config_file)
+  overrides.resolve(
+      args.experiment, [str(ROOT / f) for f in args.config_file],
+      args.params_override)
+
+
+@pytest.mark.parametrize('path', YAMLS, ids=_id)
+def test_yaml_holds_deltas_only(path):
+  """No field repeats what the experiment says already."""
+  args = main._parser().parse_args(_arguments(_commands(path)[-1]))
+  base = overrides.base(args.experiment).as_dict()
+  repeated = list(_repeated(yaml.safe_load(path.read_text()), base, ''))
+  assert not repeated
+
+
+def _repeated(values, base, path):
+  for name, value in values.items():
+    present = base.get(name) if isinstance(base, dict) else None
+    if isinstance(value, dict):
+      yield from _repeated(value, present or {}, f'{path}{name}.')
+    elif value == present and name != 'type' and present not in (None, ''):
+      yield path + name
+
+
+@pytest.mark.parametrize('path', DOCS, ids=_id)
+def test_documented_commands_parse(path):
+  for command in _commands(path):
+    arguments = _arguments(command)
+    if arguments[0] in main.COMMANDS:
+      main._parser().parse_args(arguments)
+    else:
+      assert (ROOT / 'scripts' / f'{arguments[0]}.py').exists(), command
+
+
+def test_the_readme_documents_the_main_commands():
+  documented = {_arguments(c)[0] for c in _commands(ROOT / 'README.md')}
+  assert {'train', 'export', 'evaluate', 'benchmark'} <= documented

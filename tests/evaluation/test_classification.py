@@ -1,0 +1,41 @@
+"""Top-k accuracy and agreement."""
+
+import numpy as np
+import pytest
+import tf_keras
+
+from modelgarden_opt import errors
+from modelgarden_opt.evaluation import classification
+from modelgarden_opt.evaluation import tflite
+
+
+def test_top_k_is_that_of_keras():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=[200, 12]).astype(np.float32)
+  labels = rng.integers(0, 12, 200)
+  for k in (1, 5):
+    metric = tf_keras.metrics.SparseTopKCategoricalAccuracy(k)
+    metric.update_state(labels, logits)
+    assert classification.top_k_accuracy(logits, labels, k) == pytest.approx(
+        float(metric.result()))
+
+
+def test_of_equal_logits_the_lower_index_comes_first():
+  logits = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])
+  assert classification.top_k_accuracy(logits, np.array([1, 0]), 1) == 1.0
+  assert classification.top_k_accuracy(logits, np.array([2, 1]), 1) == 0.0
+
+
+def test_agreement_counts_equal_predictions():
+  a = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
+  b = np.array([[0.0, 9.0], [0.0, 1.0], [0.0, 2.0], [3.0, 0.0]])
+  assert classification.agreement(a, b) == 0.75
+
+
+def test_what_is_no_tflite_file_is_told(tmp_path):
+  path = tmp_path / 'm.tflite'
+  with pytest.raises(errors.UsageError, match='there is no file'):
+    tflite.Model(str(path))
+  path.write_bytes(b'no flatbuffer at all')
+  with pytest.raises(errors.UsageError, match='cannot be loaded'):
+    tflite.census(str(path))

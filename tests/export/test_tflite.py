@@ -1,0 +1,165 @@
+"""The exported file computes what the Keras model computes."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt import errors
+from modelgarden_opt.configs import quantization as quantization_cfg
+from modelgarden_opt.evaluation import classification
+from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.export import convert
+from modelgarden_opt.export import tflite as export_tflite
+from modelgarden_opt.modeling import calibration
+from modelgarden_opt.modeling import factory
+from tests import conftest
+
+
+@pytest.fixture(scope='module')
+def exported(float_run, qat_run, tmp_path_factory):
+  """Files of both runs in every format: `{(run, format): found}`."""
+  directory = tmp_path_factory.mktemp('files')
+  return {
+      (name, form): export_tflite.export(
+          run, form, str(directory / f'{name}_{form}.tflite'),
+          calibration_images=64)
+      for name, run in (('float', float_run), ('qat', qat_run))
+      for form in convert.FORMATS}
+
+
+@pytest.mark.parametrize('name', ['float', 'qat'])
+@pytest.mark.parametrize('form', convert.FORMATS)
+def test_every_format_agrees_with_keras(exported, name, form):
+  found = exported[name, form]
+  assert os.path.getsize(found['model']) == found['size_bytes']
+  assert tflite.file_format(found['model']) == form
+  assert found['agreement'] >= (1.0 if form in ('float32', 'float16') else 0.9)
+  if form == 'float32':
+    assert found['max_difference'] < 1e-3
+
+
+@pytest.mark.parametrize('name', ['float', 'qat'])
+def test_int8_files_hold_integers_only_in_one_partition(exported, name):
+  found = exported[name, 'int8']
+  assert not found['float_ops']
+  assert found['num_delegate_partitions'] == 1
+  assert found['num_undelegated_ops'] == 0
+  assert found['size_bytes'] < exported[name, 'float32']['size_bytes']
+
+
+def test_trained_ranges_are_those_of_the_file(exported, qat_run):
+  from modelgarden_opt.tasks import run_directory
+  model = run_directory.load(qat_run).model
+  quantizer = model.layers[-1].output_quantizer
+  expected = float(quantizer.maximum - quantizer.minimum) / 255
+  step = tflite.Model(exported['qat', 'int8']['model']).output_scale
+  assert step == pytest.approx(expected, rel=1e-4)
+
+
+def test_accuracy_of_the_file_is_that_of_keras(exported, qat_run):
+  keras, file = classification.evaluate(
+      qat_run, [exported['qat', 'int8']['model']])
+  assert keras['num_examples'] == file['num_examples'] == 360
+  assert file['format'] == 'int8'
+  assert abs(keras['metrics']['top_1_accuracy'] -
+             file['metrics']['top_1_accuracy']) <= 0.03
+  assert file['agreement'] >= 0.95
+
+
+@pytest.mark.parametrize('io_dtype', ['int8', 'uint8'])
+def test_integer_input_and_output(exported, qat_run, tmp_path, io_dtype):
+  path = str(tmp_path / 'm.tflite')
+  export_tflite.export(qat_run, 'int8', path, io_dtype)
+  images = conftest.random_images([4, 32, 32, 3]).numpy()
+  integer, floats = tflite.Model(path), tflite.Model(
+      exported['qat', 'int8']['model'])
+  np.testing.assert_allclose(
+      integer(images), floats(images), atol=1.01 * floats.output_scale)
+
+
+def test_export_needs_the_run_directory_only(
+    tiny_params, float_run, tmp_path):
+  """The float checkpoint that training started from may be gone."""
+  from modelgarden_opt.training import run as run_lib
+  start, model_dir = tmp_path / 'start', tmp_path / 'qat'
+  shutil.copytree(float_run, start)
+  run_lib.run_experiment(tiny_params('mobilenet_v2_qat', {
+      'task': {'quantization': {
+          'pretrained_original_checkpoint': str(start),
+          'calibration_steps': 1}},
+      'trainer': {'train_steps': 2}}), 'train', str(model_dir))
+  shutil.rmtree(start)
+  moved = tmp_path / 'moved'
+  model_dir.rename(moved)
+  found = export_tflite.export(str(moved), 'int8', str(tmp_path / 'm.tflite'))
+  assert found['num_verified'] > 0
+
+
+def test_wrong_requests_are_told_and_leave_nothing(float_run, tmp_path):
+  path = tmp_path / 'out' / 'm.tflite'
+  for match, args in (
+      ("did you mean 'int8'", (float_run, 'int_8')),
+      ('needs --format=int8', (float_run, 'float32', 'int8')),
+      ('is not a run directory', (str(tmp_path), 'float32'))):
+    run, form, *io_dtype = args
+    with pytest.raises(errors.UsageError, match=match):
+      export_tflite.export(run, form, str(path), *io_dtype)
+  assert not path.parent.exists() or not list(path.parent.iterdir())
+
+
+def test_a_file_that_fails_verification_is_not_left(
+    float_run, tmp_path, monkeypatch):
+  def fail(*_):
+    raise export_tflite.VerificationError('differs')
+  monkeypatch.setattr(export_tflite, 'verify', fail)
+  with pytest.raises(export_tflite.VerificationError):
+    export_tflite.export(float_run, 'float32', str(tmp_path / 'm.tflite'))
+  assert not list(tmp_path.iterdir())
+
+
+def test_dead_channels_survive_conversion(tmp_path):
+  """A kernel of zeros keeps the bias of its batch norm."""
+  inputs = tf_keras.Input([8, 8, 3])
+  x = tf_keras.layers.Conv2D(4, 3, use_bias=False)(inputs)
+  x = tf_keras.layers.BatchNormalization()(x)
+  x = tf_keras.layers.Activation('relu')(x)
+  model = tf_keras.Model(inputs, x)
+  conftest.randomize_norms(model)
+  convolution = model.layers[1]
+  kernel = convolution.kernel.numpy()
+  kernel[..., 1] = 0.0
+  convolution.kernel.assign(kernel)
+  model.layers[2].beta.assign([0.1, 2.5, 0.2, -0.3])
+  images = conftest.random_images([16, 8, 8, 3])
+  quantized = factory.compress(model, quantization_cfg.Quantization())
+  calibration.calibrate(
+      quantized, tf.data.Dataset.from_tensors((images, 0)))
+  path = tmp_path / 'm.tflite'
+  path.write_bytes(convert.convert(quantized, 'int8'))
+  file = tflite.Model(str(path))
+  np.testing.assert_allclose(
+      file(images.numpy()), quantized(images, training=False),
+      atol=1.01 * file.output_scale)
+
+
+def test_layers_left_in_float_convert_too(tmp_path, tiny_params):
+  from official.core import task_factory
+  model = task_factory.get_task(tiny_params('mobilenet_v2').task).build_model()
+  conftest.randomize_norms(model)
+  rule = quantization_cfg.QuantizationRule(
+      path='backbone/inverted_bottleneck_block_2/*', enabled=False)
+  quantized = factory.compress(
+      model, quantization_cfg.Quantization(rules=[rule]))
+  images = conftest.random_images([8, 32, 32, 3])
+  calibration.calibrate(quantized, tf.data.Dataset.from_tensors((images, 0)))
+  path = tmp_path / 'm.tflite'
+  path.write_bytes(convert.convert(quantized, 'int8'))
+  found = tflite.census(str(path))
+  assert 0 < sum(found.float_ops.values()) <= 5
+  expected = quantized(images, training=False).numpy()
+  actual = tflite.Model(str(path))(images.numpy())
+  assert conftest.sqnr_db(expected, actual) > 15

@@ -1,0 +1,223 @@
+"""Runs resume, freeze, keep the best, and write what they promise."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from modelgarden_opt import errors
+from modelgarden_opt.tasks import run_directory
+from modelgarden_opt.training import best_checkpoint
+from modelgarden_opt.training import metrics
+from modelgarden_opt.training import run as run_lib
+from modelgarden_opt.training import runner as runner_lib
+from tests import conftest
+
+
+def _events(directory):
+  """Returns `{tag: [(step, value)]}` of the event files in a directory."""
+  found = {}
+  for path in tf.io.gfile.glob(os.path.join(directory, 'events*')):
+    for record in tf.data.TFRecordDataset(path):
+      event = tf.compat.v1.Event.FromString(record.numpy())
+      for value in event.summary.value:
+        found.setdefault(value.tag, []).append(
+            (event.step, float(tf.make_ndarray(value.tensor))))
+  return found
+
+
+def test_a_run_writes_params_checkpoints_events_and_metrics(float_run):
+  names = set(os.listdir(float_run))
+  assert {'params.yaml', 'metrics.jsonl', 'checkpoint', 'train', 'validation',
+          'best_ckpt'} <= names
+  records = metrics.read(float_run)
+  assert [(r['step'], r['split']) for r in records] == [
+      (60, 'train'), (60, 'validation'), (120, 'train'), (120, 'validation')]
+  assert {'accuracy', 'training_loss', 'learning_rate', 'steps_per_second'} <= (
+      records[0].keys())
+  events = _events(os.path.join(float_run, 'validation'))
+  assert events['accuracy'] == [
+      (r['step'], pytest.approx(r['accuracy']))
+      for r in records if r['split'] == 'validation']
+
+
+def test_quantized_training_starts_from_the_float_weights(qat_run, float_run):
+  expected = run_directory.load(float_run, 'latest').model
+  actual = run_directory.load(qat_run, 'latest').model
+  kernel = lambda m: m.backbone.layers[1]._conv0.kernel.numpy()  # noqa: E731
+  correlation = np.corrcoef(kernel(expected).ravel(), kernel(actual).ravel())
+  assert correlation[0, 1] > 0.9
+
+
+def test_an_interrupted_run_resumes_where_its_checkpoint_is(
+    tiny_params, tmp_path):
+  model_dir = str(tmp_path)
+  first = tiny_params('mobilenet_v2', {'trainer': {'train_steps': 60}})
+  run_lib.run_experiment(first, 'train', model_dir)
+  # What a killed run leaves behind the checkpoint: lines, one of them torn.
+  with open(os.path.join(model_dir, 'metrics.jsonl'), 'a') as f:
+    f.write('{"step": 90, "split": "train"}\n{"step": 1')
+  run_lib.run_experiment(tiny_params('mobilenet_v2'), 'train', model_dir)
+  assert [r['step'] for r in metrics.read(model_dir)] == [60, 120]
+  assert run_directory.load(model_dir, 'latest').checkpoint.endswith('ckpt-120')
+
+
+def test_a_killed_process_resumes(tiny_yaml, tmp_path):
+  script = ('import sys; from tests import tiny; '
+            'from modelgarden_opt.cli import main; sys.exit(main.main())')
+  command = [
+      sys.executable, '-c', script, 'train',
+      '--experiment=mobilenet_v2', f'--config_file={tiny_yaml}',
+      '--mode=train', f'--model_dir={tmp_path}',
+      '--params_override=trainer.train_steps=100000']
+  process = subprocess.Popen(command, cwd=conftest.REPOSITORY,
+                             stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+  deadline = time.monotonic() + 120
+  while tf.train.latest_checkpoint(str(tmp_path)) is None:
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.2)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  step = int(tf.train.latest_checkpoint(str(tmp_path)).rpartition('-')[2])
+  command[-1] = f'--params_override=trainer.train_steps={step + 60}'
+  subprocess.run(command, cwd=conftest.REPOSITORY, check=True,
+                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  steps = [r['step'] for r in metrics.read(str(tmp_path))]
+  assert steps == sorted(set(steps))
+  assert steps[-1] == step + 60
+
+
+def test_resuming_with_another_model_is_refused(tiny_params, float_run):
+  before = sorted(os.listdir(float_run))
+  other = tiny_params('mobilenet_v2', {'task': {'model': {'backbone': {
+      'mobilenet': {'filter_size_scale': 0.5}}}}})
+  with pytest.raises(errors.UsageError,
+                     match='filter_size_scale was 1.0, is 0.5'):
+    run_lib.run_experiment(other, 'train', float_run)
+  assert sorted(os.listdir(float_run)) == before
+
+
+@pytest.mark.parametrize('mode', ['train', 'train_and_eval'])
+def test_a_wrong_checkpoint_leaves_nothing_behind(tiny_params, tmp_path, mode):
+  params = tiny_params('mobilenet_v2_qat', {'task': {'quantization': {
+      'pretrained_original_checkpoint': str(tmp_path / 'nowhere/ckpt')}}})
+  model_dir = tmp_path / 'run'
+  with pytest.raises(errors.UsageError,
+                     match='quantization.pretrained_original_checkpoint'):
+    run_lib.run_experiment(params, mode, str(model_dir))
+  assert not model_dir.exists()
+
+
+def test_evaluating_an_empty_directory_is_refused(tiny_params, tmp_path):
+  with pytest.raises(errors.UsageError, match='no checkpoint to evaluate'):
+    run_lib.run_experiment(
+        tiny_params('mobilenet_v2'), 'eval', str(tmp_path / 'x'))
+  assert not (tmp_path / 'x').exists()
+
+
+def test_mode_eval_gives_the_metrics_of_training(tiny_params, float_run):
+  expected = [r for r in metrics.read(float_run) if r['split'] == 'validation']
+  logs = run_lib.run_experiment(tiny_params('mobilenet_v2'), 'eval', float_run)
+  assert logs['accuracy'] == pytest.approx(expected[-1]['accuracy'])
+
+
+def test_continuous_eval_ends_with_the_run(tiny_params, float_run):
+  params = tiny_params(
+      'mobilenet_v2', {'trainer': {'continuous_eval_timeout': 1}})
+  logs = run_lib.run_experiment(params, 'continuous_eval', float_run)
+  assert 'accuracy' in logs
+
+
+def test_ranges_and_statistics_freeze_at_their_step(
+    tiny_params, float_run, tmp_path, monkeypatch):
+  seen = {}
+  original = runner_lib.progress.ProgressAction.__call__
+
+  def record(self, output):
+    seen[int(self._global_step.numpy())] = {
+        v.name: v.numpy() for v in holder['runner'].trainer.model.variables}
+    original(self, output)
+
+  holder = {}
+  build = runner_lib.Runner.run
+
+  def run(self):
+    holder['runner'] = self
+    return build(self)
+
+  monkeypatch.setattr(runner_lib.progress.ProgressAction, '__call__', record)
+  monkeypatch.setattr(runner_lib.Runner, 'run', run)
+  params = tiny_params('mobilenet_v2_qat', {'task': {'quantization': {
+      'pretrained_original_checkpoint': float_run, 'calibration_steps': 2,
+      'freeze_ranges_step': 10, 'freeze_batch_norm_step': 15}}})
+  run_lib.run_experiment(params, 'train', str(tmp_path))
+  assert sorted(seen) == [10, 15, 75, 120], 'loops end where something freezes'
+
+  def changed(word, a, b):
+    return [n for n in seen[a] if word in n and
+            not np.array_equal(seen[a][n], seen[b][n])]
+
+  assert not changed('quantized_', 10, 120)
+  assert changed('moving_mean', 10, 15)
+  assert not changed('moving_', 15, 120)
+  assert changed('gamma', 15, 120) and changed('kernel', 15, 120)
+
+
+def test_frozen_stays_frozen_after_a_resume(tiny_params, float_run, tmp_path):
+  quantization = {
+      'pretrained_original_checkpoint': float_run, 'calibration_steps': 2,
+      'freeze_ranges_step': 10, 'freeze_batch_norm_step': 10}
+  for steps in (60, 90):
+    params = tiny_params('mobilenet_v2_qat', {
+        'task': {'quantization': quantization},
+        'trainer': {'train_steps': steps}})
+    run_lib.run_experiment(params, 'train', str(tmp_path))
+  reader = lambda step: tf.train.load_checkpoint(  # noqa: E731
+      str(tmp_path / f'ckpt-{step}'))
+  first, last = reader(60), reader(90)
+  frozen = [k for k in first.get_variable_to_shape_map()
+            if ('quantized_' in k or 'moving_' in k) and 'optimizer' not in k
+            and k.endswith('VARIABLE_VALUE')]
+  assert frozen
+  for key in frozen:
+    np.testing.assert_array_equal(first.get_tensor(key), last.get_tensor(key))
+
+
+def test_the_best_checkpoint_is_saved_before_its_record(tmp_path):
+  variable = tf.Variable(1.0)
+  checkpoint = tf.train.Checkpoint(v=variable)
+  exporter = best_checkpoint.BestCheckpointExporter(
+      str(tmp_path / 'best'), 'accuracy', 'higher')
+  assert not (tmp_path / 'best').exists()
+  results = []
+  for step, accuracy in ((1, 0.5), (2, 0.4), (3, 0.5), (4, 0.9), (5, 0.8)):
+    variable.assign(float(step))
+    results.append(exporter.maybe_export_checkpoint(
+        checkpoint, {'accuracy': accuracy}, step))
+  assert results == [True, False, True, True, False]
+  info = json.loads((tmp_path / 'best' / 'info.json').read_text())
+  assert info == {'accuracy': 0.9, 'best_ckpt_global_step': 4.0}
+  again = best_checkpoint.BestCheckpointExporter(
+      str(tmp_path / 'best'), 'accuracy', 'higher')
+  assert not again.maybe_export_checkpoint(checkpoint, {'accuracy': 0.85}, 6)
+  path = tf.train.latest_checkpoint(str(tmp_path / 'best'))
+  assert tf.train.load_checkpoint(path).get_tensor(
+      'v/.ATTRIBUTES/VARIABLE_VALUE') == 4.0
+
+
+def test_two_replicas_train_as_one(tiny_params, float_run, tmp_path):
+  """Ranges are variables with a defined aggregation."""
+  script = pathlib.Path(__file__).with_name('two_replicas.py')
+  subprocess.run(
+      [sys.executable, str(script), float_run, str(tmp_path),
+       tiny_params('mobilenet_v2').task.train_data.embedded_dir],
+      check=True, cwd=conftest.REPOSITORY,
+      env={**os.environ, 'PYTHONPATH': str(conftest.REPOSITORY)})
