@@ -7,6 +7,7 @@ then exchanges the sub-layers that `topology.py` names. Hence
 or a new option in a float block reaches its twin by itself.
 """
 
+from official.modeling import tf_utils
 from official.vision.modeling.backbones import mobilenet
 from official.vision.modeling.layers import nn_blocks
 from official.vision.modeling.layers import nn_layers
@@ -50,6 +51,9 @@ class Twin:
     self._quantize_input = quantize_input
     return self
 
+  def get_config(self):
+    return leaves.with_forgotten_fields(self, super().get_config())
+
   def build(self, input_shape):
     super().build(input_shape)
     if self._plan is None:
@@ -57,11 +61,12 @@ class Twin:
     block = topology.BLOCKS[leaves.float_class(type(self)).__name__]
     for unit in block.units + block.joins:
       self._rewire_unit(unit)
+    self._rewire_more()
     for name in block.nested:
       layer = getattr(self, name, None)
       if layer is not None:
         setattr(self, name, to_twin(layer, self._plan, self._path_of(name)))
-    if block.raw_output:
+    if block.raw_output and self._ends_in_raw_output:
       self.output_quantizer = self._plan.activation_quantizer(
           self._path, leaves.float_class(type(self)).__name__)
       if self.output_quantizer:
@@ -80,9 +85,31 @@ class Twin:
           quantize_input=name == unit.op and (first or unit.raw_input),
           quantize_output=name == unit.last))
     activation = getattr(self, unit.activation or '', None)
-    if activation is not None and self._plan.quantizes:
-      setattr(self, unit.activation, activations.to_activation(
-          activation).rewire(self._plan, self._path_of(unit.activation)))
+    if activation is not None and not isinstance(
+        activation, activations.ActivationQuantized):
+      setattr(self, unit.activation, self._activation_layer_of(
+          activation, unit.activation))
+
+  def _rewire_more(self) -> None:
+    """What a twin with a `call` of its own adds to its topology."""
+
+  @property
+  def _ends_in_raw_output(self) -> bool:
+    """Whether this block's options lead through its last raw op."""
+    return True
+
+  def _activation_layer_of(self, function, name: str):
+    """Returns a layer for a run of an activation function inside `call`."""
+    if not self._plan.quantizes:
+      return function
+    layer = activations.to_activation(function)
+    return layer.rewire(self._plan, self._path_of(name))
+
+  def _quantize_output(self, outputs, training):
+    """Quantizes the result of the raw op that `call` ends in."""
+    if self.output_quantizer is None:
+      return outputs
+    return self.output_quantizer(outputs, leaves.is_training(training))
 
   @property
   def _first_unit(self) -> topology.Unit:
@@ -116,11 +143,67 @@ class SqueezeExcitationQuantized(Twin, nn_layers.SqueezeExcitation):
   """
 
   def call(self, inputs, training=None):
-    outputs = super().call(inputs)
-    if self.output_quantizer:
-      training = leaves.is_training(training)
-      outputs = self.output_quantizer(outputs, training)
-    return outputs
+    return self._quantize_output(super().call(inputs), training)
+
+
+@_register
+class UniversalInvertedBottleneckBlockQuantized(
+    Twin, nn_blocks.UniversalInvertedBottleneckBlock):
+  """Quantized universal inverted bottleneck of MobileNetV4."""
+
+  @property
+  def _ends_in_raw_output(self) -> bool:
+    return (self._use_residual and self._in_filters == self._out_filters and
+            self._strides == 1)
+
+  def call(self, inputs, training=None):
+    outputs = super().call(inputs, training=training)
+    if self._output_intermediate_endpoints:
+      return self._quantize_output(outputs[0], training), outputs[1]
+    return self._quantize_output(outputs, training)
+
+
+@_register
+class ResidualBlockQuantized(Twin, nn_blocks.ResidualBlock):
+  """Quantized residual block of ResNet-18 and -34.
+
+  Its `call` is its own: the float block runs one activation function at two
+  places, and each place has a range.
+  """
+
+  def _rewire_more(self) -> None:
+    self._activation2 = self._activation_layer_of(
+        tf_utils.get_activation(self._activation), '_activation2')
+
+  def call(self, inputs, training=None):
+    shortcut = inputs
+    if self._use_projection:
+      shortcut = self._norm0(self._shortcut(inputs))
+    x = self._pad(inputs) if self._use_explicit_padding else inputs
+    x = self._activation_fn(self._norm1(self._conv1(x)))
+    x = self._norm2(self._conv2(x))
+    if self._squeeze_excitation:
+      x = self._squeeze_excitation(x)
+    if self._stochastic_depth:
+      x = self._stochastic_depth(x, training=training)
+    return self._activation2(x + shortcut)
+
+
+@_register
+class DepthwiseSeparableConvBlockQuantized(
+    Twin, nn_blocks.DepthwiseSeparableConvBlock):
+  """Quantized depthwise separable convolution of MobileNetV1.
+
+  Its `call` is its own, for the same reason as that of `ResidualBlock`.
+  """
+
+  def _rewire_more(self) -> None:
+    self._activation1 = self._activation_layer_of(
+        tf_utils.get_activation(self._activation), '_activation1')
+
+  def call(self, inputs, training=None):
+    x = self._activation_fn(self._norm0(self._dwconv0(inputs)))
+    return self._activation1(self._norm1(self._conv1(x)))
 
 
 TWINS = {
@@ -129,6 +212,9 @@ TWINS = {
         Conv2DBNBlockQuantized,
         InvertedBottleneckBlockQuantized,
         BottleneckBlockQuantized,
+        ResidualBlockQuantized,
+        DepthwiseSeparableConvBlockQuantized,
+        UniversalInvertedBottleneckBlockQuantized,
         SqueezeExcitationQuantized,
     )
 }
@@ -158,7 +244,7 @@ def to_twin(
   """
   kind = type(layer).__name__
   if kind in TWINS:
-    twin = TWINS[kind].from_config(layer.get_config())
+    twin = TWINS[kind].from_config(leaves.full_config(layer))
     return twin.rewire(plan, path, quantize_input=quantize_input)
   if kind in ('Activation', 'ReLU'):
     function = activations.function_name(getattr(layer, 'activation', None))

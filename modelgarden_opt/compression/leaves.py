@@ -7,6 +7,8 @@ float layer's config and reads a float layer's checkpoint.
 
 import contextlib
 import functools
+import inspect
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -142,4 +144,23 @@ def leaf_class(cls: type, suffix: str) -> type:
 
 def to_leaf(layer: tf_keras.layers.Layer, suffix: str) -> Rewired:
   """Returns an unbuilt leaf with the config of a float layer."""
-  return leaf_class(type(layer), suffix).from_config(layer.get_config())
+  return leaf_class(type(layer), suffix).from_config(full_config(layer))
+
+
+def full_config(layer: tf_keras.layers.Layer) -> dict[str, Any]:
+  """Returns a layer's config with what its `get_config` leaves out."""
+  return with_forgotten_fields(layer, layer.get_config())
+
+
+def with_forgotten_fields(
+    layer: tf_keras.layers.Layer, config: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns a config with the constructor arguments that it lacks.
+
+  `DepthwiseSeparableConvBlock`, for one, forgets its kernel size and its
+  dilation; a twin built from its config alone would be another block.
+  """
+  names = inspect.signature(float_class(type(layer)).__init__).parameters
+  forgotten = {name: getattr(layer, f'_{name}') for name in names
+               if name not in config and hasattr(layer, f'_{name}')}
+  return {**config, **forgotten}

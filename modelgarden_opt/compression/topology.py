@@ -20,7 +20,7 @@ KERNELS = {
 NORMS = ('BatchNormalization', 'SyncBatchNormalization')
 ACTIVATIONS = ('Activation', 'ReLU')
 # Further layers whose output is a computed tensor with a range of its own.
-LEAVES = (*NORMS, 'Add', 'GlobalAveragePooling2D')
+LEAVES = (*NORMS, 'Add', 'GlobalAveragePooling2D', 'MNV4LayerScale')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,36 @@ BLOCKS = {
         joins=(Unit('_add', activation='_activation3'),),
         nested=('_squeeze_excitation',),
         passive=('_shortcut0', '_stochastic_depth')),
+    'ResidualBlock': Block(
+        twin='ResidualBlockQuantized',
+        # `_activation_fn` runs twice; the twin gives the second run, behind
+        # the add, a layer of its own.
+        units=(
+            Unit('_shortcut', '_norm0'),
+            Unit('_conv1', '_norm1', '_activation_fn'),
+            Unit('_conv2', '_norm2'),
+        ),
+        nested=('_squeeze_excitation',),
+        passive=('_pad', '_stochastic_depth')),
+    'DepthwiseSeparableConvBlock': Block(
+        twin='DepthwiseSeparableConvBlockQuantized',
+        # `_activation_fn` runs twice, as in `ResidualBlock`.
+        units=(
+            Unit('_dwconv0', '_norm0', '_activation_fn'),
+            Unit('_conv1', '_norm1', '_activation_fn'),
+        )),
+    'UniversalInvertedBottleneckBlock': Block(
+        twin='UniversalInvertedBottleneckBlockQuantized',
+        units=(
+            Unit('_start_dw_conv', '_start_dw_norm'),
+            Unit('_expand_conv', '_expand_norm', '_expand_act'),
+            Unit('_middle_dw_conv', '_middle_dw_norm', '_middle_dw_act'),
+            Unit('_proj_conv', '_proj_norm'),
+            Unit('_end_dw_conv', '_end_dw_norm'),
+            Unit('_layer_scale'),
+        ),
+        passive=('_stochastic_depth',),
+        raw_output=True),
     'SqueezeExcitation': Block(
         twin='SqueezeExcitationQuantized',
         units=(

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import blocks
+from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
@@ -50,6 +51,39 @@ CASES |= {
             use_bias=not n), (a, n))
     for a, n in itertools.product((*ACTIVATIONS, 'linear'), (False, True))
 }
+CASES |= {
+    f'residual-{a}-se{se}-s{s}-{"proj" if p else "id"}': (
+        lambda a, se, s, p: nn_blocks.ResidualBlock(
+            filters=16, strides=s, use_projection=p, activation=a, se_ratio=se),
+        (a, se, s, p))
+    for a, se, s, p in itertools.product(
+        ('relu', 'swish'), (None, 0.25), (1, 2), (False, True))
+    if p or s == 1
+}
+CASES |= {
+    f'separable-{a}-s{s}-d{d}': (
+        lambda a, s, d: nn_blocks.DepthwiseSeparableConvBlock(
+            filters=24, kernel_size=5, strides=s, activation=a,
+            dilation_rate=d), (a, s, d))
+    for a, s, d in (('relu6', 1, 1), ('relu6', 2, 1), ('relu6', 1, 2),
+                    ('hard_swish', 1, 1))
+}
+CASES |= {
+    f'universal-{a}-{start}{middle}{end}-s{s}-{"res" if r else "plain"}'
+    f'{"-scale" if scale else ""}': (
+        lambda a, start, middle, end, s, r, scale:
+        nn_blocks.UniversalInvertedBottleneckBlock(
+            in_filters=16, out_filters=16 if r else 24, expand_ratio=3,
+            strides=s, activation=a, start_dw_kernel_size=start,
+            middle_dw_kernel_size=middle, end_dw_kernel_size=end,
+            use_layer_scale=scale, layer_scale_init_value=0.7,
+            middle_dw_downsample=bool(middle)),
+        (a, start, middle, end, s, r, scale))
+    for a, start, middle, end, s, r, scale in (
+        ('relu', 3, 5, 0, 1, True, False), ('relu', 0, 3, 0, 2, False, False),
+        ('relu', 3, 0, 0, 2, False, False), ('relu', 0, 0, 0, 1, True, False),
+        ('relu', 5, 3, 3, 1, True, True), ('gelu', 3, 5, 0, 1, True, True))
+}
 CASES['inverted-fused'] = (
     lambda: _inverted('relu6', None, 1, True, use_depthwise=False), ())
 CASES['inverted-expand1'] = (
@@ -66,7 +100,8 @@ def _pair(case, **kwargs):
   block = make(*args)
   block(images)
   conftest.randomize_norms(block)
-  twin = blocks.TWINS[type(block).__name__].from_config(block.get_config())
+  twin = blocks.TWINS[type(block).__name__].from_config(
+      leaves.full_config(block))
   if kwargs:
     plan = plan_lib.Plan([technique.Quantization(**kwargs)])
     twin.rewire(plan, 'block')

@@ -34,6 +34,20 @@ CASES = {
         _options(use_projection=[False, True], resnetd_shortcut=[False, True],
                  se_ratio=[None, 0.25],
                  stochastic_depth_drop_rate=[None, 0.2])),
+    'ResidualBlock': (
+        nn_blocks.ResidualBlock, {'filters': 8, 'strides': 1},
+        _options(use_projection=[False, True], se_ratio=[None, 0.25],
+                 use_explicit_padding=[False, True],
+                 stochastic_depth_drop_rate=[None, 0.2])),
+    'DepthwiseSeparableConvBlock': (
+        nn_blocks.DepthwiseSeparableConvBlock, {'filters': 8, 'strides': 1},
+        _options(dilation_rate=[1, 2])),
+    'UniversalInvertedBottleneckBlock': (
+        nn_blocks.UniversalInvertedBottleneckBlock,
+        {'in_filters': 8, 'out_filters': 8, 'expand_ratio': 2, 'strides': 1},
+        _options(start_dw_kernel_size=[0, 3], middle_dw_kernel_size=[0, 3],
+                 end_dw_kernel_size=[0, 3], use_layer_scale=[False, True],
+                 stochastic_depth_drop_rate=[None, 0.2])),
     'SqueezeExcitation': (
         nn_layers.SqueezeExcitation,
         {'in_filters': 8, 'out_filters': 8, 'se_ratio': 0.25},
