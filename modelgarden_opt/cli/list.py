@@ -21,7 +21,9 @@ def run(args: argparse.Namespace) -> None:
       quantized = 'quantization' in experiment.techniques
       rows.append([
           name, model.task, ', '.join(experiment.techniques) or 'float',
+          experiment.alias_of or '-',
           ', '.join(topology.BLOCKS[b].twin for b in model.blocks)
           if quantized else '-'])
-  header = ['experiment', 'task', 'technique', 'quantized blocks']
+  header = [
+      'experiment', 'task', 'technique', 'alias of', 'quantized blocks']
   print(output.table(header, rows))

