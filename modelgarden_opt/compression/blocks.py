@@ -52,7 +52,7 @@ class Twin:
     return self
 
   def get_config(self):
-    return leaves.with_forgotten_fields(self, super().get_config())
+    return leaves.full_config(self, super().get_config())
 
   def build(self, input_shape):
     super().build(input_shape)
@@ -62,7 +62,7 @@ class Twin:
     for unit in block.units + block.joins:
       self._rewire_unit(unit)
     self._rewire_more()
-    for name in block.nested:
+    for name in block.nested + block.passive:
       layer = getattr(self, name, None)
       if layer is not None:
         setattr(self, name, to_twin(layer, self._plan, self._path_of(name)))
@@ -250,6 +250,8 @@ def to_twin(
     function = activations.function_name(getattr(layer, 'activation', None))
     if plan.quantizes and (kind == 'ReLU' or function != 'linear'):
       return activations.to_activation(layer).rewire(plan, path)
+  elif kind in topology.PASSING:
+    return leaves.to_leaf(layer, plan.suffix)
   elif kind in topology.KERNELS or kind in topology.LEAVES:
     return leaves.to_leaf(layer, plan.suffix).rewire(
         plan, path, quantize_input=quantize_input,

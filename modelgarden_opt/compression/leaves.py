@@ -16,6 +16,7 @@ import tf_keras
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import transforms
+from modelgarden_opt.compression.quantization import bias
 
 PACKAGE = 'modelgarden_opt'
 
@@ -103,20 +104,49 @@ class Rewired:
     return outputs
 
   def _call_float(self, inputs, training: bool):
-    if self.chain:
-      kernel = self.chain(
-          tf.convert_to_tensor(self.kernel_variable), training)
-      with self._kernel_replaced(kernel):
-        return super().call(inputs)
-    return super().call(inputs)
+    if not self.chain:
+      return super().call(inputs)
+    kernel = self.chain(tf.convert_to_tensor(self.kernel_variable), training)
+    with self._kernel_replaced(kernel):
+      outputs = super().call(inputs)
+    step = bias.step_of(inputs)
+    kernel_step = None if training else self.chain.step(kernel)
+    if step is None or kernel_step is None:
+      return outputs
+    step = step * kernel_step
+    if self.use_bias:
+      outputs += bias.rounding_error(self.bias, step)
+    return bias.with_step(outputs, step)
 
 
 class _RewiredNorm(Rewired):
   """A batch normalization whose statistics can be frozen late in training."""
 
   def _call_float(self, inputs, training: bool):
-    return super(Rewired, self).call(
-        inputs, training=training and not self.freeze_statistics)
+    training = training and not self.freeze_statistics
+    outputs = super(Rewired, self).call(inputs, training=training)
+    step = bias.step_of(inputs)
+    if training or step is None:
+      return outputs
+    # What the converter folds into the convolution in front.
+    scale = tf.math.rsqrt(self.moving_variance + self.epsilon)
+    if self.scale:
+      scale *= self.gamma
+    offset = -self.moving_mean * scale
+    if self.center:
+      offset += self.beta
+    return outputs + bias.rounding_error(offset, step * tf.abs(scale))
+
+
+class _RewiredPassing(Rewired):
+  """A layer without arithmetic: the quantization step of its input stays."""
+
+  def _call_float(self, inputs, training: bool):
+    call = super(Rewired, self).call
+    takes_training = 'training' in inspect.signature(call).parameters
+    outputs = call(inputs, training) if takes_training else call(inputs)
+    step = bias.step_of(inputs)
+    return outputs if step is None else bias.with_step(outputs, step)
 
 
 def is_training(training) -> bool:
@@ -137,7 +167,9 @@ def float_class(cls: type) -> type:
 @functools.cache
 def leaf_class(cls: type, suffix: str) -> type:
   """Returns the leaf class of a float layer class, e.g. `Conv2DQuantized`."""
-  mixin = _RewiredNorm if cls.__name__ in topology.NORMS else Rewired
+  name = cls.__name__
+  mixin = (_RewiredNorm if name in topology.NORMS else
+           _RewiredPassing if name in topology.PASSING else Rewired)
   leaf = type(cls.__name__ + suffix, (mixin, cls), {'__module__': __name__})
   return tf_keras.utils.register_keras_serializable(package=PACKAGE)(leaf)
 
@@ -147,20 +179,13 @@ def to_leaf(layer: tf_keras.layers.Layer, suffix: str) -> Rewired:
   return leaf_class(type(layer), suffix).from_config(full_config(layer))
 
 
-def full_config(layer: tf_keras.layers.Layer) -> dict[str, Any]:
-  """Returns a layer's config with what its `get_config` leaves out."""
-  return with_forgotten_fields(layer, layer.get_config())
-
-
-def with_forgotten_fields(
-    layer: tf_keras.layers.Layer, config: dict[str, Any]
-) -> dict[str, Any]:
-  """Returns a config with the constructor arguments that it lacks.
+def full_config(layer, config: dict[str, Any] | None = None) -> dict[str, Any]:
+  """Returns a layer's config with the arguments that `get_config` forgets.
 
   `DepthwiseSeparableConvBlock`, for one, forgets its kernel size and its
   dilation; a twin built from its config alone would be another block.
   """
+  config = layer.get_config() if config is None else config
   names = inspect.signature(float_class(type(layer)).__init__).parameters
-  forgotten = {name: getattr(layer, f'_{name}') for name in names
-               if name not in config and hasattr(layer, f'_{name}')}
-  return {**config, **forgotten}
+  return config | {name: getattr(layer, f'_{name}') for name in names
+                   if name not in config and hasattr(layer, f'_{name}')}

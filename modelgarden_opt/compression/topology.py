@@ -22,6 +22,9 @@ ACTIVATIONS = ('Activation', 'ReLU')
 # Further layers whose output is a computed tensor with a range of its own.
 LEAVES = (*NORMS, 'Add', 'GlobalAveragePooling2D', 'MNV4LayerScale')
 
+# Layers that hand on values of the grid that they read.
+PASSING = ('MaxPooling2D', 'ZeroPadding2D', 'Dropout')
+
 
 @dataclasses.dataclass(frozen=True)
 class Unit:

@@ -28,6 +28,10 @@ class KernelTransform(tf.Module):
     """Returns the transformed kernel, of the kernel's shape."""
     raise NotImplementedError
 
+  def step(self, kernel: tf.Tensor) -> tf.Tensor | None:
+    """Returns the quantization step of a transformed kernel, if it has one."""
+    return None
+
   def update(self, kernel: tf.Tensor, step: int) -> None:
     """Moves scheduled state (a mask, a cluster table) to a training step."""
 
@@ -69,6 +73,11 @@ class TransformChain(tf.Module):
     for transform in self:
       kernel = transform(kernel, training)
     return kernel
+
+  def step(self, kernel: tf.Tensor) -> tf.Tensor | None:
+    """Returns the quantization step of what the chain returned, if any."""
+    steps = [transform.step(kernel) for transform in self]
+    return steps[-1] if steps else None
 
   def finalize(self, kernel: tf.Tensor) -> tf.Tensor:
     for transform in self:

@@ -54,7 +54,6 @@ def _resnet(model_id: int) -> Model:
 
 
 _INVERTED = ('Conv2DBNBlock', 'InvertedBottleneckBlock')
-_UNIVERSAL = (*_INVERTED, 'UniversalInvertedBottleneckBlock')
 
 MODELS = {
     'mobilenet_v1': _mobilenet(
@@ -66,9 +65,12 @@ MODELS = {
         'MobileNetV3Small', *_INVERTED, 'SqueezeExcitation'),
     'mobilenet_multi_avg': _mobilenet('MobileNetMultiAVG', *_INVERTED),
     'mobilenet_multi_max': _mobilenet('MobileNetMultiMAX', *_INVERTED),
-    'mobilenet_v4_conv_small': _mobilenet('MobileNetV4ConvSmall', *_UNIVERSAL),
+    'mobilenet_v4_conv_small': _mobilenet(
+        'MobileNetV4ConvSmall', 'Conv2DBNBlock',
+        'UniversalInvertedBottleneckBlock'),
     'mobilenet_v4_conv_medium': _mobilenet(
-        'MobileNetV4ConvMedium', *_UNIVERSAL),
+        'MobileNetV4ConvMedium', *_INVERTED,
+        'UniversalInvertedBottleneckBlock'),
     **{f'resnet{depth}': _resnet(depth) for depth in (18, 34, 50, 101, 152)},
 }
 

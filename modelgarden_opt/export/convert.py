@@ -125,7 +125,7 @@ def _quiet() -> Iterator[None]:
 def _freeze(model: tf_keras.Model, batch_size: int | None, quantized: bool):
   """Traces the model's inference and turns its variables into constants."""
   shape = [batch_size, *model.inputs[0].shape[1:]]
-  mode = calibration.Mode.QUANTIZE if quantized else (
+  mode = calibration.Mode.EXPORT if quantized else (
       calibration.Mode.PASS_THROUGH)
   with calibration.quantizer_mode(model, mode):
     function = tf.function(lambda image: model(image, training=False))

@@ -79,9 +79,6 @@ def test_family_trains_converts_and_agrees(name, data_dir, tmp_path):
   expected = model(images, training=False).numpy()
   actual = runner(images)
   steps = np.abs(actual - expected) / runner.output_scale
-  print(name, 'steps', np.mean(steps), np.percentile(steps, 99), np.max(steps),
-        'agreement', classification.agreement(actual, expected), 'with float', classification.agreement(expected, floats(images,training=False).numpy()),
-        'classes', len(set(np.argmax(expected, -1))), 'acc')
   assert len(set(np.argmax(expected, -1))) >= 5, 'nothing was learnt'
-  assert np.percentile(steps, 99) <= 2.5
+  assert np.percentile(steps, 95) <= 2.1 and np.mean(steps) <= 0.5
   assert classification.agreement(actual, expected) >= 0.99

@@ -6,12 +6,17 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import transforms
+from modelgarden_opt.compression.quantization import bias
 from modelgarden_opt.compression.quantization import fake_quant
 
 
 class Mode(enum.Enum):
-  """What a quantizer does with the values that pass it."""
+  """What a quantizer does with the values that pass it.
+
+  EXPORT is QUANTIZE without the rounding of biases, which the converter does.
+  """
   QUANTIZE = 'quantize'
+  EXPORT = 'export'
   CALIBRATE = 'calibrate'
   PASS_THROUGH = 'pass_through'
 
@@ -38,7 +43,7 @@ class KernelQuantizer(transforms.KernelTransform):
     self._depthwise = isinstance(layer, tf_keras.layers.DepthwiseConv2D)
 
   def __call__(self, kernel: tf.Tensor, training: bool) -> tf.Tensor:
-    if self.mode is not Mode.QUANTIZE:
+    if self.mode in (Mode.PASS_THROUGH, Mode.CALIBRATE):
       return kernel
     shape = kernel.shape
     if self._depthwise:
@@ -47,6 +52,22 @@ class KernelQuantizer(transforms.KernelTransform):
     kernel = fake_quant.fake_quantize_kernel(
         kernel, self.num_bits, self.per_channel, training)
     return tf.reshape(kernel, shape) if self._depthwise else kernel
+
+  def step(self, kernel: tf.Tensor) -> tf.Tensor | None:
+    """Returns the step of a quantized kernel, scalar or [channels].
+
+    Args:
+      kernel: What `__call__` returned.
+
+    Returns:
+      None where no step is wanted, see `Mode`.
+    """
+    if self.mode is not Mode.QUANTIZE:
+      return None
+    if self._depthwise:
+      kernel = tf.reshape(kernel, [*kernel.shape[:2], -1])
+    limit = fake_quant.kernel_range(kernel, self.per_channel)
+    return limit / (2.0**(self.num_bits - 1) - 1.0)
 
 
 class ActivationQuantizer(tf.Module):
@@ -113,8 +134,12 @@ class ActivationQuantizer(tf.Module):
         self._observe(x, 1.0 - self.momentum)
     if self.mode is Mode.CALIBRATE:
       return x
-    return fake_quant.fake_quantize(
+    y = fake_quant.fake_quantize(
         x, self.minimum, self.maximum, self.num_bits, training)
+    if self.mode is Mode.QUANTIZE:
+      levels = 2.0**self.num_bits - 1.0
+      bias.with_step(y, (self.maximum - self.minimum) / levels)
+    return y
 
   def _next_calibration_step(self) -> int:
     # Eager calibration: the n-th batch enters a plain mean with weight 1/n.
