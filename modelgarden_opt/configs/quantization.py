@@ -48,7 +48,8 @@ class Quantization(hyperparams.Config):
       kernels. The dense head always has one scale.
     calibration_steps: Batches of un-augmented training data from which the
       activation ranges are measured before step 1; 0 leaves them at -6 to 6.
-    range_momentum: Weight of the old range in its moving average, in [0, 1).
+    range_momentum: Weight of the old range where an activation range shrinks,
+      in [0, 1). It grows at once to whatever a batch holds.
     freeze_ranges_step: Step from which activation ranges stand still; None
       for never.
     freeze_batch_norm_step: Step from which batch normalization uses its moving

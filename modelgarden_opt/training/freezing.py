@@ -61,6 +61,6 @@ class FreezeAction:
 def _freeze(model: tf_keras.Model, what: str) -> None:
   for module in model.submodules:
     if what == 'ranges' and isinstance(module, quantizers.ActivationQuantizer):
-      module.frozen = True
+      module.freeze()
     elif what == 'batch norm' and isinstance(module, leaves.Rewired):
       module.freeze_statistics = True

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression.quantization import activations
 from modelgarden_opt.compression.quantization import fake_quant
 from modelgarden_opt.compression.quantization import quantizers
 from tests import conftest
@@ -12,33 +13,62 @@ from tests import conftest
 X = conftest.random_images([4, 6, 6, 8]) * 3.0
 
 
+RELUS = {None: lambda x: x, 'relu': tf.nn.relu, 'relu6': tf.nn.relu6}
+
+
+def _value_and_gradient(function, jit):
+  @tf.function(jit_compile=jit)
+  def compute(x):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      y = function(x)
+      loss = tf.reduce_sum(y * y)
+    return y, tape.gradient(loss, x)
+  return compute(X)
+
+
 @pytest.mark.parametrize('num_bits', [2, 4, 8])
-@pytest.mark.parametrize('limits', [(-2.0, 3.0), (0.0, 4.0), (-6.0, 6.0),
-                                    (-0.01, 5.3)])
+@pytest.mark.parametrize('relu', RELUS)
 @pytest.mark.parametrize('jit', [False, True])
-def test_values_and_gradient_are_those_of_the_op(num_bits, limits, jit):
-  low, high = (tf.constant(v) for v in limits)
+def test_covered_is_the_unfused_definition(num_bits, relu, jit):
+  values = RELUS[relu](X)
+  low = tf.minimum(tf.reduce_min(values), 0.0)
+  high = tf.reduce_max(values)
 
-  def ours(x):
-    return fake_quant.fake_quantize(x, low, high, num_bits, training=True)
-
-  def reference(x):
+  def unfused(x):
     return tf.quantization.fake_quant_with_min_max_vars(
-        x, low, high, num_bits=num_bits)
+        RELUS[relu](x), low - 1e-3, high + 1e-3, num_bits=num_bits)
 
-  def value_and_gradient(function):
-    # Both compiled or both not: XLA rounds a zero point of x.5 the other way.
-    @tf.function(jit_compile=jit)
-    def compute(x):
-      with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = function(x)
-        loss = tf.reduce_sum(y * y)
-      return y, tape.gradient(loss, x)
-    return compute(X)
+  def fused(x):
+    return fake_quant.fake_quantize_covered(
+        x, low - 1e-3, high + 1e-3, num_bits, relu)
 
-  for got, want in zip(value_and_gradient(ours), value_and_gradient(reference)):
-    np.testing.assert_allclose(got, want, atol=1e-5)
+  if relu:
+    low = low + 1e-3  # The range behind a ReLU starts at 0.
+  # Nudging moves a two-sided range by up to half a step and clips what the
+  # covered definition does not: compare where the op passes a gradient.
+  got, want = (_value_and_gradient(f, jit) for f in (fused, unfused))
+  np.testing.assert_allclose(got[0], want[0], atol=1e-5)
+  inside = np.abs(np.clip(X, low, high) - X) == 0
+  step = float(high - low) / (2**num_bits - 1)
+  far = inside & (X > float(low) + step) & (X < float(high) - step)
+  np.testing.assert_allclose(got[1][far], want[1][far], atol=1e-5)
+  if relu:
+    np.testing.assert_allclose(got[1], want[1], atol=1e-5)
+
+
+@pytest.mark.parametrize('num_bits', [2, 4, 8])
+@pytest.mark.parametrize('limits', [(-2.0, 3.0), (0.0, 4.0), (-0.01, 5.3)])
+@pytest.mark.parametrize('jit', [False, True])
+def test_fixed_is_the_op_with_variables(num_bits, limits, jit):
+  low, high = (tf.constant(v) for v in limits)
+  got = _value_and_gradient(lambda x: fake_quant.fake_quantize_fixed(
+      x, *limits, num_bits), jit)
+  want = _value_and_gradient(
+      lambda x: tf.quantization.fake_quant_with_min_max_vars(
+          x, low, high, num_bits=num_bits), jit)
+  for a, b in zip(got, want):
+    np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 @pytest.mark.parametrize('per_channel', [False, True])
@@ -88,7 +118,20 @@ def test_a_dead_channel_stays_finite_and_zero():
   np.testing.assert_array_equal(result[..., 1], 0.0)
 
 
-def test_moving_average_is_that_of_tfmot():
+def _built(**kwargs):
+  quantizer = quantizers.ActivationQuantizer(**kwargs)
+  quantizer.build(tf_keras.layers.Layer(), 'output')
+  return quantizer
+
+
+def test_a_range_grows_at_once():
+  ours = _built()
+  ours(X * 10.0, training=True)
+  np.testing.assert_allclose(ours.minimum, tf.reduce_min(X) * 10.0, rtol=1e-6)
+  np.testing.assert_allclose(ours.maximum, tf.reduce_max(X) * 10.0, rtol=1e-6)
+
+
+def test_a_range_shrinks_as_tfmot_s_moving_average():
   from tensorflow_model_optimization.python.core.quantization.keras import (
     quantizers as tfmot,
   )
@@ -96,11 +139,38 @@ def test_moving_average_is_that_of_tfmot():
       num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
   layer = tf_keras.layers.Layer()
   weights = reference.build(X.shape, 'x', layer)
-  ours = quantizers.ActivationQuantizer(momentum=0.999)
-  ours.build(tf_keras.layers.Layer(), 'output')
-  for scale in (1.0, 2.0, 0.5):
+  ours = _built(momentum=0.999)
+  for scale in (0.3, 0.1, 0.2):  # Within the initial range, -6 to 6.
     expected = reference(X * scale, training=True, weights=weights)
     actual = ours(X * scale, training=True)
     np.testing.assert_allclose(actual, expected, atol=1e-4)
   np.testing.assert_allclose(ours.minimum, weights['min_var'], rtol=1e-5)
   np.testing.assert_allclose(ours.maximum, weights['max_var'], rtol=1e-5)
+
+
+def test_behind_relu6_a_range_ends_at_6_at_most():
+  ours = _built(lower=0.0)
+  y = ours(X * 100.0, training=True, relu='relu6')
+  assert float(ours.maximum) == 6.0 and float(tf.reduce_max(y)) <= 6.0
+  assert float(tf.reduce_min(y)) == 0.0
+
+
+def test_a_frozen_range_clips_and_stops_the_gradient():
+  ours = _built()
+  ours.maximum.assign(1.0)
+  ours.minimum.assign(-1.0)
+  ours.freeze()
+  x = tf.constant([-3.0, 0.5, 3.0])
+  with tf.GradientTape() as tape:
+    tape.watch(x)
+    y = ours(x, training=True)
+  np.testing.assert_array_equal(tape.gradient(y, x), [0.0, 1.0, 0.0])
+  assert float(ours.maximum) == 1.0 and np.max(np.abs(y)) < 1.01
+
+
+@pytest.mark.parametrize('name', ['hard_swish', 'swish'])
+def test_known_lower_ends_cover_the_rounded_function(name):
+  x = tf.linspace(-4.0, 4.0, 100001)
+  gate = tf.nn.relu6(x + 3.0) / 6.0 if name == 'hard_swish' else tf.sigmoid(x)
+  worst = tf.reduce_min(x * gate) - 3.0 / 512.0
+  assert activations.RECIPES[name].ranges['output']['lower'] <= worst + 1e-4

@@ -82,10 +82,10 @@ def test_calibration_measures_the_mean_of_the_batch_extremes():
   calibration.calibrate(
       compressed, tf.data.Dataset.from_tensor_slices((batches, [0, 0])))
   leaf = compressed.layers[-1]
-  np.testing.assert_allclose(leaf.input_quantizer.maximum, 0.5)
-  np.testing.assert_allclose(leaf.input_quantizer.minimum, -1.5)
-  np.testing.assert_allclose(leaf.output_quantizer.maximum, 2.0)
-  np.testing.assert_allclose(leaf.output_quantizer.minimum, -6.0)
+  np.testing.assert_allclose(leaf.input_quantizer.maximum, 0.5, rtol=1e-5)
+  np.testing.assert_allclose(leaf.input_quantizer.minimum, -1.5, rtol=1e-5)
+  np.testing.assert_allclose(leaf.output_quantizer.maximum, 2.0, rtol=1e-5)
+  np.testing.assert_allclose(leaf.output_quantizer.minimum, -6.0, rtol=1e-5)
 
 
 def test_input_and_head_are_quantized(float_model):

@@ -39,16 +39,23 @@ class Recipe:
   compute: Callable[[tf.Tensor, Function, Any], tf.Tensor]
 
 
+def _gate(x, q):
+  """(relu6(x + 3)) / 6 of a quantized tensor."""
+  # A sixth of the grid on [0, 6] is the grid on [0, 1], so training need not
+  # quantize again; the converter needs to see it.
+  gate = q.shifted(x + 3.0, relu='relu6') * (1.0 / 6.0)
+  return gate if q.training else q.gate(gate)
+
+
 def _hard_sigmoid(x, function, q):
   del function
-  return q.output(q.shifted(tf.nn.relu6(q.input(x) + 3.0)) * (1.0 / 6.0))
+  return _gate(q.input(x), q)
 
 
 def _hard_swish(x, function, q):
   del function
   x = q.input(x)
-  gate = q.gate(q.shifted(tf.nn.relu6(x + 3.0)) * (1.0 / 6.0))
-  return q.output(x * gate)
+  return q.output(x * _gate(x, q))
 
 
 def _swish(x, function, q):
@@ -57,7 +64,11 @@ def _swish(x, function, q):
   return q.output(x * q.gate(tf.sigmoid(x)))
 
 
-_POSITIVE = Recipe({'output': {'lower': 0.0}}, lambda x, f, q: q.output(f(x)))
+def _relu(name):
+  return Recipe({'output': {'lower': 0.0}},
+                lambda x, f, q: q.output(x, relu=name))
+
+
 _ANY = Recipe({'output': {}}, lambda x, f, q: q.output(f(x)))
 # The input of a look-up-table op is a tensor of its own.
 _TABLE = Recipe({'input': {}, 'output': {}},
@@ -65,24 +76,26 @@ _TABLE = Recipe({'input': {}, 'output': {}},
 # Ranges that TFLite prescribes for the outputs of LOGISTIC and TANH.
 _SIGMOID_RANGE = {'fixed': (0.0, 255.0 / 256.0)}
 _TANH_RANGE = {'fixed': (-1.0, 127.0 / 128.0)}
-_GATE_RANGES = {'input': {}, 'shifted': {'fixed': (0.0, 6.0)}}
+_GATE_RANGES = {'input': {}, 'shifted': {'fixed': (0.0, 6.0)},
+                'gate': {'fixed': (0.0, 1.0)}}
 
 RECIPES = {
-    'relu': _POSITIVE,
-    'relu6': _POSITIVE,
+    'relu': _relu('relu'),
+    'relu6': _relu('relu6'),
     'linear': _ANY,
     'identity': _ANY,
     'leaky_relu': _TABLE,
     'gelu': _TABLE,
     'sigmoid': Recipe({'input': {}, 'output': _SIGMOID_RANGE}, _TABLE.compute),
     'tanh': Recipe({'input': {}, 'output': _TANH_RANGE}, _TABLE.compute),
-    'hard_sigmoid': Recipe(
-        {**_GATE_RANGES, 'output': {'fixed': (0.0, 1.0)}}, _hard_sigmoid),
+    'hard_sigmoid': Recipe(_GATE_RANGES, _hard_sigmoid),
+    # Their smallest values are known, -0.375 and -0.2785; the rounded gate
+    # moves them by at most 3/512.
     'hard_swish': Recipe(
-        {**_GATE_RANGES, 'gate': {'fixed': (0.0, 1.0)}, 'output': {}},
-        _hard_swish),
+        {**_GATE_RANGES, 'output': {'lower': -0.381}}, _hard_swish),
     'swish': Recipe(
-        {'input': {}, 'gate': _SIGMOID_RANGE, 'output': {}}, _swish),
+        {'input': {}, 'gate': _SIGMOID_RANGE, 'output': {'lower': -0.2845}},
+        _swish),
 }
 _SYNONYMS = {'silu': 'swish', 'simple_swish': 'swish'}
 
@@ -103,8 +116,9 @@ class _Bound:
   """The quantizers of one activation as functions of a tensor."""
 
   def __init__(self, by_name, training: bool):
+    self.training = training
     for name, quantizer in by_name.items():
-      setattr(self, name, lambda x, q=quantizer: q(x, training))
+      setattr(self, name, functools.partial(quantizer, training=training))
 
 
 @tf_keras.utils.register_keras_serializable(package=leaves.PACKAGE)

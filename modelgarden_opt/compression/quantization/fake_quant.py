@@ -16,62 +16,75 @@ import tensorflow as tf
 MIN_KERNEL_RANGE = 1e-4
 
 
-def nudged_range(
-    minimum: tf.Tensor, maximum: tf.Tensor, num_bits: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns the range moved so that 0 is exactly representable.
-
-  Args:
-    minimum: Scalar lower end, <= 0.
-    maximum: Scalar upper end, >= 0 and > `minimum`.
-    num_bits: Bits of the integer grid, 2 to 16.
-  """
-  # Asking the op itself: it clips what lies outside to the nudged range, and
-  # a formula written anew may round a zero point of x.5 the other way.
-  outside = tf.stack([2.0 * minimum - 1.0, 2.0 * maximum + 1.0])
-  ends = tf.quantization.fake_quant_with_min_max_vars(
-      outside, minimum, maximum, num_bits=num_bits)
-  return ends[0], ends[1]
-
-
 def fake_quantize(
-    x: tf.Tensor,
-    minimum: tf.Tensor,
-    maximum: tf.Tensor,
-    num_bits: int,
-    training: bool,
+    x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor, num_bits: int
 ) -> tf.Tensor:
-  """Quantizes and dequantizes an activation over one asymmetric range.
+  """Quantizes and dequantizes an activation: the bare op, for inference.
 
   Args:
     x: Float tensor of any shape.
     minimum: Scalar lower end of the range, <= 0.
     maximum: Scalar upper end of the range, >= 0.
     num_bits: Bits of the integer grid, 2 to 16.
-    training: Whether the result is differentiated. Inference graphs get the
-      bare op, which is what the converter looks for.
-
-  Returns:
-    A tensor like `x`. Its gradient is passed where `x` lies inside the nudged
-    range and stopped elsewhere; the range gets none.
   """
-  if not training:
-    return tf.quantization.fake_quant_with_min_max_vars(
-        x, minimum, maximum, num_bits=num_bits)
+  return tf.quantization.fake_quant_with_min_max_vars(
+      x, minimum, maximum, num_bits=num_bits)
+
+
+def fake_quantize_covered(
+    x: tf.Tensor,
+    minimum: tf.Tensor,
+    maximum: tf.Tensor,
+    num_bits: int,
+    relu: str | None = None,
+) -> tf.Tensor:
+  """`fake_quantize` in training, over a range that covers every value.
+
+  Nothing is clipped, so the straight-through gradient is the identity, and
+  behind a ReLU it is the ReLU's own. As a range from 0 clips at 0 by itself,
+  the ReLU costs no pass over the data either.
+
+  Args:
+    x: Float tensor of any shape; with `relu`, what the ReLU would read.
+    minimum: Scalar lower end, <= every value (behind the ReLU) and <= 0.
+    maximum: Scalar upper end, >= every value (behind the ReLU) and >= 0.
+    num_bits: Bits of the integer grid, 2 to 16.
+    relu: `relu` or `relu6` to compute this first; `minimum` must be 0 then,
+      and `maximum` at most 6 for `relu6`.
+  """
 
   @tf.custom_gradient
   def straight_through(x, minimum, maximum):
-    y = tf.quantization.fake_quant_with_min_max_vars(
-        x, minimum, maximum, num_bits=num_bits)
+    y = fake_quantize(x, minimum, maximum, num_bits)
 
     def gradient(dy):
-      low, high = nudged_range(minimum, maximum, num_bits)
-      inside = tf.logical_and(x >= low, x <= high)
-      return tf.where(inside, dy, tf.zeros_like(dy)), None, None
+      if relu == 'relu':
+        dy = tf.raw_ops.ReluGrad(gradients=dy, features=x)
+      elif relu == 'relu6':
+        dy = tf.raw_ops.Relu6Grad(gradients=dy, features=x)
+      return dy, None, None
 
     return y, gradient
 
   return straight_through(x, minimum, maximum)
+
+
+def fake_quantize_fixed(
+    x: tf.Tensor, minimum: float, maximum: float, num_bits: int
+) -> tf.Tensor:
+  """`fake_quantize` in training, over a range that stands still.
+
+  Values outside are clipped and get no gradient; the ops with the range as an
+  attribute compute that in one pass.
+
+  Args:
+    x: Float tensor of any shape.
+    minimum: Lower end of the range, <= 0.
+    maximum: Upper end of the range, > 0.
+    num_bits: Bits of the integer grid, 2 to 16.
+  """
+  return tf.quantization.fake_quant_with_min_max_args(
+      x, minimum, maximum, num_bits=num_bits)
 
 
 def kernel_range(kernel: tf.Tensor, per_channel: bool) -> tf.Tensor:

@@ -70,12 +70,22 @@ class KernelQuantizer(transforms.KernelTransform):
     return limit / (2.0**(self.num_bits - 1) - 1.0)
 
 
+# The upper end of a range is at least this: a scale of zero has no inverse.
+_MIN_RANGE = 1e-6
+_RELUS = {'relu': tf.nn.relu, 'relu6': tf.nn.relu6}
+
+
 class ActivationQuantizer(tf.Module):
   """Fake quantization of an activation: asymmetric, one range a tensor.
 
-  The range is a pair of variables: calibrated before training, then a moving
-  average of every batch's extremes, held still once `frozen`.
+  The range is a pair of variables: calibrated before training, then an
+  envelope of the batches' extremes: it grows at once to what it sees and
+  shrinks by moving average. So no value is clipped in training, and the
+  gradient costs nothing (`fake_quant.fake_quantize_covered`). Once frozen the
+  range is a pair of numbers, and what lies outside is clipped.
   """
+
+  maximum: tf.Variable | None = None
 
   def __init__(
       self,
@@ -88,16 +98,16 @@ class ActivationQuantizer(tf.Module):
 
     Args:
       num_bits: Bits of the integer grid, 2 to 16.
-      momentum: Weight of the old range in the moving average, in [0, 1).
+      momentum: Weight of the old range when it shrinks, in [0, 1).
       lower: A lower end known beforehand (0 behind a ReLU); it is not
         observed then.
-      fixed: A range known beforehand; nothing is observed then.
+      fixed: A range known to cover every value; nothing is observed then.
     """
     super().__init__()
     self.num_bits = num_bits
     self.momentum = momentum
     self.mode = Mode.QUANTIZE
-    self.frozen = False
+    self._frozen: tuple[float, float] | None = None
     self._lower = lower
     self._fixed = fixed
     self._num_calibrated = 0
@@ -124,37 +134,78 @@ class ActivationQuantizer(tf.Module):
     else:
       self.minimum = tf.constant(self._lower)
 
-  def __call__(self, x: tf.Tensor, training: bool) -> tf.Tensor:
+  def __call__(
+      self, x: tf.Tensor, training: bool, relu: str | None = None
+  ) -> tf.Tensor:
+    """Returns `x` on the grid, or as it is, whatever the mode says.
+
+    Args:
+      x: Float tensor of any shape.
+      training: Whether the range moves and the result is differentiated.
+      relu: `relu` or `relu6` to be computed on `x` first.
+    """
+    if training and self.mode is Mode.QUANTIZE:
+      return self._train(x, relu)
+    if relu:
+      x = _RELUS[relu](x)
     if self.mode is Mode.PASS_THROUGH:
       return x
-    if not self._fixed:
-      if self.mode is Mode.CALIBRATE:
-        self._observe(x, 1.0 / self._next_calibration_step())
-      elif training and not self.frozen:
-        self._observe(x, 1.0 - self.momentum)
     if self.mode is Mode.CALIBRATE:
+      if not self._fixed:
+        self._calibrate(x)
       return x
-    y = fake_quant.fake_quantize(
-        x, self.minimum, self.maximum, self.num_bits, training)
+    y = fake_quant.fake_quantize(x, self.minimum, self.maximum, self.num_bits)
     if self.mode is Mode.QUANTIZE:
       levels = 2.0**self.num_bits - 1.0
       bias.with_step(y, (self.maximum - self.minimum) / levels)
     return y
 
-  def _next_calibration_step(self) -> int:
-    # Eager calibration: the n-th batch enters a plain mean with weight 1/n.
-    self._num_calibrated += 1
-    return self._num_calibrated
+  def _train(self, x: tf.Tensor, relu: str | None) -> tf.Tensor:
+    if self._frozen:
+      return fake_quant.fake_quantize_fixed(x, *self._frozen, self.num_bits)
+    minimum, maximum = self.minimum, self.maximum
+    if not self._fixed:
+      low, high = self._extremes(x, relu)
+      maximum = _envelope(high, maximum, self.momentum, tf.maximum)
+      self.maximum.assign(maximum)
+      if low is not None:
+        minimum = _envelope(low, minimum, self.momentum, tf.minimum)
+        self.minimum.assign(minimum)
+    return fake_quant.fake_quantize_covered(
+        x, minimum, maximum, self.num_bits, relu)
 
-  def _observe(self, x: tf.Tensor, weight: float) -> None:
-    """Moves the range towards the extremes of `x` (0 always included)."""
+  def _extremes(
+      self, x: tf.Tensor, relu: str | None = None
+  ) -> tuple[tf.Tensor | None, tf.Tensor]:
+    """Returns the smallest (None if known) and largest value, 0 included."""
     x = tf.stop_gradient(x)
-    high = tf.maximum(tf.reduce_max(x), 0.0)
-    self.maximum.assign_add((high - self.maximum) * weight)
+    high = tf.maximum(tf.reduce_max(x), _MIN_RANGE)
+    if relu == 'relu6':
+      high = tf.minimum(high, 6.0)
+    low = None
     if self._lower is None:
       low = tf.minimum(tf.reduce_min(x), 0.0)
-      self.minimum.assign_add((low - self.minimum) * weight)
+    return low, high
+
+  def _calibrate(self, x: tf.Tensor) -> None:
+    """Takes the extremes of one more batch into their plain mean (eagerly)."""
+    self._num_calibrated += 1
+    low, high = self._extremes(x)
+    self.maximum.assign_add((high - self.maximum) / self._num_calibrated)
+    if low is not None:
+      self.minimum.assign_add((low - self.minimum) / self._num_calibrated)
 
   def reset(self) -> None:
     """Starts a calibration afresh."""
     self._num_calibrated = 0
+
+  def freeze(self) -> None:
+    """Makes the range stand still; train steps must be traced anew."""
+    # A block may have sub-layers that its options never call.
+    if not self._fixed and self.maximum is not None:
+      self._frozen = (float(self.minimum), float(self.maximum))
+
+
+def _envelope(value: tf.Tensor, old: tf.Tensor, momentum: float, farther):
+  """Returns the range's end: `value` if it lies farther out, else between."""
+  return farther(value, old + (value - old) * (1.0 - momentum))

@@ -28,7 +28,7 @@ class Quantization:
       num_bits_weight: Bits of a kernel, 2 to 8.
       num_bits_activation: Bits of an activation, 2 to 16.
       weight_granularity: `per_channel` or `per_tensor` scales of kernels.
-      range_momentum: Weight of the old range in the moving average.
+      range_momentum: Weight of the old range where it shrinks.
       rules: Overrides of the above (and of `enabled`) by path or layer type.
     """
     self._momentum = range_momentum
