@@ -15,7 +15,7 @@ ALLOWED = {
     'modeling': {'configs', 'compression'},
     'tasks': {'modeling', 'data', 'configs'},
     'training': {'tasks', 'modeling', 'compression', 'configs', 'data'},
-    'export': {'modeling', 'data', 'tasks', 'evaluation'},
+    'export': {'modeling', 'data', 'tasks', 'evaluation', 'compression'},
     'evaluation': {'modeling', 'data', 'tasks'},
     'benchmark': {'modeling', 'data', 'tasks', 'evaluation'},
     'report': set(),

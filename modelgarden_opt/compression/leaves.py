@@ -30,6 +30,7 @@ class Rewired:
   input_quantizer = None
   output_quantizer = None
   freeze_statistics = False
+  path = ''
 
   def rewire(
       self,
@@ -38,7 +39,6 @@ class Rewired:
       *,
       quantize_input: bool = False,
       quantize_output: bool = True,
-      lower: float | None = None,
   ) -> 'Rewired':
     """Attaches what the plan has for this layer; call it before `build`.
 
@@ -48,19 +48,18 @@ class Rewired:
       quantize_input: Whether the layer reads the model's input.
       quantize_output: Whether the output leaves a unit (else a norm or an
         activation follows and takes care of it).
-      lower: Lower end of the output if it is known beforehand.
 
     Returns:
       The layer itself.
     """
+    self.path = path
     layer_type = float_class(type(self)).__name__
     if layer_type in topology.KERNELS:
       self.chain = transforms.TransformChain(plan.transforms(path, layer_type))
     if quantize_input:
       self.input_quantizer = plan.activation_quantizer(path, layer_type)
     if quantize_output:
-      self.output_quantizer = plan.activation_quantizer(
-          path, layer_type, lower=lower)
+      self.output_quantizer = plan.activation_quantizer(path, layer_type)
     return self
 
   def build(self, input_shape):
@@ -116,7 +115,7 @@ class Rewired:
     step = step * kernel_step
     if self.use_bias:
       outputs += bias.rounding_error(self.bias, step)
-    return bias.with_step(outputs, step)
+    return bias.with_accumulator_step(outputs, step)
 
 
 class _RewiredNorm(Rewired):
@@ -125,7 +124,7 @@ class _RewiredNorm(Rewired):
   def _call_float(self, inputs, training: bool):
     training = training and not self.freeze_statistics
     outputs = super(Rewired, self).call(inputs, training=training)
-    step = bias.step_of(inputs)
+    step = bias.accumulator_step_of(inputs)
     if training or step is None:
       return outputs
     # What the converter folds into the convolution in front.

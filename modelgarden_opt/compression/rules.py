@@ -66,7 +66,7 @@ class Rules:
 
 
 def snake_case(name: str) -> str:
-  """`Conv2DBNBlock` -> `conv2d_bn_block`, as Keras names layers."""
+  """`Conv2DBNBlock` -> `conv2dbn_block`, as Keras names layers."""
   name = re.sub(r'(.)([A-Z][a-z0-9]+)', r'\1_\2', name)
   return re.sub(r'([a-z])([A-Z])', r'\1_\2', name).lower()
 

@@ -226,6 +226,8 @@ def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
       problems.append(
           f'runtime.mixed_precision_dtype: {dtype!r} cannot be combined with '
           'quantization: activation ranges need float32; use null or float32')
+  if getattr(task, 'export', None) is not None:
+    problems += [f'task.export.{p}' for p in task.export.problems()]
   for name in ('train_data', 'validation_data', 'test_data'):
     data = getattr(task, name, None)
     if data is not None:
@@ -236,9 +238,12 @@ def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
 def _data_problems(data: cfg.DataConfig) -> list[str]:
   """Checks which source of data one split names."""
   name = getattr(data, 'embedded_name', '')
-  if not name:
-    return []
   problems = []
+  if data.tfds_name and data.input_path:
+    problems.append(f'tfds_name: cannot be combined with input_path '
+                    f"{data.input_path!r}; set input_path: ''")
+  if not name:
+    return problems
   if name not in catalog.DATA_SETS:
     problems.append(f'embedded_name: {name!r} is not embedded'
                     f'{errors.nearest(name, catalog.DATA_SETS)}')

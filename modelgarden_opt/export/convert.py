@@ -19,6 +19,8 @@ from tensorflow.python.framework import convert_to_constants
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt.compression import leaves
+from modelgarden_opt.compression.quantization import activations
 from modelgarden_opt.modeling import calibration
 
 Representative = Callable[[], Iterator[np.ndarray]]
@@ -64,6 +66,7 @@ def convert(
     io_dtype: str = 'float32',
     representative: Representative | None = None,
     batch_size: int | None = 1,
+    hard_swish: str = 'decomposed',
 ) -> bytes:
   """Returns a model as the content of a `.tflite` file.
 
@@ -76,17 +79,23 @@ def convert(
     representative: Yields float32 images [1, h, w, c]; needed to calibrate a
       float model for an integer format.
     batch_size: Fixed batch size of the file; None leaves it open.
+    hard_swish: `decomposed` or `fused`, see `configs.export`.
 
   Raises:
-    UsageError: If format and io_dtype do not go together.
+    UsageError: If format and io_dtype do not go together, or the model has
+      ranges that TFLite cannot hold.
   """
   if io_dtype != 'float32' and file_format != 'int8':
     raise errors.UsageError(
         f'io_dtype: {io_dtype!r} needs --format=int8, received {file_format!r}')
   spec = FORMATS[file_format]
   trained = bool(calibration.quantizers_of(model)) and file_format == 'int8'
+  if trained:
+    _assert_8_bits(model)
   with _quiet():
+    activations.fuse_hard_swish(model, hard_swish == 'fused')
     frozen = _freeze(model, batch_size, trained)
+    activations.fuse_hard_swish(model, False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
   if spec.optimize:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -120,6 +129,22 @@ def _quiet() -> Iterator[None]:
     finally:
       os.dup2(terminal, 2)
       os.close(terminal)
+
+
+def _assert_8_bits(model: tf_keras.Model) -> None:
+  """Refuses what an int8 file cannot hold, by the names of the layers."""
+  found = [
+      f'{layer.path} ({quantizer.num_bits} bits)'
+      for layer in model.submodules
+      if isinstance(layer, (leaves.Rewired, activations.ActivationQuantized))
+      for quantizer in calibration.quantizers_of(layer)
+      if quantizer.num_bits != 8]
+  if found:
+    more = f' and {len(found) - 5} more' if len(found) > 5 else ''
+    raise errors.UsageError(
+        'format: an int8 file holds 8-bit ranges only, other numbers of bits '
+        'are for training and evaluation in Keras; not 8 bits have: '
+        f'{", ".join(found[:5])}{more}')
 
 
 def _freeze(model: tf_keras.Model, batch_size: int | None, quantized: bool):

@@ -56,7 +56,8 @@ def export(
   run = run_directory.load(model_dir, checkpoint)
   content = convert.convert(
       run.model, file_format, io_dtype,
-      lambda: representative.calibration_images(run.task, calibration_images))
+      lambda: representative.calibration_images(run.task, calibration_images),
+      hard_swish=run.params.task.export.hard_swish)
   os.makedirs(os.path.dirname(output) or '.', exist_ok=True)
   temporary = f'{output}.tmp-{uuid.uuid4().hex}'
   try:

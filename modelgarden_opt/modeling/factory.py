@@ -9,6 +9,7 @@ from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression.quantization import technique
 from modelgarden_opt.configs import quantization as quantization_cfg
+from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import rewiring
 
@@ -66,6 +67,8 @@ def compress(
   except ValueError as e:
     raise errors.UsageError(f'quantization: {e}') from e
   compressed = CompressedModel(rewired, model.name)
+  for quantizer in calibration.quantizers_of(compressed):
+    quantizer.mode = calibration.Mode.QUANTIZE
   checkpoints.copy_variables(model, compressed)
   return compressed
 
@@ -73,13 +76,18 @@ def compress(
 def quantization_technique(
     config: quantization_cfg.Quantization,
 ) -> technique.Quantization:
-  """Returns the technique that a `quantization:` block describes."""
+  """Returns the technique that a `quantization:` block describes.
+
+  Its quantizers let everything pass until `compress` switches them on.
+  """
   return technique.Quantization(
       num_bits_weight=config.num_bits_weight,
       num_bits_activation=config.num_bits_activation,
       weight_granularity=config.weight_granularity,
       range_momentum=config.range_momentum,
-      rules=_rules(config.rules))
+      rules=_rules(config.rules),
+      # Building calls every layer once for its variables and shapes only.
+      mode=calibration.Mode.PASS_THROUGH)
 
 
 def _rules(

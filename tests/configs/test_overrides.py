@@ -62,6 +62,7 @@ def test_broken_rules_of_the_block_are_told(tmp_path, values, expected):
      'is not a split'),
     ('runtime: {distribution_strategy: off}', 'expected str, received False'),
     ('runtime: {mixed_precision_dtype: bfloat16}', 'need float32'),
+    ('task: {train_data: {tfds_name: cifar10}}', "set input_path: ''"),
     ('task: [1]', 'task: expected'),
     ('- a', 'expected `field: value` pairs'),
     ('a: [', 'not valid YAML'),

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import numpy as np
+from official.vision.modeling.backbones import mobilenet
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -144,6 +145,40 @@ def test_dead_channels_survive_conversion(tmp_path):
   np.testing.assert_allclose(
       file(images.numpy()), quantized(images, training=False),
       atol=1.01 * file.output_scale)
+
+
+def _calibrated(quantization, activation='relu6'):
+  inputs = tf_keras.Input([16, 16, 3])
+  x = mobilenet.Conv2DBNBlock(8, activation=activation)(inputs)
+  x = mobilenet.Conv2DBNBlock(8, activation=activation)(x)
+  model = tf_keras.Model(inputs, x)
+  quantized = factory.compress(model, quantization)
+  images = conftest.random_images([8, 16, 16, 3])
+  calibration.calibrate(quantized, tf.data.Dataset.from_tensors((images, 0)))
+  return quantized
+
+
+def test_other_numbers_of_bits_are_refused_by_name():
+  rule = quantization_cfg.QuantizationRule(
+      path='conv2dbn_block_1/conv0', num_bits_weight=4)
+  model = _calibrated(quantization_cfg.Quantization(rules=[rule]))
+  with pytest.raises(errors.UsageError, match=r'conv2dbn_block_1/conv0 \(4 bits\)'):
+    convert.convert(model, 'int8')
+
+
+@pytest.mark.parametrize(('lowering', 'ops'), [
+    ('decomposed', {'ADD', 'MUL'}), ('fused', {'HARD_SWISH'})])
+def test_hard_swish_is_written_as_asked(tmp_path, lowering, ops):
+  model = _calibrated(quantization_cfg.Quantization(), 'hard_swish')
+  path = tmp_path / 'm.tflite'
+  path.write_bytes(convert.convert(model, 'int8', hard_swish=lowering))
+  found = tflite.census(str(path))
+  assert ops <= found.ops.keys() and not found.float_ops
+  assert ('HARD_SWISH' in found.ops) == (lowering == 'fused')
+  images = conftest.random_images([4, 16, 16, 3])
+  difference = tflite.Model(str(path))(images.numpy()) - model(images)
+  file = tflite.Model(str(path))
+  assert np.max(np.abs(difference)) <= 3.1 * file.output_scale
 
 
 def test_layers_left_in_float_convert_too(tmp_path, tiny_params):

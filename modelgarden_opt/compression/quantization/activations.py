@@ -76,7 +76,10 @@ _TABLE = Recipe({'input': {}, 'output': {}},
 # Ranges that TFLite prescribes for the outputs of LOGISTIC and TANH.
 _SIGMOID_RANGE = {'fixed': (0.0, 255.0 / 256.0)}
 _TANH_RANGE = {'fixed': (-1.0, 127.0 / 128.0)}
-_GATE_RANGES = {'input': {}, 'shifted': {'fixed': (0.0, 6.0)},
+# XNNPACK adds tensors whose steps differ by less than 2^10: an input that
+# hardly differs from 0 would leave `x + 3` to the reference op.
+_BESIDE_3 = {'at_least': 0.05}
+_GATE_RANGES = {'input': _BESIDE_3, 'shifted': {'fixed': (0.0, 6.0)},
                 'gate': {'fixed': (0.0, 1.0)}}
 
 RECIPES = {
@@ -92,7 +95,8 @@ RECIPES = {
     # Their smallest values are known, -0.375 and -0.2785; the rounded gate
     # moves them by at most 3/512.
     'hard_swish': Recipe(
-        {**_GATE_RANGES, 'output': {'lower': -0.381}}, _hard_swish),
+        {**_GATE_RANGES, 'output': {'lower': -0.381, **_BESIDE_3}},
+        _hard_swish),
     'swish': Recipe(
         {'input': {}, 'gate': _SIGMOID_RANGE, 'output': {'lower': -0.2845}},
         _swish),
@@ -128,11 +132,19 @@ class ActivationQuantized(tf_keras.layers.Activation):
   # Declared on the class so that Keras does not track it: the ranges are
   # weights of this layer, and their checkpoint names shall have no detour.
   _quantizers = None
+  # Whether hard-swish is left in one piece, for the converter to fuse.
+  fused = False
+  path = ''
 
   def __init__(self, activation, **kwargs):
     super().__init__(activation, **kwargs)
     self._name_of_function = function_name(self.activation)
     self._quantizers = {}
+
+  @property
+  def is_hard_swish(self) -> bool:
+    """Whether TFLite has one op for the function and slower ones beside it."""
+    return self._name_of_function == 'hard_swish'
 
   def rewire(self, plan: plan_lib.Plan, path: str) -> 'ActivationQuantized':
     """Attaches the quantizers that the plan has for this layer.
@@ -147,6 +159,7 @@ class ActivationQuantized(tf_keras.layers.Activation):
     Raises:
       ValueError: If the function has no integer recipe.
     """
+    self.path = path
     name = self._name_of_function
     if name not in RECIPES:
       close = difflib.get_close_matches(name, RECIPES, 1) or ['relu']
@@ -171,8 +184,20 @@ class ActivationQuantized(tf_keras.layers.Activation):
     if not active:
       return self.activation(inputs)
     bound = _Bound(self._quantizers, leaves.is_training(training))
-    recipe = RECIPES[self._name_of_function]
+    recipe = _TABLE if self.fused else RECIPES[self._name_of_function]
     return recipe.compute(inputs, self.activation, bound)
+
+
+def fuse_hard_swish(model: tf_keras.Model, fused: bool) -> None:
+  """Chooses how the hard-swish of a model is computed when it is traced next.
+
+  Args:
+    model: A quantized model.
+    fused: Whether in one piece, or step by step as it was trained.
+  """
+  for module in model.submodules:
+    if isinstance(module, ActivationQuantized):
+      module.fused = fused and module.is_hard_swish
 
 
 def to_activation(activation) -> ActivationQuantized:

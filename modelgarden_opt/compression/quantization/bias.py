@@ -15,23 +15,34 @@ the same tensor keep it; where it is lost, biases are not rounded.
 import tensorflow as tf
 
 _STEP = '_modelgarden_opt_step'
+_ACCUMULATOR_STEP = '_modelgarden_opt_accumulator_step'
 
 
 def with_step(x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-  """Returns `x`, marked with its quantization step.
-
-  Args:
-    x: What a quantizer (scalar step) or a convolution on quantized values (the
-      step of its int32 accumulator, scalar or one per channel) computed.
-    step: The step.
-  """
+  """Returns `x`, marked with the scalar step of the quantizer that made it."""
   setattr(x, _STEP, step)
   return x
 
 
 def step_of(x: tf.Tensor) -> tf.Tensor | None:
-  """Returns the step that `x` is marked with, None if it is not."""
+  """Returns the step of a quantized tensor, None if it is not marked."""
   return getattr(x, _STEP, None)
+
+
+def with_accumulator_step(x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+  """Returns `x`, what a convolution computed, marked with its int32 step.
+
+  Args:
+    x: Output of a convolution or dense layer on quantized values.
+    step: Input step times kernel step, scalar or [channels].
+  """
+  setattr(x, _ACCUMULATOR_STEP, step)
+  return x
+
+
+def accumulator_step_of(x: tf.Tensor) -> tf.Tensor | None:
+  """Returns the int32 step of a convolution's output, None if not marked."""
+  return getattr(x, _ACCUMULATOR_STEP, None)
 
 
 def rounding_error(bias: tf.Tensor, step: tf.Tensor) -> tf.Tensor:

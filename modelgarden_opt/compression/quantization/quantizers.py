@@ -93,6 +93,7 @@ class ActivationQuantizer(tf.Module):
       momentum: float = 0.99,
       lower: float | None = None,
       fixed: tuple[float, float] | None = None,
+      at_least: float = _MIN_RANGE,
   ):
     """Initializes the quantizer.
 
@@ -102,6 +103,7 @@ class ActivationQuantizer(tf.Module):
       lower: A lower end known beforehand (0 behind a ReLU); it is not
         observed then.
       fixed: A range known to cover every value; nothing is observed then.
+      at_least: Smallest upper end of the range, > 0.
     """
     super().__init__()
     self.num_bits = num_bits
@@ -110,6 +112,7 @@ class ActivationQuantizer(tf.Module):
     self._frozen: tuple[float, float] | None = None
     self._lower = lower
     self._fixed = fixed
+    self._at_least = at_least
     self._num_calibrated = 0
 
   def build(self, layer: tf_keras.layers.Layer, name: str) -> None:
@@ -179,7 +182,7 @@ class ActivationQuantizer(tf.Module):
   ) -> tuple[tf.Tensor | None, tf.Tensor]:
     """Returns the smallest (None if known) and largest value, 0 included."""
     x = tf.stop_gradient(x)
-    high = tf.maximum(tf.reduce_max(x), _MIN_RANGE)
+    high = tf.maximum(tf.reduce_max(x), self._at_least)
     if relu == 'relu6':
       high = tf.minimum(high, 6.0)
     low = None

@@ -1,6 +1,7 @@
 """Quantization as a technique: parameters and rules to quantizers by path."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from modelgarden_opt.compression import rules as rules_lib
 from modelgarden_opt.compression.quantization import quantizers
@@ -21,6 +22,7 @@ class Quantization:
       weight_granularity: str = PER_CHANNEL,
       range_momentum: float = 0.99,
       rules: Iterable[rules_lib.Rule] = (),
+      mode: quantizers.Mode = quantizers.Mode.QUANTIZE,
   ):
     """Initializes the technique.
 
@@ -30,7 +32,9 @@ class Quantization:
       weight_granularity: `per_channel` or `per_tensor` scales of kernels.
       range_momentum: Weight of the old range where it shrinks.
       rules: Overrides of the above (and of `enabled`) by path or layer type.
+      mode: Mode in which the quantizers are made.
     """
+    self._mode = mode
     self._momentum = range_momentum
     self._rules = rules_lib.Rules(
         rules,
@@ -50,22 +54,31 @@ class Quantization:
     # the converter fails on the transpose it inserts.
     per_channel = (parameters['weight_granularity'] == PER_CHANNEL and
                    layer_type != 'Dense')
-    return quantizers.KernelQuantizer(
+    quantizer = quantizers.KernelQuantizer(
         parameters['num_bits_weight'], per_channel)
+    quantizer.mode = self._mode
+    return quantizer
 
   def activation_quantizer(
       self,
       path: str,
       layer_type: str,
-      lower: float | None = None,
-      fixed: tuple[float, float] | None = None,
+      **known: Any,
   ) -> quantizers.ActivationQuantizer | None:
-    """Returns the quantizer of an activation at `path`, None to leave it."""
+    """Returns the quantizer of an activation at `path`, None to leave it.
+
+    Args:
+      path: Path of the layer that computes the activation.
+      layer_type: Class name of the float layer.
+      **known: What is known of the range, see `ActivationQuantizer`.
+    """
     parameters = self._rules.resolve(path, layer_type)
     if not parameters['enabled']:
       return None
-    return quantizers.ActivationQuantizer(
-        parameters['num_bits_activation'], self._momentum, lower, fixed)
+    quantizer = quantizers.ActivationQuantizer(
+        parameters['num_bits_activation'], self._momentum, **known)
+    quantizer.mode = self._mode
+    return quantizer
 
   def assert_all_rules_matched(self) -> None:
     """Raises `ValueError` if a rule matched no layer of the model."""

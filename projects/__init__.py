@@ -1,0 +1,1 @@
+"""Reproducible studies; they import the package, never the other way."""

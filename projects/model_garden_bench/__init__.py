@@ -1,0 +1,1 @@
+"""Comparison with the Model Garden's own QAT, see docs/benchmarks.md."""

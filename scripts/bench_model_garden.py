@@ -1,0 +1,31 @@
+"""Compares this project with the Model Garden's own QAT: `make bench`."""
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from projects.model_garden_bench import compare
+from projects.model_garden_bench import variants
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--family', action='append', choices=variants.FAMILIES)
+  parser.add_argument('--image_size', type=int, default=224)
+  parser.add_argument('--batch_size', type=int, default=16)
+  parser.add_argument('--rounds', type=int, default=10)
+  parser.add_argument('--output_json', default='runs/bench.json')
+  parser.add_argument('--output_markdown', default='docs/benchmarks.md')
+  args = parser.parse_args()
+  result = compare.compare(
+      args.family or variants.FAMILIES, args.image_size, args.batch_size,
+      args.rounds)
+  compare.write(result, args.output_json, args.output_markdown)
+  print(compare.markdown(result))
+
+
+if __name__ == '__main__':
+  main()
