@@ -17,7 +17,7 @@ from modelgarden_opt.modeling import checkpoints
 from tests import tiny
 
 SIZE = 32
-FLOAT_STEPS = 80
+FLOAT_STEPS = 200
 # Families whose blocks other families have, too, or that take minutes.
 DEEP = ('mobilenet_v3_large', 'mobilenet_multi_max', 'mobilenet_v4_conv_medium',
         'resnet34', 'resnet101', 'resnet152')
@@ -81,4 +81,9 @@ def test_family_trains_converts_and_agrees(name, data_dir, tmp_path):
   steps = np.abs(actual - expected) / runner.output_scale
   assert len(set(np.argmax(expected, -1))) >= 5, 'nothing was learnt'
   assert np.percentile(steps, 95) <= 2.1 and np.mean(steps) <= 0.5
-  assert classification.agreement(actual, expected) >= 0.99
+  # Two classes within two output steps of each other are not in an order.
+  first, second = np.sort(expected, axis=-1)[:, -1], np.sort(expected)[:, -2]
+  decided = first - second > 2.1 * runner.output_scale
+  assert np.mean(decided) >= 0.9
+  assert classification.agreement(
+      actual[decided], expected[decided]) >= 0.99
