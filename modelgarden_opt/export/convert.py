@@ -94,8 +94,10 @@ def convert(
     _assert_8_bits(model)
   with _quiet():
     activations.fuse_hard_swish(model, hard_swish == 'fused')
-    frozen = _freeze(model, batch_size, trained)
-    activations.fuse_hard_swish(model, False)
+    try:
+      frozen = _freeze(model, batch_size, trained)
+    finally:
+      activations.fuse_hard_swish(model, False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
   if spec.optimize:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]

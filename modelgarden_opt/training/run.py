@@ -28,7 +28,7 @@ def run_experiment(
 
   Args:
     params: The resolved configuration.
-    mode: One of `runner.MODES`.
+    mode: `train`, `eval`, `train_and_eval` or `continuous_eval`.
     model_dir: The run directory.
 
   Returns:

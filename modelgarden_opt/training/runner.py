@@ -127,5 +127,4 @@ class Runner(train_lib.OrbitExperimentRunner):
     return self.trainer.model, logs or {}
 
 
-MODES = ('train', 'eval', 'train_and_eval', 'continuous_eval')
 EVALUATING_MODES = ('eval', 'continuous_eval')
