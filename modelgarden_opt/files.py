@@ -32,3 +32,18 @@ def write_atomically(path: str, content: str | bytes) -> None:
 def write_json(path: str, value: Any) -> None:
   """Writes a JSON file atomically, indented, with a newline at its end."""
   write_atomically(path, json.dumps(value, indent=2) + '\n')
+
+
+def replace_section(path: str, name: str, content: str) -> None:
+  """Replaces what stands between two markers of a Markdown file.
+
+  Args:
+    path: A file with the lines `<!-- name -->` and `<!-- /name -->`.
+    name: Name of the section.
+    content: What stands there from now on.
+  """
+  with open(path, encoding='utf-8') as f:
+    text = f.read()
+  start, end = f'<!-- {name} -->\n', f'<!-- /{name} -->'
+  head, rest = text.split(start)
+  write_atomically(path, f'{head}{start}{content}\n{end}{rest.split(end)[1]}')

@@ -1,7 +1,7 @@
 """Conversion of a Keras model to TFLite, by way of a frozen graph.
 
 One concrete function is traced and its variables are turned into constants
-before the converter sees it. The ops are the same as with
+before the converter sees it, see `frozen_graph`. The ops are the same as with
 `TFLiteConverter.from_keras_model`, the time is a fraction (docs/benchmarks.md).
 """
 
@@ -15,12 +15,12 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import convert_to_constants
 import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression.quantization import activations
+from modelgarden_opt.export import frozen_graph
 from modelgarden_opt.modeling import calibration
 
 Representative = Callable[[], Iterator[np.ndarray]]
@@ -89,16 +89,17 @@ def convert(
     raise errors.UsageError(
         f'io_dtype: {io_dtype!r} needs --format=int8, received {file_format!r}')
   spec = FORMATS[file_format]
-  trained = bool(calibration.quantizers_of(model)) and file_format == 'int8'
-  if trained:
-    _assert_8_bits(model)
+  quantizers = calibration.quantizers_of(model)
+  trained = bool(quantizers) and file_format == 'int8'
+  if trained and any(quantizer.num_bits != 8 for quantizer in quantizers):
+    raise errors.UsageError(_not_8_bits(model))
   with _quiet():
     activations.fuse_hard_swish(model, hard_swish == 'fused')
     try:
-      frozen = _freeze(model, batch_size, trained)
+      traced = _trace(model, batch_size, trained)
     finally:
       activations.fuse_hard_swish(model, False)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    converter = frozen_graph.Converter(traced)
   if spec.optimize:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
   if spec.weight_type:
@@ -133,29 +134,29 @@ def _quiet() -> Iterator[None]:
       os.close(terminal)
 
 
-def _assert_8_bits(model: tf_keras.Model) -> None:
-  """Refuses what an int8 file cannot hold, by the names of the layers."""
+def _not_8_bits(model: tf_keras.Model) -> str:
+  """Says which layers an int8 file cannot hold, by their paths."""
   found = [
       f'{layer.path} ({quantizer.num_bits} bits)'
       for layer in model.submodules
       if isinstance(layer, (leaves.Rewired, activations.ActivationQuantized))
       for quantizer in calibration.quantizers_of(layer)
       if quantizer.num_bits != 8]
-  if found:
-    more = f' and {len(found) - 5} more' if len(found) > 5 else ''
-    raise errors.UsageError(
-        'format: an int8 file holds 8-bit ranges only, other numbers of bits '
-        'are for training and evaluation in Keras; not 8 bits have: '
-        f'{", ".join(found[:5])}{more}')
+  more = f' and {len(found) - 5} more' if len(found) > 5 else ''
+  return (
+      'format: an int8 file holds 8-bit ranges only, other numbers of bits '
+      'are for training and evaluation in Keras; not 8 bits have: '
+      f'{", ".join(found[:5])}{more}')
 
 
-def _freeze(model: tf_keras.Model, batch_size: int | None, quantized: bool):
-  """Traces the model's inference and turns its variables into constants."""
+def _trace(model: tf_keras.Model, batch_size: int | None, quantized: bool):
+  """Returns the model's inference as a concrete function."""
   shape = [batch_size, *model.inputs[0].shape[1:]]
   mode = calibration.Mode.EXPORT if quantized else (
       calibration.Mode.PASS_THROUGH)
   with calibration.quantizer_mode(model, mode):
-    function = tf.function(lambda image: model(image, training=False))
-    concrete = function.get_concrete_function(
+    # Without AutoGraph: the layers' own code has no tensor to branch on.
+    function = tf.function(
+        lambda image: model(image, training=False), autograph=False)
+    return function.get_concrete_function(
         tf.TensorSpec(shape, tf.float32, name='image'))
-  return convert_to_constants.convert_variables_to_constants_v2(concrete)

@@ -173,18 +173,14 @@ def write(result: dict[str, Any], json_path: str, markdown_path: str) -> None:
       what stands between them is replaced.
   """
   files.write_json(json_path, result)
-  with open(markdown_path, encoding='utf-8') as f:
-    text = f.read()
-  head, rest = text.split('<!-- bench -->\n')
-  tail = rest.split('<!-- /bench -->')[1]
   environment = ', '.join(
       f'{k} {v}' for k, v in result['environment'].items())
   settings = ', '.join(
       f"{k.replace('_', ' ')} {v}" for k, v in result['settings'].items())
-  files.write_atomically(markdown_path, (
-      f'{head}<!-- bench -->\n{markdown(result)}\n\n'
-      f'Measured on: {environment}. Settings: {settings}.\n'
-      f'<!-- /bench -->{tail}'))
+  files.replace_section(
+      markdown_path, 'bench',
+      f'{markdown(result)}\n\nMeasured on: {environment}. '
+      f'Settings: {settings}.')
 
 
 def load(path: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ and this project's aliases give way.
 
 import gc
 import os
-import resource
 import time
 
 import numpy as np
@@ -109,7 +108,6 @@ class Variants:
       f.write(content)
     return path, seconds
 
-
   def _adapt_norms(self, images: tf.Tensor) -> None:
     """Gives batch norms the images' statistics, as training would.
 
@@ -138,4 +136,7 @@ def peak_memory_mib(
   step = variants.train_step(name)
   for _ in range(3):
     step(*variants.batch(batch_size)).numpy()
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  # Not `ru_maxrss`: that of a child starts at what its parent had at the fork.
+  with open('/proc/self/status', encoding='utf-8') as f:
+    peak = next(line for line in f if line.startswith('VmHWM'))
+  return int(peak.split()[1]) / 1024

@@ -20,6 +20,7 @@ import tf_keras
 
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import plan as plan_lib
+from modelgarden_opt.compression.quantization import fake_quant
 from modelgarden_opt.compression.quantization import quantizers
 
 Function = Callable[[tf.Tensor], tf.Tensor]
@@ -43,7 +44,8 @@ def _gate(x, q):
   """(relu6(x + 3)) / 6 of a quantized tensor."""
   # A sixth of the grid on [0, 6] is the grid on [0, 1], so training need not
   # quantize again; the converter needs to see it.
-  gate = q.shifted(x + 3.0, relu='relu6') * (1.0 / 6.0)
+  shifted = q.shifted(x + fake_quant.constant(3.0), relu='relu6')
+  gate = shifted * fake_quant.constant(1.0 / 6.0)
   return gate if q.training else q.gate(gate)
 
 
@@ -195,9 +197,9 @@ def fuse_hard_swish(model: tf_keras.Model, fused: bool) -> None:
     model: A quantized model.
     fused: Whether in one piece, or step by step as it was trained.
   """
-  for module in model.submodules:
-    if isinstance(module, ActivationQuantized):
-      module.fused = fused and module.is_hard_swish
+  for layer in model._flatten_layers():  # pylint: disable=protected-access
+    if isinstance(layer, ActivationQuantized):
+      layer.fused = fused and layer.is_hard_swish
 
 
 def to_activation(activation) -> ActivationQuantized:

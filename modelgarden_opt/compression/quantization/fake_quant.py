@@ -4,11 +4,21 @@ Forward values are those of TensorFlow's `FakeQuantWithMinMaxVars` ops, which
 the TFLite converter understands; the gradients are written here, because the
 ops' own compute two more outputs (for learned ranges) that nobody reads.
 
+The gradients are recorded on the tape that is active, without
+`tf.custom_gradient`: its identity ops, and the zeros that the tape makes for
+them, were a third of all ops of a traced training step. A tape outside of a
+`tf.function` sees the ops' own gradients instead, which differ from these at
+the ends of a range only.
+
 Source: Jacob et al., "Quantization and Training of Neural Networks for
 Efficient Integer-Arithmetic-Only Inference", arXiv:1712.05877, section 3.
 """
 
+from collections.abc import Callable
+import functools
+
 import tensorflow as tf
+from tensorflow.python.eager import record
 
 # Kernels whose largest magnitude is below this (dead or fully pruned channels)
 # are quantized as if it were this: a scale near zero would overflow the int32
@@ -53,20 +63,57 @@ def fake_quantize_covered(
       and `maximum` at most 6 for `relu6`.
   """
 
-  @tf.custom_gradient
-  def straight_through(x, minimum, maximum):
-    y = fake_quantize(x, minimum, maximum, num_bits)
+  def gradient(dy):
+    if relu == 'relu':
+      return tf.raw_ops.ReluGrad(gradients=dy, features=x)
+    if relu == 'relu6':
+      return tf.raw_ops.Relu6Grad(gradients=dy, features=x)
+    return dy
 
-    def gradient(dy):
-      if relu == 'relu':
-        dy = tf.raw_ops.ReluGrad(gradients=dy, features=x)
-      elif relu == 'relu6':
-        dy = tf.raw_ops.Relu6Grad(gradients=dy, features=x)
-      return dy, None, None
+  return _straight_through(
+      lambda x: fake_quantize(x, minimum, maximum, num_bits), x, gradient)
 
-    return y, gradient
 
-  return straight_through(x, minimum, maximum)
+def _straight_through(
+    function: Callable[[tf.Tensor], tf.Tensor],
+    x: tf.Tensor,
+    gradient: Callable[[tf.Tensor], tf.Tensor] = lambda dy: dy,
+) -> tf.Tensor:
+  """Returns `function(x)`, differentiated as `gradient` says."""
+  with record.stop_recording():
+    y = function(x)
+  record.record_operation(
+      'StraightThrough', [y], [x], lambda dy: [gradient(dy)])
+  return y
+
+
+@functools.cache
+def constant(value: float) -> tf.Tensor:
+  """Returns a float32 scalar that is traced once in every graph.
+
+  A number in an expression is one more op at every place; a model has
+  hundreds of ranges.
+  """
+  with tf.init_scope():
+    return tf.constant(value, tf.float32)
+
+
+@functools.cache
+def _axes(count: int) -> tf.Tensor:
+  """Returns the first `count` axes, traced once in every graph."""
+  with tf.init_scope():
+    return tf.range(count)
+
+
+def extreme(x: tf.Tensor, op: Callable[..., tf.Tensor]) -> tf.Tensor:
+  """Returns the largest or smallest element of a tensor, without a gradient.
+
+  Args:
+    x: Float tensor of known rank.
+    op: `tf.raw_ops.Max` or `tf.raw_ops.Min`.
+  """
+  with record.stop_recording():
+    return op(input=x, axis=_axes(x.shape.rank))
 
 
 def fake_quantize_fixed(
@@ -94,8 +141,10 @@ def kernel_range(kernel: tf.Tensor, per_channel: bool) -> tf.Tensor:
     kernel: Tensor whose last axis is the output channel.
     per_channel: Whether every channel gets its own range.
   """
-  axes = list(range(kernel.shape.rank - 1)) if per_channel else None
-  return tf.maximum(tf.reduce_max(tf.abs(kernel), axes), MIN_KERNEL_RANGE)
+  axes = _axes(kernel.shape.rank - per_channel)
+  return tf.maximum(
+      tf.raw_ops.Max(input=tf.abs(kernel), axis=axes),
+      constant(MIN_KERNEL_RANGE))
 
 
 def fake_quantize_kernel(
@@ -121,4 +170,4 @@ def fake_quantize_kernel(
 
   if not training:
     return quantize(kernel)
-  return tf.custom_gradient(lambda k: (quantize(k), lambda dy: dy))(kernel)
+  return _straight_through(quantize, kernel)

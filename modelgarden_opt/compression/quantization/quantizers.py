@@ -118,7 +118,7 @@ class ActivationQuantizer(tf.Module):
   def build(self, layer: tf_keras.layers.Layer, name: str) -> None:
     """Creates the range variables as weights of `layer`."""
     if self._fixed:
-      self.minimum, self.maximum = map(tf.constant, self._fixed)
+      self.minimum, self.maximum = map(fake_quant.constant, self._fixed)
       return
 
     def variable(suffix, value):
@@ -135,7 +135,7 @@ class ActivationQuantizer(tf.Module):
     if self._lower is None:
       self.minimum = variable('min', -6.0)
     else:
-      self.minimum = tf.constant(self._lower)
+      self.minimum = fake_quant.constant(self._lower)
 
   def __call__(
       self, x: tf.Tensor, training: bool, relu: str | None = None
@@ -169,11 +169,9 @@ class ActivationQuantizer(tf.Module):
     minimum, maximum = self.minimum, self.maximum
     if not self._fixed:
       low, high = self._extremes(x, relu)
-      maximum = _envelope(high, maximum, self.momentum, tf.maximum)
-      self.maximum.assign(maximum)
+      maximum = self._envelope(high, self.maximum, tf.maximum)
       if low is not None:
-        minimum = _envelope(low, minimum, self.momentum, tf.minimum)
-        self.minimum.assign(minimum)
+        minimum = self._envelope(low, self.minimum, tf.minimum)
     return fake_quant.fake_quantize_covered(
         x, minimum, maximum, self.num_bits, relu)
 
@@ -181,14 +179,27 @@ class ActivationQuantizer(tf.Module):
       self, x: tf.Tensor, relu: str | None = None
   ) -> tuple[tf.Tensor | None, tf.Tensor]:
     """Returns the smallest (None if known) and largest value, 0 included."""
-    x = tf.stop_gradient(x)
-    high = tf.maximum(tf.reduce_max(x), self._at_least)
+    high = tf.maximum(fake_quant.extreme(x, tf.raw_ops.Max),
+                      fake_quant.constant(self._at_least))
     if relu == 'relu6':
-      high = tf.minimum(high, 6.0)
+      high = tf.minimum(high, fake_quant.constant(6.0))
     low = None
     if self._lower is None:
-      low = tf.minimum(tf.reduce_min(x), 0.0)
+      low = tf.minimum(
+          fake_quant.extreme(x, tf.raw_ops.Min), fake_quant.constant(0.0))
     return low, high
+
+  def _envelope(
+      self, value: tf.Tensor, end: tf.Variable, farther) -> tf.Tensor:
+    """Moves one end of the range: to `value` if that lies farther out.
+
+    Else the end moves towards `value` by moving average.
+    """
+    old = tf.convert_to_tensor(end)
+    shrink = fake_quant.constant(1.0 - self.momentum)
+    moved = farther(value, old + (value - old) * shrink)
+    end.assign(moved, read_value=False)
+    return moved
 
   def _calibrate(self, x: tf.Tensor) -> None:
     """Takes the extremes of one more batch into their plain mean (eagerly)."""
@@ -207,8 +218,3 @@ class ActivationQuantizer(tf.Module):
     # A block may have sub-layers that its options never call.
     if not self._fixed and self.maximum is not None:
       self._frozen = (float(self.minimum), float(self.maximum))
-
-
-def _envelope(value: tf.Tensor, old: tf.Tensor, momentum: float, farther):
-  """Returns the range's end: `value` if it lies farther out, else between."""
-  return farther(value, old + (value - old) * (1.0 - momentum))

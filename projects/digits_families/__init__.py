@@ -1,0 +1,1 @@
+"""Every classification family on digits: float, PTQ and QAT."""
