@@ -1,5 +1,5 @@
-"""Registers every experiment and task; the only import for side effects."""
+"""Registers the experiments and tasks; the only import for side effects."""
 
-# pylint: disable=unused-import
-from modelgarden_opt.configs import image_classification as _  # noqa: F401
-from modelgarden_opt.tasks import image_classification as _  # noqa: F401, F811
+from modelgarden_opt.configs import experiments  # noqa: F401
+from modelgarden_opt.tasks import image_classification  # noqa: F401
+from modelgarden_opt.tasks import semantic_segmentation  # noqa: F401

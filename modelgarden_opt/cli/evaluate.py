@@ -23,8 +23,8 @@ def run(args: argparse.Namespace) -> None:
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
-  from modelgarden_opt.evaluation import classification
-  results = classification.evaluate(
+  from modelgarden_opt.evaluation import evaluate
+  results = evaluate.evaluate(
       args.model_dir, args.tflite, args.split, args.checkpoint)
   output.write(args, {'results': results})
   names = list(results[0]['metrics'])

@@ -4,6 +4,7 @@ import argparse
 
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
+from modelgarden_opt.configs import catalog
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='best, latest or a file prefix')
   parser.add_argument('--calibration_images', type=int, default=256,
                       help='training images that calibrate a float run')
+  parser.add_argument('--batch_size', type=int, default=1,
+                      help='images of a call; 0 leaves it open')
+  parser.add_argument('--segmentation_output',
+                      choices=catalog.SEGMENTATION_OUTPUTS,
+                      help='what a segmentation file computes; default: '
+                      'task.export.output of the run')
   output.add_flag(parser)
 
 
@@ -31,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
   from modelgarden_opt.export import tflite
   found = tflite.export(
       args.model_dir, args.format, args.output, args.io_dtype,
-      args.checkpoint, args.calibration_images)
+      args.checkpoint, args.calibration_images, args.batch_size or None,
+      args.segmentation_output)
   output.write(args, found)
   steps = found['max_difference_steps']
   ops = ', '.join(f'{n} {name}' for name, n in sorted(found['ops'].items()))
@@ -43,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
         f"{found['num_delegate_partitions']}, ops outside: "
         f"{found['num_undelegated_ops']}\n"
         f"  against Keras on {found['num_verified']} images: same class on "
-        f"{found['agreement']:.1%}, largest difference "
-        f"{found['max_difference']:.4g}"
+        f"{found['agreement']:.1%}"
+        + (f", largest difference {found['max_difference']:.4g}"
+           if found['max_difference'] is not None else '')
         + (f' ({steps:.2f} quantization steps)' if steps else ''))

@@ -15,6 +15,7 @@ COMMANDS = {
     'export': 'write a verified .tflite file from a run directory',
     'evaluate': 'accuracy of a run and of .tflite files on the test split',
     'benchmark': 'latency and size of .tflite files, timed interleaved',
+    'predict': 'what a .tflite file sees in a picture',
     'report': 'one table and picture from the JSON files of the others',
     'data': 'build or list the embedded data sets',
     'list': 'list the experiments',

@@ -19,12 +19,18 @@ def write(args: argparse.Namespace, value: Any) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """Returns rows as aligned text, numbers to the right."""
-  cells = [list(header), *[list(row) for row in rows]]
-  widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+  """Returns rows as aligned text, columns of numbers to the right."""
   lines = []
-  for row in cells:
-    first = row[0].ljust(widths[0])
-    rest = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
-    lines.append('  '.join([first, *rest]).rstrip())
+  columns = list(zip(header, *rows))
+  widths = [max(map(len, column)) for column in columns]
+  numeric = [any(_is_number(cell) for cell in column[1:]) for column in columns]
+  for row in (header, *rows):
+    cells = [cell.rjust(width) if right else cell.ljust(width)
+             for cell, width, right in zip(row, widths, numeric)]
+    lines.append('  '.join(cells).rstrip())
   return '\n'.join(lines)
+
+
+def _is_number(cell: str) -> bool:
+  return cell[:1].isdigit() and cell.strip('%x').replace(',', '').replace(
+      '.', '', 1).isdigit()

@@ -17,6 +17,8 @@ from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.quantization import bias
+from modelgarden_opt.compression.quantization import fake_quant
+from modelgarden_opt.compression.quantization import quantizers
 
 PACKAGE = 'modelgarden_opt'
 
@@ -29,6 +31,7 @@ class Rewired:
   chain: transforms.TransformChain | None = None
   input_quantizer = None
   output_quantizer = None
+  _plan: plan_lib.Plan | None = None
   freeze_statistics = False
   path = ''
 
@@ -53,9 +56,8 @@ class Rewired:
       The layer itself.
     """
     self.path = path
+    self._plan = plan
     layer_type = float_class(type(self)).__name__
-    if layer_type in topology.KERNELS:
-      self.chain = transforms.TransformChain(plan.transforms(path, layer_type))
     if quantize_input:
       self.input_quantizer = plan.activation_quantizer(path, layer_type)
     if quantize_output:
@@ -64,8 +66,12 @@ class Rewired:
 
   def build(self, input_shape):
     super().build(input_shape)
-    if self.chain:
-      self.chain.build(self, self.kernel_variable)
+    layer_type = float_class(type(self)).__name__
+    if self._plan and layer_type in topology.KERNELS:
+      kernel = self.kernel_variable
+      self.chain = transforms.TransformChain(
+          self._plan.transforms(self.path, layer_type, tuple(kernel.shape)))
+      self.chain.build(self, kernel)
     if self.input_quantizer:
       self.input_quantizer.build(self, 'input')
     if self.output_quantizer:
@@ -137,6 +143,29 @@ class _RewiredNorm(Rewired):
     return outputs + bias.rounding_error(offset, step * tf.abs(scale))
 
 
+class _RewiredPooling(Rewired):
+  """Average pooling, exported as a depthwise convolution of equal weights.
+
+  XNNPACK has no integer average pooling. The weights, all of them 127 steps of
+  their kernel, are exact.
+  """
+
+  def _call_float(self, inputs, training: bool):
+    quantizer = self.output_quantizer
+    exporting = quantizer and quantizer.mode is quantizers.Mode.EXPORT
+    padded = any(size is None or size % stride for size, stride in zip(
+        inputs.shape[1:3], self.strides))
+    if not exporting or padded or self.pool_size != self.strides:
+      return super(Rewired, self).call(inputs)
+    height, width = self.pool_size
+    kernel = fake_quant.fake_quantize_kernel(
+        tf.constant(1.0 / (height * width),
+                    shape=[height, width, inputs.shape[-1], 1]),
+        8, False, training)
+    return tf.nn.depthwise_conv2d(
+        inputs, kernel, [1, *self.strides, 1], 'VALID')
+
+
 class _RewiredPassing(Rewired):
   """A layer without arithmetic: the quantization step of its input stays."""
 
@@ -168,7 +197,8 @@ def leaf_class(cls: type, suffix: str) -> type:
   """Returns the leaf class of a float layer class, e.g. `Conv2DQuantized`."""
   name = cls.__name__
   mixin = (_RewiredNorm if name in topology.NORMS else
-           _RewiredPassing if name in topology.PASSING else Rewired)
+           _RewiredPassing if name in topology.PASSING else
+           _RewiredPooling if name == 'AveragePooling2D' else Rewired)
   leaf = type(cls.__name__ + suffix, (mixin, cls), {'__module__': __name__})
   return tf_keras.utils.register_keras_serializable(package=PACKAGE)(leaf)
 
@@ -185,6 +215,10 @@ def full_config(layer, config: dict[str, Any] | None = None) -> dict[str, Any]:
   dilation; a twin built from its config alone would be another block.
   """
   config = layer.get_config() if config is None else config
-  names = inspect.signature(float_class(type(layer)).__init__).parameters
-  return config | {name: getattr(layer, f'_{name}') for name in names
-                   if name not in config and hasattr(layer, f'_{name}')}
+  names = inspect.signature(float_class(type(layer)).__init__).parameters.keys()
+  for name in names - config.keys():
+    for attribute in (f'_{name}', name):
+      if hasattr(layer, attribute):
+        config = {**config, name: getattr(layer, attribute)}
+        break
+  return config

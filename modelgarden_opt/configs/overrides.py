@@ -221,6 +221,7 @@ def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
   quantization = getattr(task, 'quantization', None)
   if quantization is not None:
     problems += [f'task.quantization.{p}' for p in quantization.problems()]
+    problems += [f'task.model.{p}' for p in _not_quantizable(task.model)]
     dtype = config.runtime.mixed_precision_dtype
     if dtype not in (None, 'float32'):
       problems.append(
@@ -232,6 +233,24 @@ def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
     data = getattr(task, name, None)
     if data is not None:
       problems += [f'task.{name}.{p}' for p in _data_problems(data)]
+  return problems
+
+
+def _not_quantizable(model: hyperparams.Config) -> list[str]:
+  """Checks the options of segmentation models that have no twin."""
+  problems = []
+  decoder = getattr(model, 'decoder', None)
+  if decoder is not None and decoder.type not in ('aspp', 'identity'):
+    problems.append(f'decoder.type: {decoder.type!r} cannot be quantized; '
+                    'aspp and identity can')
+  if getattr(model, 'mask_scoring_head', None) is not None:
+    problems.append('mask_scoring_head: cannot be quantized; use null')
+  head = getattr(model, 'head', None)
+  if getattr(head, 'feature_fusion', None) == 'panoptic_fpn_fusion':
+    problems.append("head.feature_fusion: 'panoptic_fpn_fusion' cannot be "
+                    'quantized (its group normalization has no integer op in '
+                    'TFLite); deeplabv3plus, deeplabv3plus_sum_to_merge, '
+                    'pyramid_fusion and null can')
   return problems
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.configs import catalog
+from modelgarden_opt.data import scenes
 
 SPLITS = catalog.SPLITS
 _TEST_FRACTION = 0.2
@@ -66,9 +67,23 @@ def _mnist() -> Examples:
       images.reshape(-1, 28, 28).astype(np.uint8), labels)
 
 
+def _digits_scenes() -> Examples:
+  """The digits of scikit-learn over its photographs, see `scenes`."""
+  from sklearn import datasets  # pylint: disable=g-import-not-at-top
+  digits = datasets.load_digits()
+  photographs = [datasets.load_sample_image(name)
+                 for name in ('china.jpg', 'flower.jpg')]
+  return {
+      split: map(_segmentation_example, scenes.scenes(
+          digits.images[indices] / 16.0, digits.target[indices], photographs,
+          split))
+      for split, indices in split_indices(digits.target).items()}
+
+
 SETS = {
     'digits': EmbeddedSet(10, _digits),
     'mnist': EmbeddedSet(10, _mnist),
+    'digits_scenes': EmbeddedSet(scenes.NUM_CLASSES, _digits_scenes),
 }
 
 
@@ -106,12 +121,27 @@ def _classification_examples(
     return tf.train.Example(features=tf.train.Features(feature={
         'image/encoded': _bytes(encoded),
         'image/format': _bytes(b'png'),
-        'image/class/label': tf.train.Feature(
-            int64_list=tf.train.Int64List(value=[int(labels[index])])),
+        'image/class/label': _int(labels[index]),
     })).SerializeToString()
 
   return {split: map(serialize, indices)
           for split, indices in split_indices(labels).items()}
+
+
+def _segmentation_example(scene: scenes.Scene) -> bytes:
+  """Returns an example in the Model Garden's segmentation format."""
+  height, width = scene.labels.shape
+  return tf.train.Example(features=tf.train.Features(feature={
+      'image/encoded': _bytes(tf.io.encode_png(scene.image).numpy()),
+      'image/height': _int(height),
+      'image/width': _int(width),
+      'image/segmentation/class/encoded': _bytes(
+          tf.io.encode_png(scene.labels[..., np.newaxis]).numpy()),
+  })).SerializeToString()
+
+
+def _int(value: int) -> tf.train.Feature:
+  return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
 
 
 def _bytes(value: bytes) -> tf.train.Feature:

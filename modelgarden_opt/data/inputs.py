@@ -9,10 +9,13 @@ import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import image_classification as cfg
+from modelgarden_opt.configs import semantic_segmentation
 from modelgarden_opt.data import embedded
 
+DataConfig = cfg.DataConfig | semantic_segmentation.DataConfig
 
-def resolve(params: cfg.DataConfig) -> cfg.DataConfig:
+
+def resolve(params: DataConfig) -> DataConfig:
   """Returns a configuration whose embedded data set exists as TFRecords.
 
   Args:
@@ -35,12 +38,14 @@ def resolve(params: cfg.DataConfig) -> cfg.DataConfig:
         f'embedded_split: {split!r} is not a split'
         f'{errors.nearest(split, embedded.SPLITS)}')
   directory = embedded.ensure(name, params.embedded_dir)
-  return params.replace(
-      input_path=os.path.join(directory, f'{split}-*.tfrecord'),
-      decode_jpeg_only=False)
+  params = params.replace(
+      input_path=os.path.join(directory, f'{split}-*.tfrecord'))
+  # The embedded images are PNGs.
+  return (params.replace(decode_jpeg_only=False)
+          if hasattr(params, 'decode_jpeg_only') else params)
 
 
-def for_calibration(params: cfg.DataConfig) -> cfg.DataConfig:
+def for_calibration(params: DataConfig) -> DataConfig:
   """Returns the training input without augmentation, in a fixed order.
 
   The result goes through the evaluation preprocessing, which is also that of

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import itertools
+from typing import Any
 
 import numpy as np
 from official.core import base_task
@@ -27,22 +28,24 @@ def calibration_images(
     yield image[np.newaxis]
 
 
+def data_config(task: base_task.Task, split: str) -> inputs.DataConfig:
+  """Returns the input of a split; without test data that of validation."""
+  config = getattr(task.task_config, f'{split}_data', None)
+  return config or task.task_config.validation_data
+
+
 def labelled_images(
-    task: base_task.Task, split: str
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    task: base_task.Task, split: str) -> Iterator[tuple[np.ndarray, Any]]:
   """Yields one pass over a split, preprocessed for evaluation.
 
   Args:
     task: The task, which names and preprocesses the data.
-    split: `train`, `validation` or `test`; a task without test data is tested
-      on its validation data.
+    split: `train`, `validation` or `test`.
 
   Yields:
-    Images [b, height, width, channels] and labels, batch by batch.
+    Images [b, height, width, channels] and labels (of segmentation: a
+    dictionary), batch by batch.
   """
-  config = getattr(task.task_config, f'{split}_data', None)
-  config = config or task.task_config.validation_data
-  data = task.build_inputs(
-      config.replace(is_training=False, drop_remainder=False))
-  for images, labels in data:
-    yield images.numpy(), labels.numpy()
+  data = task.build_inputs(data_config(task, split).replace(
+      is_training=False, drop_remainder=False))
+  yield from data.as_numpy_iterator()

@@ -59,12 +59,19 @@ class Model:
     return tuple(self._input['shape'])
 
   @property
+  def output_shape(self) -> tuple[int, ...]:
+    """Shape of the output, with the file's batch size."""
+    return tuple(self._output['shape'])
+
+  @property
   def output_scale(self) -> float:
     """Quantization step of the output as the file computes it, 0 for float."""
     return _step_of_output(self._interpreter, self._output)
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
-    """Returns the float outputs of float images, one image at a time.
+    """Returns the outputs of float images, one image at a time.
+
+    Outputs are floats whatever the file's types, but for labels.
 
     Args:
       images: float32 array [n, h, w, c], preprocessed.
@@ -186,6 +193,8 @@ def _dequantize(values: np.ndarray, detail) -> np.ndarray:
   if detail['dtype'] == np.float32:
     return values.copy()
   scale, zero_point = detail['quantization']
+  if not scale:
+    return values.copy()  # Labels: integers that stand for themselves.
   return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import os
 import sys
 import tempfile
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,8 +23,10 @@ from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression.quantization import activations
 from modelgarden_opt.export import frozen_graph
 from modelgarden_opt.modeling import calibration
+from modelgarden_opt.modeling import factory
 
 Representative = Callable[[], Iterator[np.ndarray]]
+Finish = Callable[[Any], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,7 @@ def convert(
     representative: Representative | None = None,
     batch_size: int | None = 1,
     hard_swish: str = 'decomposed',
+    finish: Finish = factory.logits,
 ) -> bytes:
   """Returns a model as the content of a `.tflite` file.
 
@@ -80,6 +84,7 @@ def convert(
       float model for an integer format.
     batch_size: Fixed batch size of the file; None leaves it open.
     hard_swish: `decomposed` or `fused`, see `configs.export`.
+    finish: Takes what the model returns to the file's one output.
 
   Raises:
     UsageError: If format and io_dtype do not go together, or the model has
@@ -96,7 +101,7 @@ def convert(
   with _quiet():
     activations.fuse_hard_swish(model, hard_swish == 'fused')
     try:
-      traced = _trace(model, batch_size, trained)
+      traced = _trace(model, finish, batch_size, trained)
     finally:
       activations.fuse_hard_swish(model, False)
     converter = frozen_graph.Converter(traced)
@@ -149,14 +154,19 @@ def _not_8_bits(model: tf_keras.Model) -> str:
       f'{", ".join(found[:5])}{more}')
 
 
-def _trace(model: tf_keras.Model, batch_size: int | None, quantized: bool):
+def _trace(
+    model: tf_keras.Model,
+    finish: Finish,
+    batch_size: int | None,
+    quantized: bool,
+):
   """Returns the model's inference as a concrete function."""
-  shape = [batch_size, *model.inputs[0].shape[1:]]
+  shape = [batch_size, *model.backbone.input_shape[1:]]
   mode = calibration.Mode.EXPORT if quantized else (
       calibration.Mode.PASS_THROUGH)
   with calibration.quantizer_mode(model, mode):
     # Without AutoGraph: the layers' own code has no tensor to branch on.
     function = tf.function(
-        lambda image: model(image, training=False), autograph=False)
+        lambda image: finish(model(image, training=False)), autograph=False)
     return function.get_concrete_function(
         tf.TensorSpec(shape, tf.float32, name='image'))

@@ -14,6 +14,7 @@ from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import calibration
+from modelgarden_opt.modeling import factory
 from modelgarden_opt.tasks import run_directory
 
 _NUM_VERIFIED = 64
@@ -30,6 +31,8 @@ def export(
     io_dtype: str = 'float32',
     checkpoint: str = 'best',
     calibration_images: int = 256,
+    batch_size: int | None = 1,
+    kind: str | None = None,
 ) -> Mapping[str, Any]:
   """Writes a verified file; nothing is left behind if verification fails.
 
@@ -41,6 +44,9 @@ def export(
     checkpoint: `best`, `latest` or a file prefix.
     calibration_images: Training images that calibrate a float model for an
       integer format.
+    batch_size: Fixed batch size of the file; None leaves it open.
+    kind: Output of a segmentation file, see `configs.export`; None for the
+      one that the run's configuration names.
 
   Returns:
     What was found in the file, see `verify`.
@@ -54,16 +60,17 @@ def export(
         f'format: {file_format!r} is not an export format'
         f'{errors.nearest(file_format, convert.FORMATS)}')
   run = run_directory.load(model_dir, checkpoint)
+  finish = _finish(run, kind)
   content = convert.convert(
       run.model, file_format, io_dtype,
       lambda: representative.calibration_images(run.task, calibration_images),
-      hard_swish=run.params.task.export.hard_swish)
+      batch_size, run.params.task.export.hard_swish, finish)
   os.makedirs(os.path.dirname(output) or '.', exist_ok=True)
   temporary = f'{output}.tmp-{uuid.uuid4().hex}'
   try:
     with open(temporary, 'wb') as f:
       f.write(content)
-    found = verify(temporary, run, file_format)
+    found = verify(temporary, run, file_format, finish)
     os.replace(temporary, output)
   finally:
     if os.path.exists(temporary):
@@ -73,7 +80,10 @@ def export(
 
 
 def verify(
-    path: str, run: run_directory.Run, file_format: str
+    path: str,
+    run: run_directory.Run,
+    file_format: str,
+    finish: convert.Finish = factory.logits,
 ) -> dict[str, Any]:
   """Loads and runs a file and compares it with the Keras model.
 
@@ -81,6 +91,7 @@ def verify(
     path: The file.
     run: The run that it was exported from.
     file_format: What the file is meant to be.
+    finish: What it was converted with.
 
   Returns:
     The file's census, the largest difference of an output from the Keras
@@ -96,33 +107,74 @@ def verify(
       not _has_float_layers(run)):
     raise VerificationError(
         f'float ops left in an int8 file: {found.float_ops}')
-  images = np.concatenate(list(
-      representative.calibration_images(run.task, _NUM_VERIFIED)))
   model = tflite.Model(path)
-  actual = model(images)
-  expected = _keras_outputs(run, images, file_format)
+  actual, expected = [], []
+  for image in representative.calibration_images(run.task, _NUM_VERIFIED):
+    actual.append(model(image))
+    expected.append(_keras_outputs(run, image, file_format, finish))
+  actual, expected = np.concatenate(actual), np.concatenate(expected)
   if not np.all(np.isfinite(actual)):
     raise VerificationError('the file computes values that are not finite')
-  difference = float(np.max(np.abs(actual - expected)))
-  step = model.output_scale
   return {
       **dataclasses.asdict(found),
-      'max_difference': difference,
-      'max_difference_steps': difference / step if step else None,
-      'agreement': float(np.mean(
-          np.argmax(actual, -1) == np.argmax(expected, -1))),
-      'num_verified': len(images),
+      **_agreement(actual, expected, model.output_scale),
+      'num_verified': len(actual),
   }
 
 
+def _agreement(
+    actual: np.ndarray, expected: np.ndarray, step: float) -> dict[str, Any]:
+  """Compares the outputs of a file with those of Keras."""
+  if np.issubdtype(actual.dtype, np.integer):
+    return {'agreement': float(np.mean(actual == expected)),
+            'max_difference': None, 'max_difference_steps': None}
+  difference = float(np.max(np.abs(actual - expected)))
+  return {
+      'agreement': float(np.mean(
+          np.argmax(actual, -1) == np.argmax(expected, -1))),
+      'max_difference': difference,
+      'max_difference_steps': difference / step if step else None,
+  }
+
+
+def _finish(run: run_directory.Run, kind: str | None) -> convert.Finish:
+  """Returns what takes the outputs of the run's model to those of a file.
+
+  Raises:
+    UsageError: If a file of the run's task cannot have such an output.
+  """
+  configured = getattr(run.params.task.export, 'output', None)
+  if kind and not configured:
+    raise errors.UsageError(
+        f'segmentation_output: {kind!r} is for segmentation; '
+        f'{run.model_dir!r} holds a run of another task')
+  kind = kind or configured or 'logits'
+  size = run.model.backbone.input_shape[1:3]
+
+  def finish(outputs):
+    logits = factory.logits(outputs)
+    if kind == 'logits':
+      return logits
+    logits = tf.image.resize(logits, size)
+    if kind == 'resized_logits':
+      return logits
+    return tf.argmax(logits, axis=-1, output_type=tf.int32)
+
+  return finish
+
+
 def _keras_outputs(
-    run: run_directory.Run, images: np.ndarray, file_format: str
+    run: run_directory.Run,
+    images: np.ndarray,
+    file_format: str,
+    finish: convert.Finish,
 ) -> np.ndarray:
   """Returns what the exported model computes in Keras."""
   mode = (calibration.Mode.QUANTIZE if file_format == 'int8'
           else calibration.Mode.PASS_THROUGH)
   with calibration.quantizer_mode(run.model, mode):
-    return run.model(tf.constant(images), training=False).numpy()
+    outputs = run.model(tf.constant(images), training=False)
+    return finish(outputs).numpy()
 
 
 def _has_float_layers(run: run_directory.Run) -> bool:

@@ -9,6 +9,7 @@ both sides where the other side does not have them.
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import os
 from typing import Any
@@ -42,7 +43,7 @@ def copy_variables(source: tf_keras.Model, target: tf_keras.Model) -> None:
 
   Args:
     source: The float model.
-    target: A model of the same structure, see `rewiring.rewire_model`.
+    target: A model of the same structure, see `rewiring.rewire`.
 
   Raises:
     CheckpointMismatchError: If a variable of either model has no counterpart.
@@ -54,14 +55,18 @@ def copy_variables(source: tf_keras.Model, target: tf_keras.Model) -> None:
 
 
 def load_checkpoint(
-    model: tf_keras.Model, path: str, modules: str = 'all', field: str = ''
+    model: tf_keras.Model,
+    path: str,
+    modules: str | Sequence[str] = 'all',
+    field: str = '',
 ) -> None:
   """Loads a checkpoint into a float or compressed model, by variable name.
 
   Args:
     model: The model; its `checkpoint_items` name its parts.
     path: A checkpoint's file prefix, or a directory with checkpoints.
-    modules: `all`, or a comma-separated list of parts such as `backbone`.
+    modules: `all`, or parts such as `backbone`, as a list or separated by
+      commas.
     field: Name of the configuration field that gave the path, for messages.
 
   Raises:
@@ -73,8 +78,10 @@ def load_checkpoint(
   reader = tf.train.load_checkpoint(prefix)
   items = _checkpoint_items(reader)
   parts = {'model': model, **getattr(model, 'checkpoint_items', {})}
-  if modules != 'all':
-    wanted = [m.strip() for m in modules.split(',')]
+  if isinstance(modules, str):
+    modules = [m.strip() for m in modules.split(',')]
+  if 'all' not in modules:
+    wanted = list(modules)
   elif 'model' in items:
     wanted = ['model']
   else:

@@ -1,7 +1,9 @@
 """From a float model to a compressed one, in one order."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 
+import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
@@ -14,33 +16,6 @@ from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import rewiring
 
 
-class CompressedModel(tf_keras.Model):
-  """A functional model of twins that keeps the float model's parts in reach."""
-
-  def __init__(self, rewired: tf_keras.Model, name: str):
-    """Wraps a rewired model.
-
-    Args:
-      rewired: The model that `rewiring.rewire_model` returned.
-      name: The float model's name.
-    """
-    super().__init__(
-        inputs=rewired.inputs, outputs=rewired.outputs, name=name)
-    nested = [layer for layer in rewired.layers
-              if isinstance(layer, tf_keras.Model)]
-    self._parts = dict(zip(('backbone',), nested))
-
-  @property
-  def backbone(self) -> tf_keras.Model:
-    """The compressed backbone."""
-    return self._parts['backbone']
-
-  @property
-  def checkpoint_items(self) -> dict[str, tf_keras.Model]:
-    """Parts that are checkpointed under names of their own."""
-    return dict(self._parts)
-
-
 def compress(
     model: tf_keras.Model,
     quantization: quantization_cfg.Quantization | None = None,
@@ -48,7 +23,7 @@ def compress(
   """Returns the compressed counterpart of a float model, with its weights.
 
   Args:
-    model: A functional float model of the Model Garden.
+    model: A float classification or segmentation model of the Model Garden.
     quantization: The `quantization:` block; None leaves the model in float.
 
   Raises:
@@ -62,15 +37,19 @@ def compress(
     return model
   plan = plan_lib.Plan(techniques)
   try:
-    rewired = rewiring.rewire_model(model, plan)
+    compressed = rewiring.rewire(model, plan)
     plan.assert_all_rules_matched()
   except ValueError as e:
     raise errors.UsageError(f'quantization: {e}') from e
-  compressed = CompressedModel(rewired, model.name)
   for quantizer in calibration.quantizers_of(compressed):
     quantizer.mode = calibration.Mode.QUANTIZE
   checkpoints.copy_variables(model, compressed)
   return compressed
+
+
+def logits(outputs: tf.Tensor | Mapping[str, tf.Tensor]) -> tf.Tensor:
+  """Returns the logits among the outputs of a model of any task."""
+  return outputs['logits'] if isinstance(outputs, Mapping) else outputs
 
 
 def quantization_technique(

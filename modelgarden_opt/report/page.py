@@ -11,14 +11,17 @@ from modelgarden_opt import files
 _COLUMNS = (
     ('top-1', 'top_1_accuracy', '{:.2%}'),
     ('top-5', 'top_5_accuracy', '{:.2%}'),
+    ('mIoU', 'mean_iou', '{:.2%}'),
     ('size KiB', 'kib', '{:,.1f}'),
     ('gzip KiB', 'gzip_kib', '{:,.1f}'),
     ('median ms', 'median_ms', '{:.3f}'),
     ('x first', 'ratio', '{:.2f}'),
     ('as Keras', 'agreement', '{:.2%}'),
 )
+# Panels of the picture; of scores, the one that the variants have.
 _PANELS = (
     ('Top-1 accuracy, %', 'top_1_percent', '{:.1f}'),
+    ('Mean IoU, %', 'mean_iou_percent', '{:.1f}'),
     ('Size, KiB', 'kib', '{:,.0f}'),
     ('Latency, ms', 'median_ms', '{:.2f}'),
 )
@@ -27,20 +30,26 @@ _BAR = '#4269d0'
 
 def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
   """Returns the header and the rows of the results table."""
-  header = ['variant', *(heading for heading, _, _ in _COLUMNS)]
+  variants = [_derived(v) for v in results['variants']]
+  columns = [c for c in _COLUMNS if any(c[1] in v for v in variants)]
+  header = ['variant', *(heading for heading, _, _ in columns)]
   return header, [
-      [v['name'], *(_show(_derived(v), field, form)
-                    for _, field, form in _COLUMNS)]
-      for v in results['variants']]
+      [v['name'], *(_show(v, field, form) for _, field, form in columns)]
+      for v in variants]
 
 
 def _derived(variant: Mapping[str, Any]) -> dict[str, Any]:
   """Adds the fields that are shown in other units than they are stored."""
+  percents = {
+      name: 100 * variant[field]
+      for name, field in (('top_1_percent', 'top_1_accuracy'),
+                          ('mean_iou_percent', 'mean_iou'))
+      if field in variant}
   return {
       **variant,
+      **percents,
       'kib': variant['size_bytes'] / 1024,
       'gzip_kib': variant['gzip_bytes'] / 1024,
-      'top_1_percent': 100 * variant.get('top_1_accuracy', float('nan')),
   }
 
 
@@ -82,9 +91,10 @@ def draw(results: Mapping[str, Any], path: str) -> None:
   matplotlib.use('Agg')
   from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
   variants = [_derived(v) for v in results['variants']]
+  panels = [p for p in _PANELS if all(p[1] in v for v in variants)]
   figure, axes = pyplot.subplots(
-      1, len(_PANELS), figsize=(10, 1.0 + 0.45 * len(variants)), sharey=True)
-  for axis, (title, field, form) in zip(axes, _PANELS):
+      1, len(panels), figsize=(10, 1.0 + 0.45 * len(variants)), sharey=True)
+  for axis, (title, field, form) in zip(axes, panels):
     _draw_panel(axis, title, [v['name'] for v in variants],
                 [v[field] for v in variants], form)
   figure.tight_layout()

@@ -5,6 +5,7 @@ import dataclasses
 import os
 from typing import Any
 
+import numpy as np
 from official.core import base_task
 from official.core import config_definitions as cfg
 from official.core import task_factory
@@ -16,6 +17,7 @@ from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.modeling import checkpoints
+from modelgarden_opt.modeling import factory
 
 PARAMS = 'params.yaml'
 
@@ -36,6 +38,11 @@ class Run:
   task: base_task.Task
   model: tf_keras.Model
   checkpoint: str
+
+  def predict(self, images: np.ndarray) -> np.ndarray:
+    """Returns the model's logits of preprocessed images [b, h, w, c]."""
+    outputs = self.model(tf.constant(images), training=False)
+    return factory.logits(outputs).numpy()
 
 
 def exists(model_dir: str) -> bool:

@@ -82,6 +82,7 @@ def table(rows: list[list[str]]) -> str:
 
 
 def main() -> None:
+  """Measures what is missing and prints the table."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--output_dir', default='runs/families')
   parser.add_argument('--family', action='append', choices=catalog.MODELS)

@@ -11,7 +11,7 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import quantization as quantization_cfg
-from modelgarden_opt.evaluation import classification
+from modelgarden_opt.evaluation import evaluate
 from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import tflite as export_tflite
@@ -62,7 +62,7 @@ def test_trained_ranges_are_those_of_the_file(exported, qat_run):
 
 
 def test_accuracy_of_the_file_is_that_of_keras(exported, qat_run):
-  keras, file = classification.evaluate(
+  keras, file = evaluate.evaluate(
       qat_run, [exported['qat', 'int8']['model']])
   assert keras['num_examples'] == file['num_examples'] == 360
   assert file['format'] == 'int8'

@@ -75,7 +75,7 @@ _ANY = Recipe({'output': {}}, lambda x, f, q: q.output(f(x)))
 # The input of a look-up-table op is a tensor of its own.
 _TABLE = Recipe({'input': {}, 'output': {}},
                 lambda x, f, q: q.output(f(q.input(x))))
-# Ranges that TFLite prescribes for the outputs of LOGISTIC and TANH.
+# Ranges that TFLite prescribes for the outputs of LOGISTIC (and SOFTMAX), TANH.
 _SIGMOID_RANGE = {'fixed': (0.0, 255.0 / 256.0)}
 _TANH_RANGE = {'fixed': (-1.0, 127.0 / 128.0)}
 # XNNPACK adds tensors whose steps differ by less than 2^10: an input that
@@ -92,6 +92,7 @@ RECIPES = {
     'leaky_relu': _TABLE,
     'gelu': _TABLE,
     'sigmoid': Recipe({'input': {}, 'output': _SIGMOID_RANGE}, _TABLE.compute),
+    'softmax': Recipe({'input': {}, 'output': _SIGMOID_RANGE}, _TABLE.compute),
     'tanh': Recipe({'input': {}, 'output': _TANH_RANGE}, _TABLE.compute),
     'hard_sigmoid': Recipe(_GATE_RANGES, _hard_sigmoid),
     # Their smallest values are known, -0.375 and -0.2785; the rounded gate
@@ -202,8 +203,46 @@ def fuse_hard_swish(model: tf_keras.Model, fused: bool) -> None:
       layer.fused = fused and layer.is_hard_swish
 
 
+def is_activation(layer: tf_keras.layers.Layer) -> bool:
+  """Whether a layer computes an activation function (and not the identity).
+
+  A function that a functional model calls directly is a `TFOpLambda` there.
+  """
+  kind = type(layer).__name__
+  if kind == 'TFOpLambda':
+    name = function_name(layer.function)
+    return name in RECIPES and RECIPES[name] is not _ANY
+  if kind == 'Activation':
+    return function_name(layer.activation) != 'linear'
+  return kind == 'ReLU'
+
+
+class Passing(tf_keras.layers.Layer):
+  """Hands on its input, and whatever is known of it."""
+
+  def call(self, inputs, **kwargs):
+    del kwargs  # Of the function that it stands for: a name.
+    return inputs
+
+
+def to_passing(layer: tf_keras.layers.Layer, path: str) -> Passing:
+  """Returns the twin of a `TFOpLambda` without arithmetic.
+
+  Raises:
+    ValueError: If the function is not the identity.
+  """
+  name = function_name(layer.function)
+  if name != 'identity':
+    raise ValueError(
+        f'{path}: function {name!r} of the model cannot be quantized; '
+        f'activations that can are: {", ".join(sorted(RECIPES))}')
+  return Passing(name=layer.name)
+
+
 def to_activation(activation) -> ActivationQuantized:
   """Returns the unbuilt twin of an activation layer or function."""
+  if type(activation).__name__ == 'TFOpLambda':
+    return ActivationQuantized(activation.function, name=activation.name)
   if isinstance(activation, tf_keras.layers.ReLU):
     return ActivationQuantized(_relu_of(activation), name=activation.name)
   if isinstance(activation, tf_keras.layers.Activation):

@@ -44,9 +44,10 @@ class Quantization:
         weight_granularity=weight_granularity)
 
   def transform(
-      self, path: str, layer_type: str
+      self, path: str, layer_type: str, shape: tuple[int, ...]
   ) -> quantizers.KernelQuantizer | None:
     """Returns the quantizer of the kernel at `path`, None to leave it."""
+    del shape
     parameters = self._rules.resolve(path, layer_type)
     if not parameters['enabled']:
       return None

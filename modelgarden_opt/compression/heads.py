@@ -1,0 +1,154 @@
+"""Twins of decoders and heads of semantic segmentation, see `twin.Twin`.
+
+Their float blocks keep layers in lists and join branches by raw ops, so `call`
+is written here, composed of the same quantized leaves.
+"""
+
+from official.modeling import tf_utils
+from official.vision.modeling.decoders import aspp
+from official.vision.modeling.heads import segmentation_heads
+from official.vision.modeling.layers import deeplab
+from official.vision.modeling.layers import nn_layers
+from official.vision.ops import spatial_transform_ops
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt.compression import twin
+from modelgarden_opt.compression.quantization import bias
+
+
+@twin.register
+class ASPPQuantized(twin.Twin, aspp.ASPP):
+  """Quantized atrous spatial pyramid pooling."""
+
+
+@twin.register
+class DeeplabSpatialPyramidPoolingQuantized(
+    twin.Twin, deeplab.SpatialPyramidPooling):
+  """Quantized pyramid of ASPP version 1, whose branches are `Sequential`s."""
+
+  def _rewire_more(self) -> None:
+    self.aspp_layers = [
+        self._to_sequential(branch, f'branch_{i}')
+        for i, branch in enumerate(self.aspp_layers)]
+    self.projection = self._to_sequential(self.projection, 'projection')
+
+  def _to_sequential(self, sequential, name: str) -> tf_keras.Sequential:
+    return tf_keras.Sequential(
+        twin.to_sequence(sequential.layers, self._plan, self._path_of(name)),
+        name=sequential.name)
+
+  def call(self, inputs, training=None):
+    branches = [
+        branch(inputs, training=training) for branch in self.aspp_layers]
+    branches[-1] = _resize(branches[-1], tf.shape(inputs)[1:3])
+    x = self._quantize_output(tf.concat(branches, axis=-1), training)
+    return self.projection(x, training=training)
+
+
+@twin.register
+class SpatialPyramidPoolingQuantized(
+    twin.Twin, nn_layers.SpatialPyramidPooling):
+  """Quantized pyramid of ASPP version 2, whose branches are lists."""
+
+  def _rewire_more(self) -> None:
+    self.aspp_layers = [
+        self._to_list(branch, f'branch_{i}')
+        for i, branch in enumerate(self.aspp_layers)]
+    self._projection = self._to_list(self._projection, 'projection')
+    self._activations = [
+        self._activation_layer_of(self._activation_fn, f'activation_{i}')
+        for i in range(len(self.aspp_layers) + 1)]
+
+  def _to_list(self, layers, name: str) -> list[tf_keras.layers.Layer]:
+    return twin.to_sequence(
+        layers, self._plan, self._path_of(name), activated=True)
+
+  def call(self, inputs, training=None):
+    *branch_activations, last_activation = self._activations
+    branches = [
+        activation(_run(layers, inputs, training))
+        for layers, activation in zip(self.aspp_layers, branch_activations)]
+    branches[-1] = self._resizing_layer(branches[-1])
+    x = self._quantize_output(self._concat_layer(branches), training)
+    x = last_activation(_run(self._projection, x, training))
+    return self._dropout_layer(x, training=training)
+
+
+@twin.register
+class SegmentationHeadQuantized(
+    twin.Twin, segmentation_heads.SegmentationHead):
+  """Quantized segmentation head of DeepLabV3 and V3+.
+
+  Every option but `feature_fusion: panoptic_fpn_fusion`, whose group
+  normalization has no integer counterpart in TFLite.
+  """
+
+  def _rewire_more(self) -> None:
+    function = tf_utils.get_activation(self._config_dict['activation'])
+    self._activations = [
+        self._activation_layer_of(function, f'activation_{i}')
+        for i in range(len(self._norms))]
+    pairs = [
+        twin.to_sequence(pair, self._plan, self._path_of(f'conv_{i}'),
+                         activated=True)
+        for i, pair in enumerate(zip(self._convs, self._norms))]
+    self._convs = [conv for conv, _ in pairs]
+    self._norms = [norm for _, norm in pairs]
+    self._logit_activation = self._activation_of_logits()
+
+  def _activation_of_logits(self):
+    """Takes the activation out of the classifier: it has a range of its own."""
+    function, self._classifier.activation = (
+        self._classifier.activation, tf_keras.activations.linear)
+    if self._config_dict['logit_activation'] is None:
+      return tf.identity
+    return self._activation_layer_of(function, 'logit_activation')
+
+  @property
+  def _has_raw_output(self) -> bool:
+    return self._config_dict['feature_fusion'] is not None
+
+  def call(self, inputs, training=None):
+    x = self._fuse(*inputs, training)
+    for conv, norm, activation in zip(
+        self._convs, self._norms, self._activations):
+      x = activation(norm(conv(x)))
+    scale = self._config_dict['upsample_factor']
+    if scale > 1:
+      step = bias.step_of(x)
+      x = spatial_transform_ops.nearest_upsampling(x, scale=scale)
+      x = bias.with_step(x, step)
+    return self._logit_activation(self._classifier(x))
+
+  def _fuse(self, backbone, decoder, training):
+    """Joins the decoder's features with finer ones, as far as configured."""
+    fusion = self._config_dict['feature_fusion']
+    level = self._config_dict['level']
+    if fusion == 'pyramid_fusion':
+      return self._quantize_output(
+          nn_layers.pyramid_feature_fusion(decoder, level), training)
+    x = _at(decoder, level)
+    if fusion is None:
+      return x
+    low = _at(backbone, self._config_dict['low_level'])
+    low = self._activation(self._dlv3p_norm(self._dlv3p_conv(low)))
+    x = _resize(x, tf.shape(low)[1:3])
+    x = (tf.concat([x, low], axis=self._bn_axis)
+         if fusion == 'deeplabv3plus' else x + low)
+    return self._quantize_output(x, training)
+
+
+def _at(features, level):
+  """Returns the features of a level, or the only features there are."""
+  return features[str(level)] if isinstance(features, dict) else features
+
+
+def _run(layers, x, training):
+  for layer in layers:
+    x = layer(x, training=training)
+  return x
+
+
+def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+  return tf.image.resize(x, size, method=tf.image.ResizeMethod.BILINEAR)

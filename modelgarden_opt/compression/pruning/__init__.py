@@ -1,0 +1,1 @@
+"""Pruning: masks, their schedules, and which kernels get one."""

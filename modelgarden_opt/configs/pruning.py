@@ -1,0 +1,170 @@
+"""The `pruning:` block of a task."""
+
+import dataclasses
+
+from official.modeling import hyperparams
+
+POLICIES = ('default', 'all', 'pointwise')
+POOLINGS = ('AVG', 'MAX')
+
+
+@dataclasses.dataclass
+class PruningRule(hyperparams.Config):
+  """Overrides the block for some kernels; fields left out override nothing.
+
+  Attributes:
+    path: Glob over layer paths; `*` also crosses `/`.
+    layer_type: Glob over class names of float layers, e.g. `DepthwiseConv2D`.
+    enabled: False leaves the kernels dense, True prunes them whatever the
+      policy says.
+    pruning_schedule: As in the block, like all that follow.
+    begin_step: First step at which the masks are set.
+    end_step: Last step at which the masks are set.
+    initial_sparsity: Share of zeros at `begin_step`.
+    final_sparsity: Share of zeros from `end_step` on.
+    power: Exponent of `PolynomialDecay`.
+    frequency: Steps between two settings of the masks.
+  """
+  path: str = '*'
+  layer_type: str = '*'
+  enabled: bool | None = None
+  pruning_schedule: str | None = None
+  begin_step: int | None = None
+  end_step: int | None = None
+  initial_sparsity: float | None = None
+  final_sparsity: float | None = None
+  power: float | None = None
+  frequency: int | None = None
+
+
+@dataclasses.dataclass
+class Pruning(hyperparams.Config):
+  """Pruning; the first eight fields are the Model Garden's.
+
+  Attributes:
+    pretrained_original_checkpoint: Dense checkpoint to start from: a file
+      prefix or a directory. Read once, before the first step of a run.
+    pruning_schedule: `PolynomialDecay`, `ConstantSparsity`, or the name of a
+      schedule that was registered in Python.
+    begin_step: First step at which the masks are set.
+    end_step: Last step at which the masks are set; the final sparsity is
+      reached there.
+    initial_sparsity: Share of zeros at `begin_step`, in [0, 1).
+    final_sparsity: Share of zeros from `end_step` on, in [0, 1); None stands
+      for 0.5, or m / n with `sparsity_m_by_n`.
+    frequency: Steps between two settings of the masks.
+    sparsity_m_by_n: (m, n): m zeros among n neighbouring input channels, which
+      runtimes with N:M kernels can use.
+    power: Exponent of `PolynomialDecay`.
+    block_size: Height and width of the blocks that are pruned together, of a
+      kernel as a matrix of [everything else, output channels].
+    block_pooling_type: `AVG` or `MAX` magnitude of a block decides.
+    policy: `default` prunes convolutions and dense layers, `all` depthwise
+      kernels as well, `pointwise` 1x1 convolutions only.
+    batch_norm_steps: Batches of un-augmented training data from which the
+      statistics of batch norms are measured anew after training; 0 for none.
+    rules: Overrides by path or layer type; the last match wins.
+  """
+  pretrained_original_checkpoint: str | None = None
+  pruning_schedule: str = 'PolynomialDecay'
+  begin_step: int = 0
+  end_step: int = 1000
+  initial_sparsity: float = 0.0
+  final_sparsity: float | None = None
+  frequency: int = 100
+  sparsity_m_by_n: tuple[int, int] | None = None
+  power: float = 3.0
+  block_size: tuple[int, int] = (1, 1)
+  block_pooling_type: str = 'AVG'
+  policy: str = 'default'
+  batch_norm_steps: int = 0
+  rules: list[PruningRule] = dataclasses.field(default_factory=list)
+
+  @property
+  def target(self) -> float:
+    """The final sparsity, whatever it is derived from."""
+    if self.final_sparsity is not None:
+      return self.final_sparsity
+    if self.sparsity_m_by_n:
+      return self.sparsity_m_by_n[0] / self.sparsity_m_by_n[1]
+    return 0.5
+
+  def last_step(self) -> int:
+    """Returns the step at which every kernel has its final sparsity."""
+    return max([self.end_step, *(
+        r.end_step for r in self.rules if r.end_step is not None)])
+
+  def problems(self, train_steps: int) -> list[str]:
+    """Returns one line for every value that breaks a rule.
+
+    Whether there is a schedule of the name shows when the model is built.
+
+    Args:
+      train_steps: `trainer.train_steps`.
+    """
+    found = _unless_one_of('policy', self.policy, POLICIES)
+    found += _unless_one_of(
+        'block_pooling_type', self.block_pooling_type, POOLINGS)
+    if len(self.block_size) != 2 or min(self.block_size) < 1:
+      found.append('block_size: must be two numbers >= 1, received '
+                   f'{self.block_size}')
+    found += self._m_by_n_problems()
+    found += _schedule_problems(self, '')
+    for index, rule in enumerate(self.rules):
+      found += _schedule_problems(
+          _with_defaults(rule, self), f'rules[{index}].')
+    if self.last_step() > train_steps:
+      found.append(
+          f'end_step: {self.last_step()} lies behind trainer.train_steps '
+          f'{train_steps}, so the final sparsity would not be reached')
+    return found
+
+  def _m_by_n_problems(self) -> list[str]:
+    if self.sparsity_m_by_n is None:
+      return []
+    m, n = self.sparsity_m_by_n
+    found = []
+    if not 0 < m < n:
+      found.append('sparsity_m_by_n: m zeros among n weights, 0 < m < n, '
+                   f'received {list(self.sparsity_m_by_n)}')
+    elif abs(self.target - m / n) > 1e-6:
+      found.append(f'final_sparsity: is m / n = {m / n:g} with sparsity_m_by_n '
+                   f'{[m, n]}, received {self.final_sparsity}; leave it out')
+    if tuple(self.block_size) != (1, 1):
+      found.append('block_size: cannot be combined with sparsity_m_by_n, '
+                   f'received {list(self.block_size)}')
+    return found
+
+
+def _with_defaults(rule: PruningRule, block: Pruning) -> PruningRule:
+  """Returns a rule with the block's value wherever it has none."""
+  return rule.replace(**{
+      name: getattr(block, name) if name != 'final_sparsity' else block.target
+      for name, value in rule.as_dict().items()
+      if value is None and hasattr(block, name)})
+
+
+def _schedule_problems(
+    config: Pruning | PruningRule, prefix: str) -> list[str]:
+  """Checks the fields that the block and its rules share."""
+  found = []
+  if config.begin_step < 0:
+    found.append(f'{prefix}begin_step: must be >= 0, received '
+                 f'{config.begin_step}')
+  if config.end_step < config.begin_step:
+    found.append(f'{prefix}end_step: must be >= begin_step '
+                 f'{config.begin_step}, received {config.end_step}')
+  if config.frequency < 1:
+    found.append(f'{prefix}frequency: must be >= 1, received '
+                 f'{config.frequency}')
+  for name in ('initial_sparsity', 'final_sparsity'):
+    value = getattr(config, name)
+    if value is not None and not 0.0 <= value < 1.0:
+      found.append(f'{prefix}{name}: must lie in [0, 1), received {value}')
+  return found
+
+
+def _unless_one_of(name: str, value: str, choices: tuple[str, ...]):
+  if value in choices:
+    return []
+  return [f'{name}: must be one of {", ".join(choices)}, received {value!r}']

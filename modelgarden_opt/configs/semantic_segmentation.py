@@ -1,0 +1,35 @@
+"""Semantic segmentation: the task's configuration."""
+
+import dataclasses
+
+from official.vision.configs import semantic_segmentation as official_cfg
+
+from modelgarden_opt.configs import embedded
+from modelgarden_opt.configs import export as export_cfg
+from modelgarden_opt.configs import quantization as quantization_cfg
+
+
+@dataclasses.dataclass
+class DataConfig(embedded.EmbeddedData, official_cfg.DataConfig):
+  """Input of one split: TFRecords, TFDS, or an embedded data set."""
+
+
+@dataclasses.dataclass
+class SemanticSegmentationTask(official_cfg.SemanticSegmentationTask):
+  """The Model Garden's task with an optional block for every technique.
+
+  Attributes:
+    train_data: Input of training.
+    validation_data: Input of the evaluations during training.
+    test_data: Input of `evaluate`; None for the validation data.
+    quantization: Quantization-aware training, or None for float.
+    export: How files are written.
+  """
+  train_data: DataConfig = dataclasses.field(
+      default_factory=lambda: DataConfig(is_training=True))
+  validation_data: DataConfig = dataclasses.field(
+      default_factory=lambda: DataConfig(is_training=False))
+  test_data: DataConfig | None = None
+  quantization: quantization_cfg.Quantization | None = None
+  export: export_cfg.SegmentationExport = dataclasses.field(
+      default_factory=export_cfg.SegmentationExport)

@@ -1,0 +1,59 @@
+"""Scores a run's Keras model and `.tflite` files on the same images."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+
+from modelgarden_opt.configs import semantic_segmentation
+from modelgarden_opt.data import representative
+from modelgarden_opt.evaluation import classification
+from modelgarden_opt.evaluation import segmentation
+from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.tasks import run_directory
+
+
+def evaluate(
+    model_dir: str,
+    files: Iterable[str] = (),
+    split: str = 'test',
+    checkpoint: str = 'best',
+) -> list[Mapping[str, Any]]:
+  """Scores a run's Keras model and files on one split, in one pass over it.
+
+  Args:
+    model_dir: The run directory, which names data and preprocessing.
+    files: Paths of `.tflite` files of that model, or of any with its input.
+    split: `train`, `validation` or `test`.
+    checkpoint: Checkpoint of the Keras model, see `run_directory.load`.
+
+  Returns:
+    One record for the Keras model, then one for every file: `model`, `format`,
+    `metrics`, `num_examples`, and `agreement` with the Keras model's classes.
+
+  Raises:
+    UsageError: If the run, its checkpoint or a file cannot be read.
+  """
+  run = run_directory.load(model_dir, checkpoint)
+  models = {path: tflite.Model(path) for path in files}
+  keras = make_score(run, split)
+  scores = {path: make_score(run, split) for path in models}
+  for images, labels in representative.labelled_images(run.task, split):
+    reference = run.predict(images)
+    keras.update(reference, labels, reference)
+    for path, model in models.items():
+      scores[path].update(model(images), labels, reference)
+  return [
+      {'model': model_dir, 'format': 'keras', **keras.record()},
+      *({'model': path, 'format': tflite.file_format(path), **score.record()}
+        for path, score in scores.items()),
+  ]
+
+
+def make_score(run: run_directory.Run, split: str):
+  """Returns an empty score of the run's task."""
+  config = run.params.task
+  if not isinstance(config, semantic_segmentation.SemanticSegmentationTask):
+    return classification.Score()
+  data = representative.data_config(run.task, split)
+  return segmentation.Score(
+      config.model.num_classes, rescale=not data.resize_eval_groundtruth)

@@ -1,0 +1,54 @@
+"""What the tasks have in common: every technique is an optional block."""
+
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt.data import inputs
+from modelgarden_opt.modeling import calibration
+from modelgarden_opt.modeling import checkpoints
+from modelgarden_opt.modeling import factory
+
+
+class CompressedTask:
+  """Mixin: compresses the model that an `official.vision` task builds."""
+
+  def build_model(self) -> tf_keras.Model:
+    """Returns the float model, compressed as the blocks say."""
+    return factory.compress(
+        super().build_model(), self.task_config.quantization)
+
+  def initialize(self, model: tf_keras.Model) -> None:
+    """Loads the checkpoint that a fresh run starts from, and calibrates.
+
+    Not called when the run directory has a checkpoint: a run that resumes, is
+    evaluated or exported needs nothing but its own directory.
+
+    Args:
+      model: The model that `build_model` returned.
+
+    Raises:
+      UsageError: If the checkpoint is missing or does not fit.
+    """
+    config = self.task_config
+    if config.init_checkpoint:
+      checkpoints.load_checkpoint(
+          model, config.init_checkpoint, config.init_checkpoint_modules,
+          'task.init_checkpoint')
+    quantization = config.quantization
+    if quantization is None:
+      return
+    if quantization.pretrained_original_checkpoint:
+      checkpoints.load_checkpoint(
+          model, quantization.pretrained_original_checkpoint,
+          field='task.quantization.pretrained_original_checkpoint')
+    if quantization.calibration_steps:
+      data = self.build_inputs(inputs.for_calibration(config.train_data))
+      calibration.calibrate(model, data.take(quantization.calibration_steps))
+
+  def build_inputs(
+      self,
+      params,
+      input_context: tf.distribute.InputContext | None = None,
+  ) -> tf.data.Dataset:
+    """Returns batches of (images [b, h, w, 3], labels) of one split."""
+    return super().build_inputs(inputs.resolve(params), input_context)

@@ -1,0 +1,187 @@
+"""DeepLabV3 and V3+, small: every option of decoder and head, to the file."""
+
+import numpy as np
+from official.core import task_factory
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt import errors
+from modelgarden_opt.configs import overrides
+from modelgarden_opt.data import representative
+from modelgarden_opt.evaluation import segmentation
+from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.export import convert
+from modelgarden_opt.modeling import calibration
+from modelgarden_opt.modeling import checkpoints
+from modelgarden_opt.modeling import factory
+from tests import tiny
+
+SIZE = 64
+MOBILENET = 'deeplabv3_mobilenet_v2'
+PLUS = 'deeplabv3plus_mobilenet_v2'
+# Name -> overrides of the model behind the five blocks of `tests.tiny`.
+OPTIONS = {
+    'dilated': {'decoder': {'aspp': {'dilation_rates': [2, 4]}},
+                'head': {'num_convs': 1}},
+    'depthwise': {
+        'decoder': {'aspp': {'dilation_rates': [2],
+                             'use_depthwise_convolution': True}},
+        'head': {'num_convs': 1, 'use_depthwise_convolution': True}},
+    'pool_kernel': {'decoder': {'aspp': {'pool_kernel_size': [32, 64]}}},
+    'pyramid_2': {'decoder': {'aspp': {'dilation_rates': [2],
+                                       'spp_layer_version': 'v2'}}},
+    'pyramid_2_depthwise': {'decoder': {'aspp': {
+        'dilation_rates': [2], 'spp_layer_version': 'v2',
+        'use_depthwise_convolution': True}}},
+    'tensor': {'decoder': {'aspp': {'output_tensor': True}}},
+    'no_decoder': {'decoder': {'type': 'identity'}},
+    'swish': {'norm_activation': {'activation': 'swish'}},
+    'hard_swish': {'norm_activation': {'activation': 'hard_swish'},
+                   'decoder': {'aspp': {'spp_layer_version': 'v2'}}},
+    'upsampled': {'head': {'upsample_factor': 2,
+                           'prediction_kernel_size': 3}},
+    'softmax': {'head': {'logit_activation': 'softmax'}},
+    'plus': {'head': {
+        'feature_fusion': 'deeplabv3plus', 'low_level': 2,
+        'low_level_num_filters': 16, 'num_convs': 1}},
+    'plus_sum': {'head': {
+        'feature_fusion': 'deeplabv3plus_sum_to_merge', 'low_level': 2,
+        'low_level_num_filters': 32}},
+}
+# The two that are written with ops that the delegate does not take.
+NOT_DELEGATED = ('upsampled', 'softmax')
+EXPERIMENTS = (
+    MOBILENET, PLUS,
+    pytest.param('deeplabv3_resnet50', marks=pytest.mark.slow),
+    pytest.param('deeplabv3plus_resnet50', marks=pytest.mark.slow),
+)
+
+
+def make_task(name, data_dir, case=None, **further):
+  """Returns the task of an experiment at toy size."""
+  config = overrides.base(name)
+  data = {'embedded_name': 'digits_scenes', 'embedded_dir': data_dir,
+          'output_size': [SIZE, SIZE], 'global_batch_size': 8}
+  config.override({'task': {
+      'train_data': {
+          **data, 'embedded_split': 'train', 'aug_rand_hflip': False,
+          'seed': 3, 'shuffle_buffer_size': 8, 'aug_scale_min': 1.0,
+          'aug_scale_max': 1.0, 'crop_size': []},
+      'validation_data': {
+          **data, 'embedded_split': 'validation', 'drop_remainder': False,
+          'resize_eval_groundtruth': True},
+      'model': {'num_classes': 11, 'input_size': [SIZE, SIZE, 3],
+                'norm_activation': {'norm_momentum': 0.9,
+                                    'use_sync_bn': False},
+                'decoder': {'aspp': {'num_filters': 32}},
+                'head': {'num_filters': 32}},
+      **further}})
+  if 'mobilenet' in name:
+    config.task.model.backbone.mobilenet.filter_size_scale = 0.25
+  if case is not None:
+    config.override({'task': {'model': {
+        'backbone': {'mobilenet': {'model_id': 'Tiny',
+                                   'output_stride': None,
+                                   'filter_size_scale': 1.0}},
+        'decoder': {'aspp': {'level': 2}}, 'head': {'level': 2}}}})
+    config.override({'task': {'model': case}})
+  return task_factory.get_task(config.task)
+
+
+def train(task, model, steps, learning_rate):
+  """Takes a few steps on real scenes."""
+  optimizer = tf_keras.optimizers.Adam(learning_rate)
+  step = tf.function(lambda x, y: task.train_step((x, y), model, optimizer))
+  for images, labels in task.build_inputs(
+      task.task_config.train_data).take(steps):
+    logs = step(images, labels)
+  return float(logs[task.loss])
+
+
+def _converted(experiment, data_dir, tmp_path, case=None):
+  """Takes a model to its int8 file; compares it with Keras on the way.
+
+  Returns:
+    The file's census, its outputs, Keras' outputs, the file's output step.
+  """
+  task = make_task(experiment, data_dir, case)
+  floats = task.build_model()
+  train(task, floats, 30, 3e-3)
+  path = tf.train.Checkpoint(
+      model=floats, **floats.checkpoint_items).write(str(tmp_path / 'ckpt'))
+  quantized = make_task(f'{experiment}_qat', data_dir, case)
+  model = quantized.build_model()
+  checkpoints.load_checkpoint(model, path)
+  images = np.concatenate(list(
+      representative.calibration_images(task, 32)))
+  with calibration.quantizer_mode(model, calibration.Mode.PASS_THROUGH):
+    np.testing.assert_allclose(
+        model(images[:4], training=False)['logits'],
+        floats(images[:4], training=False)['logits'], atol=1e-4)
+  calibration.calibrate(model, tf.data.Dataset.from_tensor_slices(
+      (images, np.zeros(len(images)))).batch(16))
+  assert np.isfinite(train(quantized, model, 2, 1e-5))
+  file = tmp_path / 'm.tflite'
+  file.write_bytes(convert.convert(model, 'int8'))
+  runner = tflite.Model(str(file))
+  expected = factory.logits(model(images, training=False)).numpy()
+  return tflite.census(str(file)), runner(images), expected, (
+      runner.output_scale)
+
+
+def _assert_same(actual, expected, step):
+  steps = np.abs(actual - expected) / step
+  assert np.percentile(steps, 95) <= 2.1 and np.mean(steps) <= 0.7
+  size = (SIZE, SIZE)
+  assert np.mean(segmentation.classes(actual, size) ==
+                 segmentation.classes(expected, size)) >= 0.97
+
+
+@pytest.mark.parametrize('name', OPTIONS)
+def test_every_option_trains_converts_and_agrees(name, data_dir, tmp_path):
+  found, *outputs = _converted(MOBILENET, data_dir, tmp_path, OPTIONS[name])
+  assert not found.float_ops
+  if name not in NOT_DELEGATED:
+    assert found.num_delegate_partitions == 1 and not found.num_undelegated_ops
+  _assert_same(*outputs)
+
+
+@pytest.mark.parametrize('experiment', EXPERIMENTS)
+def test_every_experiment_trains_converts_and_agrees(
+    experiment, data_dir, tmp_path):
+  found, *outputs = _converted(experiment, data_dir, tmp_path)
+  assert not found.float_ops
+  assert found.num_delegate_partitions == 1 and not found.num_undelegated_ops
+  _assert_same(*outputs)
+
+
+@pytest.mark.parametrize(('model', 'field'), [
+    ({'decoder': {'type': 'fpn'}}, 'decoder.type'),
+    ({'mask_scoring_head': {'fc_input_size': [16, 16]}}, 'mask_scoring_head'),
+    ({'head': {'feature_fusion': 'panoptic_fpn_fusion'}},
+     'head.feature_fusion'),
+])
+def test_what_has_no_twin_is_refused_by_name(model, field):
+  config = overrides.base(f'{MOBILENET}_qat')
+  config.override({'task': {'model': model}})
+  with pytest.raises(errors.UsageError, match=f'task.model.{field}'):
+    overrides.finish(config)
+
+
+def test_backbone_alone_is_loaded_from_a_classifier(data_dir, tmp_path):
+  values = tiny.overrides(data_dir)['task']['model']
+  classifier = overrides.base('mobilenet_v2')
+  classifier.override({'task': {'model': {
+      **values, 'backbone': {'mobilenet': {'filter_size_scale': 0.25}}}}})
+  source = task_factory.get_task(classifier.task).build_model()
+  path = tf.train.Checkpoint(
+      model=source, backbone=source.backbone).write(str(tmp_path / 'ckpt'))
+  task = make_task(MOBILENET, data_dir, init_checkpoint=path,
+                   init_checkpoint_modules='backbone')
+  model = task.build_model()
+  head = model.head.variables[0].numpy()
+  task.initialize(model)
+  np.testing.assert_array_equal(
+      model.backbone.variables[0], source.backbone.variables[0])
+  np.testing.assert_array_equal(model.head.variables[0], head)
