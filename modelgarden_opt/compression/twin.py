@@ -165,7 +165,7 @@ def to_twin(
     return leaves.to_leaf(layer, plan.suffix).rewire(
         plan, path, quantize_input=quantize_input,
         quantize_output=quantize_output)
-  elif layer.weights:
+  elif layer.weights and not hasattr(layer, 'get_prunable_weights'):
     known = sorted(
         {t.__name__ for t in TWINS} | {*topology.KERNELS, *topology.LEAVES})
     raise ValueError(

@@ -111,6 +111,7 @@ MODELS = {
 TECHNIQUES = {
     '': (),
     '_qat': ('quantization',),
+    '_pruning': ('pruning',),
 }
 
 # The Model Garden's names of experiments that it publishes YAML files for ->
@@ -118,6 +119,8 @@ TECHNIQUES = {
 ALIASES = {
     'mobilenet_imagenet_qat': ('mobilenet_v2_qat', None),
     'resnet_imagenet_qat': ('resnet50_qat', None),
+    'mobilenet_imagenet_pruning': ('mobilenet_v2_pruning', None),
+    'resnet_imagenet_pruning': ('resnet50_pruning', None),
     'mnv2_deeplabv3_pascal_qat': (
         'deeplabv3_mobilenet_v2_qat', 'mnv2_deeplabv3_pascal'),
     'mnv2_deeplabv3_cityscapes_qat': (

@@ -7,6 +7,7 @@ from official.core import exp_factory
 
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import image_classification
+from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.configs import semantic_segmentation
 
@@ -35,6 +36,9 @@ def experiment(name: str) -> cfg.ExperimentConfig:
   config.task.init_checkpoint = None
   if 'quantization' in entry.techniques:
     config.task.quantization = quantization_cfg.Quantization()
+  if 'pruning' in entry.techniques:
+    config.task.pruning = pruning_cfg.Pruning()
+  if entry.techniques:
     # Fake quantization needs float32 ranges; XLA costs tracing time on a CPU.
     config.runtime.enable_xla = False
   if not entry.base:

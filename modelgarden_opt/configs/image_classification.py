@@ -7,6 +7,7 @@ from official.vision.configs import image_classification as official_cfg
 
 from modelgarden_opt.configs import embedded
 from modelgarden_opt.configs import export as export_cfg
+from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.configs import quantization as quantization_cfg
 
 
@@ -43,6 +44,7 @@ class ImageClassificationTask(official_cfg.ImageClassificationTask):
     validation_data: Input of the evaluations during training.
     test_data: Input of `evaluate`; None for the validation data.
     quantization: Quantization-aware training, or None for float.
+    pruning: Pruning, or None for dense kernels.
     export: How files are written.
   """
   train_data: DataConfig = dataclasses.field(
@@ -51,5 +53,6 @@ class ImageClassificationTask(official_cfg.ImageClassificationTask):
       default_factory=lambda: DataConfig(is_training=False))
   test_data: DataConfig | None = None
   quantization: quantization_cfg.Quantization | None = None
+  pruning: pruning_cfg.Pruning | None = None
   export: export_cfg.Export = dataclasses.field(
       default_factory=export_cfg.Export)

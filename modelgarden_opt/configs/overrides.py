@@ -227,6 +227,10 @@ def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
       problems.append(
           f'runtime.mixed_precision_dtype: {dtype!r} cannot be combined with '
           'quantization: activation ranges need float32; use null or float32')
+  pruning = getattr(task, 'pruning', None)
+  if pruning is not None:
+    problems += [f'task.pruning.{p}'
+                 for p in pruning.problems(config.trainer.train_steps)]
   if getattr(task, 'export', None) is not None:
     problems += [f'task.export.{p}' for p in task.export.problems()]
   for name in ('train_data', 'validation_data', 'test_data'):

@@ -6,6 +6,7 @@ from official.vision.configs import semantic_segmentation as official_cfg
 
 from modelgarden_opt.configs import embedded
 from modelgarden_opt.configs import export as export_cfg
+from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.configs import quantization as quantization_cfg
 
 
@@ -23,6 +24,7 @@ class SemanticSegmentationTask(official_cfg.SemanticSegmentationTask):
     validation_data: Input of the evaluations during training.
     test_data: Input of `evaluate`; None for the validation data.
     quantization: Quantization-aware training, or None for float.
+    pruning: Pruning, or None for dense kernels.
     export: How files are written.
   """
   train_data: DataConfig = dataclasses.field(
@@ -31,5 +33,6 @@ class SemanticSegmentationTask(official_cfg.SemanticSegmentationTask):
       default_factory=lambda: DataConfig(is_training=False))
   test_data: DataConfig | None = None
   quantization: quantization_cfg.Quantization | None = None
+  pruning: pruning_cfg.Pruning | None = None
   export: export_cfg.SegmentationExport = dataclasses.field(
       default_factory=export_cfg.SegmentationExport)

@@ -9,38 +9,48 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
+from modelgarden_opt.compression.pruning import schedules
+from modelgarden_opt.compression.pruning import technique as pruning_lib
 from modelgarden_opt.compression.quantization import technique
+from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import checkpoints
+from modelgarden_opt.modeling import masks
 from modelgarden_opt.modeling import rewiring
 
 
 def compress(
     model: tf_keras.Model,
     quantization: quantization_cfg.Quantization | None = None,
+    pruning: pruning_cfg.Pruning | None = None,
 ) -> tf_keras.Model:
   """Returns the compressed counterpart of a float model, with its weights.
 
   Args:
     model: A float classification or segmentation model of the Model Garden.
     quantization: The `quantization:` block; None leaves the model in float.
+    pruning: The `pruning:` block; None leaves the kernels dense.
 
   Raises:
     UsageError: If a layer cannot be treated as configured, or a rule matches
       nothing.
   """
-  techniques = []
+  techniques = {}
   if quantization is not None:
-    techniques.append(quantization_technique(quantization))
+    techniques['quantization'] = quantization_technique(quantization)
+  if pruning is not None:
+    techniques['pruning'] = pruning_technique(pruning)
   if not techniques:
     return model
-  plan = plan_lib.Plan(techniques)
+  plan = plan_lib.Plan(list(techniques.values()))
   try:
     compressed = rewiring.rewire(model, plan)
+    if pruning is not None:
+      masks.add_to_own_layers(compressed, techniques['pruning'])
     plan.assert_all_rules_matched()
   except ValueError as e:
-    raise errors.UsageError(f'quantization: {e}') from e
+    raise errors.UsageError(f'{"/".join(techniques)}: {e}') from e
   for quantizer in calibration.quantizers_of(compressed):
     quantizer.mode = calibration.Mode.QUANTIZE
   checkpoints.copy_variables(model, compressed)
@@ -69,8 +79,37 @@ def quantization_technique(
       mode=calibration.Mode.PASS_THROUGH)
 
 
+def pruning_technique(config: pruning_cfg.Pruning) -> pruning_lib.Pruning:
+  """Returns the technique that a `pruning:` block describes.
+
+  Raises:
+    UsageError: If a schedule is not registered.
+  """
+  names = [config.pruning_schedule, *(
+      r.pruning_schedule for r in config.rules if r.pruning_schedule)]
+  for name in names:
+    if name not in schedules.SCHEDULES:
+      raise errors.UsageError(
+          f'task.pruning.pruning_schedule: {name!r} is not registered'
+          f'{errors.nearest(name, schedules.SCHEDULES)}')
+  return pruning_lib.Pruning(
+      _rules(config.rules),
+      policy=config.policy,
+      sparsity_m_by_n=config.sparsity_m_by_n and tuple(config.sparsity_m_by_n),
+      block_size=tuple(config.block_size),
+      block_pooling_type=config.block_pooling_type,
+      pruning_schedule=config.pruning_schedule,
+      begin_step=config.begin_step,
+      end_step=config.end_step,
+      initial_sparsity=config.initial_sparsity,
+      final_sparsity=config.target,
+      power=config.power,
+      frequency=config.frequency)
+
+
 def _rules(
-    configs: Sequence[quantization_cfg.QuantizationRule],
+    configs: Sequence[
+        quantization_cfg.QuantizationRule | pruning_cfg.PruningRule],
 ) -> list[rules.Rule]:
   """Returns the rules of a block; fields left at None override nothing."""
   result = []

@@ -7,6 +7,7 @@ from modelgarden_opt.data import inputs
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling import masks
 
 
 class CompressedTask:
@@ -14,8 +15,9 @@ class CompressedTask:
 
   def build_model(self) -> tf_keras.Model:
     """Returns the float model, compressed as the blocks say."""
+    config = self.task_config
     return factory.compress(
-        super().build_model(), self.task_config.quantization)
+        super().build_model(), config.quantization, config.pruning)
 
   def initialize(self, model: tf_keras.Model) -> None:
     """Loads the checkpoint that a fresh run starts from, and calibrates.
@@ -34,16 +36,22 @@ class CompressedTask:
       checkpoints.load_checkpoint(
           model, config.init_checkpoint, config.init_checkpoint_modules,
           'task.init_checkpoint')
+    for name in ('pruning', 'quantization'):
+      block = getattr(config, name)
+      if block is not None and block.pretrained_original_checkpoint:
+        checkpoints.load_checkpoint(
+            model, block.pretrained_original_checkpoint,
+            field=f'task.{name}.pretrained_original_checkpoint')
     quantization = config.quantization
-    if quantization is None:
-      return
-    if quantization.pretrained_original_checkpoint:
-      checkpoints.load_checkpoint(
-          model, quantization.pretrained_original_checkpoint,
-          field='task.quantization.pretrained_original_checkpoint')
-    if quantization.calibration_steps:
+    if quantization is not None and quantization.calibration_steps:
       data = self.build_inputs(inputs.for_calibration(config.train_data))
       calibration.calibrate(model, data.take(quantization.calibration_steps))
+
+  def train_step(self, inputs, model, optimizer, metrics=None):
+    """Takes one training step; pruned weights are zero behind it."""
+    logs = super().train_step(inputs, model, optimizer, metrics)
+    masks.apply(masks.masked_kernels(model), optimizer)
+    return logs
 
   def build_inputs(
       self,

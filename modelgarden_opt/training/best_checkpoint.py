@@ -1,5 +1,7 @@
 """Keeps the checkpoint with the best validation metric."""
 
+import collections
+import math
 import os
 from typing import Any
 
@@ -19,22 +21,36 @@ class BestCheckpointExporter(train_utils.BestCheckpointExporter):
   The checkpoint is saved first and the record of its metric afterwards, under
   a temporary name; and nothing is created before there is something to keep.
   Of equal metrics, which small validation sets often give, the later one wins.
+  While kernels are still being pruned no checkpoint is the best.
   """
 
-  def __init__(self, export_dir: str, metric_name: str, metric_comp: str):
+  def __init__(
+      self,
+      export_dir: str,
+      metric_name: str,
+      metric_comp: str,
+      first_step: int = 0,
+  ):
     """Initializes the exporter.
 
     Args:
       export_dir: Directory of the best checkpoint.
       metric_name: Name of the metric that decides.
       metric_comp: `higher` or `lower`, whichever is better.
+      first_step: Checkpoints of earlier steps do not count.
     """
+    self._first_step = first_step
     # The base constructor creates the directory; everything else it does:
     self._export_dir = export_dir
     self._metric_name = metric_name.split('|')
     self._metric_comp = metric_comp
     self._checkpoint_manager = None
     self._best_ckpt_logs = self._maybe_load_best_eval_metric()
+
+  @property
+  def best_ckpt_logs(self) -> dict[str, Any]:
+    """Metrics of the best checkpoint, not-a-number while there is none."""
+    return self._best_ckpt_logs or collections.defaultdict(lambda: math.nan)
 
   def maybe_export_checkpoint(
       self,
@@ -54,6 +70,8 @@ class BestCheckpointExporter(train_utils.BestCheckpointExporter):
     Returns:
       Whether it was saved.
     """
+    if global_step < self._first_step:
+      return False
     if self._best_ckpt_logs is not None and self._new_metric_is_better(
         eval_logs, self._best_ckpt_logs):
       return False
@@ -76,11 +94,12 @@ def make_exporter(
     params: cfg.ExperimentConfig, model_dir: str
 ) -> BestCheckpointExporter | None:
   """Returns the exporter that `trainer.best_checkpoint_*` asks for, or None."""
-  trainer = params.trainer
+  trainer, pruning = params.trainer, params.task.pruning
   if not (trainer.best_checkpoint_export_subdir and
           trainer.best_checkpoint_eval_metric):
     return None
   return BestCheckpointExporter(
       os.path.join(model_dir, trainer.best_checkpoint_export_subdir),
       trainer.best_checkpoint_eval_metric,
-      trainer.best_checkpoint_metric_comp)
+      trainer.best_checkpoint_metric_comp,
+      pruning.last_step() if pruning is not None else 0)

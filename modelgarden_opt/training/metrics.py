@@ -47,12 +47,12 @@ class JsonlSummaryManager(utils.SummaryManager):
 
 
 def _flatten(values: dict[str, Any], prefix: str = '') -> dict[str, float]:
-  """Returns the scalars of a nested dictionary by path."""
+  """Returns the finite scalars of a nested dictionary by path."""
   flat = {}
   for name, value in values.items():
     if isinstance(value, dict):
       flat.update(_flatten(value, f'{prefix}{name}/'))
-    elif np.ndim(value) == 0:
+    elif np.ndim(value) == 0 and np.isfinite(value):
       flat[prefix + name] = float(value)
   return flat
 

@@ -15,7 +15,7 @@ from modelgarden_opt.training import metrics
 from modelgarden_opt.training import runner as runner_lib
 
 # What must not change between two sessions of one run.
-_IDENTITY = ('model', 'quantization')
+_IDENTITY = ('model', 'quantization', 'pruning')
 # What may change in those blocks all the same: nothing reads it on resuming.
 _CHANGEABLE = ('pretrained_original_checkpoint', 'calibration_steps',
                'freeze_ranges_step', 'freeze_batch_norm_step')

@@ -10,10 +10,12 @@ from official.core import train_lib
 from official.core import train_utils
 import orbit
 
+from modelgarden_opt.modeling import masks
 from modelgarden_opt.training import best_checkpoint
 from modelgarden_opt.training import freezing
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import progress
+from modelgarden_opt.training import pruning
 
 
 class Trainer(base_trainer.Trainer):
@@ -26,6 +28,9 @@ class Trainer(base_trainer.Trainer):
 
 class Runner(train_lib.OrbitExperimentRunner):
   """Builds trainer, checkpoint manager and Orbit controller, and runs them."""
+
+  # Actions with `steps_until_next`, beside being actions.
+  _scheduled = ()
 
   def _build_trainer(
       self, task: base_task.Task, train: bool, evaluate: bool) -> Trainer:
@@ -63,38 +68,47 @@ class Runner(train_lib.OrbitExperimentRunner):
         eval_actions=[*(eval_actions or []), *actions.get_eval_actions(
             self.params, evaluator, self.model_dir)])
     self._progress = progress.ProgressAction(step, config.train_steps)
-    self._freeze = None
     if trainer:
       controller.train_actions = tuple(
-          self._train_actions(trainer, train_actions or []))
+          self._train_actions(controller, trainer, train_actions or []))
     return controller
 
   def _train_actions(
-      self, trainer: Trainer, extra: list[orbit.Action]
+      self,
+      controller: orbit.Controller,
+      trainer: Trainer,
+      extra: list[orbit.Action],
   ) -> list[orbit.Action]:
-    quantization = getattr(self.params.task, 'quantization', None)
-    result = list(extra)
-    if quantization is not None:
-      self._freeze = freezing.FreezeAction(
-          trainer.model, quantization, trainer.global_step, trainer.retrace)
-      self._freeze()
-      result.append(self._freeze)
+    self._scheduled = list(self._make_scheduled(controller, trainer))
+    for action in self._scheduled:
+      action()
     # Loss blow-up recovery and checkpoints on preemption; the block that is
     # hidden from it would add TFMOT's pruning callbacks.
-    result += actions.get_train_actions(
-        self.params.replace(task={'pruning': None})
-        if getattr(self.params.task, 'pruning', None) else self.params,
-        trainer, self.model_dir, checkpoint_manager=self.checkpoint_manager)
-    return [*result, self._progress]
+    official = actions.get_train_actions(
+        self.params.replace(task={'pruning': None}), trainer, self.model_dir,
+        checkpoint_manager=self.checkpoint_manager)
+    return [*extra, *self._scheduled, *official, self._progress]
+
+  def _make_scheduled(self, controller: orbit.Controller, trainer: Trainer):
+    """Yields the actions that have to run behind certain steps."""
+    task = self.params.task
+    if task.quantization is not None:
+      yield freezing.FreezeAction(
+          trainer.model, task.quantization, trainer.global_step,
+          trainer.retrace)
+    if task.pruning is not None:
+      yield pruning.PruningAction(
+          masks.masked_kernels(trainer.model), trainer.global_step,
+          controller.summary_manager, self.params.trainer.summary_interval)
 
   @property
   def _steps_per_loop(self) -> Callable[[int], int]:
-    """Loops end where something is frozen, whatever their usual length."""
+    """Loops end where an action is due, whatever their usual length."""
 
     def steps(step) -> int:
-      until = self._freeze.steps_until_next(int(step)) if self._freeze else None
-      return min(self.params.trainer.steps_per_loop,
-                 until or self.params.trainer.steps_per_loop)
+      until = (a.steps_until_next(int(step)) for a in self._scheduled)
+      return min([self.params.trainer.steps_per_loop,
+                  *(u for u in until if u is not None)])
 
     return steps
 

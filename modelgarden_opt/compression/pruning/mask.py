@@ -36,6 +36,8 @@ class PruningMask(transforms.KernelTransform):
     """
     super().__init__()
     self.schedule = schedule
+    # Share of elements that the last setting changed, for summaries only.
+    self.churn = 0.0
     self._m_by_n = m_by_n
     self._block_size = block_size
     self._pooling = block_pooling_type
@@ -78,6 +80,11 @@ class PruningMask(transforms.KernelTransform):
     """Sets the pruned elements of the variable to zero."""
     kernel.assign(kernel * self.mask, read_value=False)
 
+  def due(self, step: int) -> bool:
+    """Whether the mask has to be set (again) at a step."""
+    last = self.schedule.last_update(step)
+    return last is not None and int(self.step_of_mask) < last
+
   def update(self, kernel: tf.Variable, step: int) -> bool:
     """Sets the mask if that is due, and masks the kernel.
 
@@ -88,9 +95,9 @@ class PruningMask(transforms.KernelTransform):
     Returns:
       Whether the mask was set.
     """
-    due = self.schedule.last_update(step)
-    if due is None or int(self.step_of_mask) >= due:
+    if not self.due(step):
       return False
+    due = self.schedule.last_update(step)
     magnitudes = np.abs(kernel.numpy())
     kept = self._select(magnitudes, self.schedule.sparsity(due))
     self.mask.assign(kept.astype(self.mask.dtype.as_numpy_dtype))
@@ -113,7 +120,13 @@ class PruningMask(transforms.KernelTransform):
     return float(1.0 - np.mean(self.mask.numpy()))
 
   def summaries(self, kernel: tf.Tensor) -> dict[str, float]:
-    return {'sparsity': self.sparsity(), 'threshold': float(self.threshold)}
+    last = max(int(self.step_of_mask), 0)
+    return {
+        'sparsity': self.sparsity(),
+        'threshold': float(self.threshold),
+        'churn': self.churn,
+        'schedule': self.schedule.sparsity(last),
+    }
 
   def check(self, kernel: tf.Tensor) -> list[str]:
     revived = int(np.sum((np.asarray(kernel) != 0) & (self.mask.numpy() == 0)))

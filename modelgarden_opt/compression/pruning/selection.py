@@ -10,8 +10,8 @@ import numpy as np
 def keep_largest(magnitudes: np.ndarray, sparsity: float) -> np.ndarray:
   """Returns which elements stay when a share of the smallest ones goes.
 
-  Exactly `round(size * sparsity)` elements go; of equal ones, those that come
-  later.
+  Exactly `round(size * (1 - sparsity))` elements stay, as in TFMOT; of equal
+  ones, those that come first.
 
   Args:
     magnitudes: Non-negative array of any shape.
@@ -21,7 +21,7 @@ def keep_largest(magnitudes: np.ndarray, sparsity: float) -> np.ndarray:
     bool array of the same shape, True where an element stays.
   """
   flat = magnitudes.reshape(-1)
-  kept = flat.size - int(np.round(flat.size * sparsity))
+  kept = int(np.round(flat.size * (1.0 - sparsity)))
   mask = np.zeros(flat.size, bool)
   mask[np.argsort(-flat, kind='stable')[:kept]] = True
   return mask.reshape(magnitudes.shape)

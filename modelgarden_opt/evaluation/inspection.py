@@ -1,0 +1,178 @@
+"""What the kernels of a `.tflite` file hold, read from the file itself.
+
+Works for files of any origin. Weights that the file stores sparsely or in
+float16 are decoded; which tensors are kernels is told by the ops.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
+
+from modelgarden_opt import errors
+
+# Op -> axis of the output channels in its kernel, which is input number 1.
+_KERNEL_OPS = {
+    'CONV_2D': 0,
+    'DEPTHWISE_CONV_2D': 3,
+    'FULLY_CONNECTED': 0,
+    'TRANSPOSE_CONV': 0,
+}
+_DECODING_OPS = ('DEQUANTIZE', 'DENSIFY')
+_DTYPES = {
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.FLOAT16: np.float16,
+    schema.TensorType.INT8: np.int8,
+    schema.TensorType.UINT8: np.uint8,
+    schema.TensorType.INT16: np.int16,
+    schema.TensorType.INT32: np.int32,
+}
+_DENSE = schema.DimensionType.DENSE
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+  """One kernel of a file.
+
+  Attributes:
+    name: The tensor's name.
+    op: Name of the op that reads it.
+    dtype: Type in which it is stored, e.g. `int8`.
+    values: The values as stored, in the op's layout.
+    channel_axis: Axis of the output channels.
+    stored_sparse: Whether only the non-zero values are stored.
+  """
+  name: str
+  op: str
+  dtype: str
+  values: np.ndarray
+  channel_axis: int
+  stored_sparse: bool
+
+  @property
+  def size(self) -> int:
+    """Number of elements."""
+    return int(self.values.size)
+
+  @property
+  def sparsity(self) -> float:
+    """Share of zeros, in [0, 1]."""
+    return float(np.mean(self.values == 0))
+
+  @property
+  def distinct(self) -> int:
+    """Number of distinct values."""
+    return len(np.unique(self.values))
+
+  @property
+  def distinct_per_channel(self) -> int:
+    """Largest number of distinct values in one output channel."""
+    by_channel = np.moveaxis(self.values, self.channel_axis, 0)
+    return max(len(np.unique(channel)) for channel in by_channel)
+
+  @property
+  def m_by_n(self) -> tuple[int, int] | None:
+    """(m, n) where any n neighbouring inputs have m zeros or more: 2:4, 1:4.
+
+    The smallest n with the most zeros that holds, None if there is none or
+    the kernel is depthwise.
+    """
+    if self.channel_axis != 0 or not self.values.size:
+      return None
+    for n in (4, 8, 16):
+      if self.values.shape[-1] % n:
+        continue
+      zeros = np.sum(self.values.reshape(-1, n) == 0, axis=-1).min()
+      if zeros:
+        return int(zeros), n
+    return None
+
+
+def kernels(path: str) -> list[Kernel]:
+  """Returns the kernels of a file in the order of their ops.
+
+  Args:
+    path: The file.
+
+  Raises:
+    UsageError: If there is no such file, or it is no TFLite model.
+  """
+  model = _read(path)
+  return [kernel for graph in model.subgraphs
+          for kernel in _kernels_of(model, graph)]
+
+
+def _read(path: str) -> schema.ModelT:
+  if not os.path.isfile(path):
+    raise errors.UsageError(f'tflite: there is no file {path!r}')
+  with open(path, 'rb') as f:
+    content = f.read()
+  if not schema.Model.ModelBufferHasIdentifier(content, 0):
+    raise errors.UsageError(f'tflite: {path!r} is no TFLite model')
+  return schema.ModelT.InitFromPackedBuf(content)
+
+
+def _kernels_of(model: schema.ModelT, graph: Any) -> Iterator[Kernel]:
+  names = [_op_name(model, op) for op in graph.operators]
+  producers = {int(output): (name, op)
+               for name, op in zip(names, graph.operators)
+               for output in op.outputs}
+  for name, op in zip(names, graph.operators):
+    if name not in _KERNEL_OPS:
+      continue
+    index = int(op.inputs[1])
+    while index in producers and producers[index][0] in _DECODING_OPS:
+      index = int(producers[index][1].inputs[0])
+    tensor = graph.tensors[index]
+    data = model.buffers[tensor.buffer].data
+    if data is None or tensor.type not in _DTYPES:
+      continue
+    dtype = _DTYPES[tensor.type]
+    values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtype)
+    shape = tuple(int(size) for size in tensor.shape)
+    yield Kernel(
+        tensor.name.decode(), name, np.dtype(dtype).name,
+        values.reshape(shape) if tensor.sparsity is None
+        else _densify(values, shape, tensor.sparsity),
+        _KERNEL_OPS[name], tensor.sparsity is not None)
+
+
+def _op_name(model: schema.ModelT, op: Any) -> str:
+  code = model.operatorCodes[op.opcodeIndex]
+  number = max(code.builtinCode, code.deprecatedBuiltinCode)
+  return next(name for name, value in vars(schema.BuiltinOperator).items()
+              if value == number)
+
+
+def _densify(
+    values: np.ndarray, shape: tuple[int, ...], sparsity: Any) -> np.ndarray:
+  """Returns a sparsely stored tensor in full.
+
+  Dimensions are traversed in the stored order, those of blocks last. Each
+  level either holds every coordinate or, like a CSR matrix, lists them.
+  Source: the comments of `SparsityParameters` in TFLite's schema.fbs.
+  """
+  order = np.asarray(sparsity.traversalOrder)
+  coordinates = np.zeros([1, len(order)], np.int64)
+  sizes = np.ones(len(order), np.int64)
+  for dimension, level in zip(order, sparsity.dimMetadata):
+    if level.format == _DENSE:
+      sizes[dimension] = level.denseSize
+      counts = np.full(len(coordinates), level.denseSize)
+      listed = np.tile(np.arange(level.denseSize), len(coordinates))
+    else:
+      counts = np.diff(np.asarray(level.arraySegments.values, np.int64))
+      listed = np.asarray(level.arrayIndices.values, np.int64)
+    coordinates = np.repeat(coordinates, counts, axis=0)
+    coordinates[:, dimension] = listed
+  blocks = [] if sparsity.blockMap is None else list(sparsity.blockMap)
+  for position, dimension in enumerate(blocks):
+    block = len(shape) + position
+    coordinates[:, dimension] *= sizes[block]
+    coordinates[:, dimension] += coordinates[:, block]
+  dense = np.zeros(shape, values.dtype)
+  dense[tuple(coordinates[:, :len(shape)].T)] = values[:len(coordinates)]
+  return dense

@@ -1,0 +1,65 @@
+"""Sets pruning masks on schedule while a model is trained, and shows them."""
+
+from absl import logging
+import numpy as np
+import orbit
+import tensorflow as tf
+
+from modelgarden_opt.modeling import masks
+from modelgarden_opt.training import metrics
+
+
+class PruningAction:
+  """Orbit action that sets masks when they are due and writes what they are.
+
+  Masks are set between two loops of steps, in Python: a training step costs
+  nothing but the masking itself. Loops end where masks are due
+  (`steps_until_next`).
+  """
+
+  def __init__(
+      self,
+      masked: list[masks.Masked],
+      global_step: tf.Variable,
+      summaries: metrics.JsonlSummaryManager,
+      summary_interval: int,
+  ):
+    """Initializes the action.
+
+    Args:
+      masked: The masked kernels of the model.
+      global_step: The variable that counts training steps.
+      summaries: Where sparsity, thresholds and histograms are written.
+      summary_interval: Steps between two summaries.
+    """
+    self._masked = masked
+    self._global_step = global_step
+    self._summaries = summaries
+    self._interval = summary_interval
+
+  def __call__(self, output: orbit.runner.Output | None = None) -> None:
+    """Sets the masks that are due; also called once before training goes on."""
+    step = int(self._global_step.numpy())
+    before = {item.path: item.mask.mask.numpy() for item in self._masked
+              if item.mask.due(step)}
+    for item in masks.update(self._masked, step):
+      changed = np.mean(before[item.path] != item.mask.mask.numpy())
+      item.mask.churn = float(changed)
+    if before:
+      logging.info('Set %d pruning masks at step %d: sparsity %.2f %%.',
+                   len(before), step, 100 * masks.sparsity(self._masked))
+    if before or step % self._interval == 0:
+      self._write(step)
+
+  def _write(self, step: int) -> None:
+    self._summaries.write_summaries(dict(masks.summaries(self._masked)))
+    with self._summaries.summary_writer().as_default():
+      for item in self._masked:
+        tf.summary.histogram(
+            f'pruning/weights/{item.path}', item.kernel, step=step)
+    self._summaries.flush()
+
+  def steps_until_next(self, step: int) -> int | None:
+    """Returns the steps to the next setting of a mask, None if none is due."""
+    due = [item.mask.schedule.next_update(step) for item in self._masked]
+    return min((s - step for s in due if s is not None), default=None)

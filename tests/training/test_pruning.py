@@ -1,0 +1,209 @@
+"""Pruned training: on schedule, resumed after a kill, seen, exported."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt import errors
+from modelgarden_opt.configs import overrides
+from modelgarden_opt.export import tflite as export
+from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling import masks
+from modelgarden_opt.tasks import run_directory
+from modelgarden_opt.training import metrics
+from modelgarden_opt.training import run
+from tests import conftest
+
+PRUNING = {'begin_step': 10, 'end_step': 85, 'frequency': 30,
+           'initial_sparsity': 0.2, 'final_sparsity': 0.6}
+
+
+@pytest.fixture(scope='module')
+def pruned_run(tiny_params, float_run, tmp_path_factory):
+  """A pruned run directory of 120 steps that started from `float_run`."""
+  model_dir = str(tmp_path_factory.mktemp('pruned'))
+  params = tiny_params('mobilenet_v2_pruning', {'task': {'pruning': {
+      **PRUNING, 'pretrained_original_checkpoint': float_run}}})
+  run.run_experiment(params, 'train_and_eval', model_dir)
+  return model_dir
+
+
+def test_final_sparsity_is_reached_exactly_in_the_checkpoint(pruned_run):
+  loaded = run_directory.load(pruned_run, 'latest')
+  masked = masks.masked_kernels(loaded.model)
+  assert len(masked) == 8
+  for item in masked:
+    size = int(np.prod(item.kernel.shape))
+    zeros = int(np.sum(item.kernel.numpy() == 0))
+    assert abs(zeros - round(0.6 * size)) <= 1, item.path
+    assert int(item.mask.step_of_mask) == 85
+  assert masks.problems(masked) == []
+
+
+def test_schedule_is_followed_and_written(pruned_run):
+  records = [r for r in metrics.read(pruned_run) if 'pruning/sparsity' in r]
+  by_step = {r['step']: r for r in records}
+  assert {10, 40, 70, 85} <= by_step.keys()
+  for step in (10, 40, 70, 85):
+    left = 1.0 - (step - 10) / 75
+    assert by_step[step]['pruning/sparsity'] == pytest.approx(
+        0.6 - 0.4 * left**3, abs=2e-3)
+  path = 'backbone/inverted_bottleneck_block_1/conv0'
+  assert by_step[85][f'pruning/threshold/{path}'] > 0
+  assert by_step[85][f'pruning/churn/{path}'] > 0
+
+
+def test_event_files_hold_curves_and_histograms(pruned_run):
+  found = {}
+  for path in tf.io.gfile.glob(os.path.join(pruned_run, 'train', 'events*')):
+    for event in tf.compat.v1.train.summary_iterator(path):
+      for value in event.summary.value:
+        found[value.tag] = value.metadata.plugin_data.plugin_name
+  assert found['pruning/sparsity'] == 'scalars'
+  assert found['pruning/schedule/dense_0'] == 'scalars'
+  assert found['pruning/weights/dense_0'] == 'histograms'
+
+
+def test_best_checkpoint_is_at_target_sparsity(pruned_run):
+  best = run_directory.load(pruned_run, 'best')
+  assert int(best.checkpoint.rpartition('-')[2]) >= 85
+
+
+@pytest.mark.parametrize('file_format', ['float32', 'float16', 'int8'])
+def test_planned_sparsity_is_that_of_the_file(
+    pruned_run, tmp_path, file_format):
+  path = str(tmp_path / 'm.tflite')
+  export.export(pruned_run, file_format, path, calibration_images=16)
+  tensors = inspection.kernels(path)
+  pruned = [t for t in tensors if t.sparsity > 0.3]
+  assert len(pruned) == 8
+  for tensor in pruned:
+    # int8 rounds small weights to zero as well.
+    assert tensor.sparsity >= 0.6 - 1.0 / tensor.size
+    if file_format != 'int8':
+      assert tensor.sparsity <= 0.6 + 1.0 / tensor.size
+
+
+def _train_until_killed(tiny_yaml, float_run, model_dir, killed_at):
+  """Trains in another process; kills it behind a checkpoint, if asked to."""
+  override = (
+      'task: {pruning: {begin_step: 10, end_step: 85, frequency: 30, '
+      'final_sparsity: 0.6, pretrained_original_checkpoint: '
+      f'{float_run}}}, train_data: {{global_batch_size: 1257, '
+      'shuffle_buffer_size: 1}}\n'
+      'trainer: {checkpoint_interval: 20, steps_per_loop: 20}')
+  command = [
+      sys.executable, '-c',
+      'import sys; from tests import tiny; from modelgarden_opt.cli import '
+      'main; sys.exit(main.main(sys.argv[1:]))',
+      'train', '--experiment=mobilenet_v2_pruning', '--mode=train',
+      f'--config_file={tiny_yaml}', f'--model_dir={model_dir}',
+      f'--params_override={override}']
+  process = subprocess.Popen(
+      command, cwd=conftest.REPOSITORY, stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL)
+  while process.poll() is None:
+    if killed_at and tf.io.gfile.glob(f'{model_dir}/ckpt-{killed_at}.index'):
+      process.send_signal(signal.SIGKILL)
+    time.sleep(0.05)
+  return process.returncode
+
+
+def test_a_killed_run_resumes_with_the_same_masks(
+    tiny_yaml, float_run, tmp_path):
+  """One batch is the whole data set, so a resumed run sees the same batches."""
+  whole, killed = str(tmp_path / 'whole'), str(tmp_path / 'killed')
+  assert _train_until_killed(tiny_yaml, float_run, whole, None) == 0
+  assert _train_until_killed(tiny_yaml, float_run, killed, 60) != 0
+  assert _train_until_killed(tiny_yaml, float_run, killed, None) == 0
+  expected, actual = (
+      masks.masked_kernels(run_directory.load(d, 'latest').model)
+      for d in (whole, killed))
+  for a, b in zip(actual, expected):
+    np.testing.assert_array_equal(a.mask.mask, b.mask.mask, err_msg=a.path)
+
+
+def test_zeros_stay_in_moving_averages(tiny_params, float_run, tmp_path):
+  params = tiny_params('mobilenet_v2_pruning', {
+      'task': {'pruning': {**PRUNING, 'end_step': 10, 'begin_step': 10,
+                           'pretrained_original_checkpoint': float_run}},
+      'trainer': {'train_steps': 20, 'optimizer_config': {
+          'ema': {'average_decay': 0.9}}}})
+  run.run_experiment(params, 'train', str(tmp_path))
+  reader = tf.train.load_checkpoint(
+      tf.train.latest_checkpoint(str(tmp_path)))
+  averages = [n for n in reader.get_variable_to_shape_map()
+              if 'average' in n and 'kernel' in n and 'optimizer' in n]
+  assert averages
+  shares = [np.mean(reader.get_tensor(n) == 0) for n in averages]
+  assert sum(share >= 0.59 for share in shares) == 8
+
+
+@pytest.mark.parametrize(('block', 'expected'), [
+    ({'end_step': 5000}, 'would not be reached'),
+    ({'begin_step': 90, 'end_step': 80}, 'must be >= begin_step 90'),
+    ({'final_sparsity': 1.0}, 'must lie in [0, 1)'),
+    ({'frequency': 0}, 'frequency: must be >= 1'),
+    ({'policy': 'most'}, 'default, all, pointwise'),
+    ({'sparsity_m_by_n': [4, 2]}, '0 < m < n'),
+    ({'sparsity_m_by_n': [2, 4], 'final_sparsity': 0.6}, 'is m / n = 0.5'),
+    ({'rules': [{'path': '*', 'final_sparsity': -1.0}]},
+     'rules[0].final_sparsity'),
+])
+def test_a_block_that_cannot_work_is_refused(tiny_params, block, expected):
+  config = tiny_params('mobilenet_v2_pruning', {'task': {'pruning': {
+      'end_step': 100, **block}}})
+  with pytest.raises(errors.UsageError) as e:
+    overrides.finish(config)
+  assert expected in str(e.value)
+
+
+@pytest.mark.parametrize(('block', 'expected'), [
+    ({'rules': [{'path': 'head/*', 'enabled': False}]}, 'matches no layer'),
+    ({'rules': [{'enabled': False}]}, 'no kernel is pruned'),
+    ({'pruning_schedule': 'PolynomialDecai'}, "did you mean 'PolynomialDecay'"),
+])
+def test_a_block_that_fits_no_kernel_is_refused(tiny_params, block, expected):
+  from official.core import task_factory
+  config = tiny_params('mobilenet_v2_pruning', {'task': {'pruning': {
+      'end_step': 100, **block}}})
+  with pytest.raises(errors.UsageError, match=expected):
+    task_factory.get_task(config.task).build_model()
+
+
+class _Own(tf_keras.layers.Layer):
+  """A layer of a user's own that names its prunable weights."""
+
+  def build(self, input_shape):
+    self.table = self.add_weight('table', [input_shape[-1], 6])
+    self.scale = self.add_weight('scale', [6])
+    self.inner = tf_keras.layers.Dense(6)
+    super().build(input_shape)
+
+  def get_prunable_weights(self):
+    return [self.table]
+
+  def call(self, inputs):
+    return inputs @ self.table * self.scale
+
+
+def test_get_prunable_weights_is_honoured(tiny_params):
+  inputs = tf_keras.Input([4, 4, 3])
+  x = tf_keras.layers.Conv2D(8, 3)(inputs)
+  model = tf_keras.Model(inputs, _Own(name='own')(x))
+  config = tiny_params('mobilenet_v2_pruning').task.pruning
+  pruned = factory.compress(model, pruning=config)
+  masked = masks.masked_kernels(pruned)
+  assert [item.path for item in masked] == ['conv2d_0', 'own/0']
+  masks.update(masked, 1000)
+  own = next(layer for layer in pruned.layers if layer.name == 'own')
+  assert np.sum(own.table.numpy() == 0) == 24
+  assert not np.any(own.scale.numpy() == 0)
