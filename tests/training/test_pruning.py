@@ -92,18 +92,24 @@ def test_planned_sparsity_is_that_of_the_file(
       assert tensor.sparsity <= 0.6 + 1.0 / tensor.size
 
 
-def _train_until_killed(tiny_yaml, float_run, model_dir, killed_at):
+def _train_until_killed(tiny_yaml, float_run, data_dir, model_dir, killed_at):
   """Trains in another process; kills it behind a checkpoint, if asked to."""
+  # One file of 15 batches: a run resumed at step 60 sees the same ones.
+  shard = f'{data_dir}/digits/train-00000-of-00004.tfrecord'
   override = (
       'task: {pruning: {begin_step: 10, end_step: 85, frequency: 30, '
       'final_sparsity: 0.6, pretrained_original_checkpoint: '
-      f'{float_run}}}, train_data: {{global_batch_size: 1257, '
-      'shuffle_buffer_size: 1}}\n'
+      f'{float_run}}}, model: {{dropout_rate: 0.0}}, train_data: '
+      f"{{embedded_name: '', input_path: {shard}, decode_jpeg_only: false, "
+      'global_batch_size: 21, shuffle_buffer_size: 1}}\n'
       'trainer: {checkpoint_interval: 20, steps_per_loop: 20}')
   command = [
       sys.executable, '-c',
-      'import sys; from tests import tiny; from modelgarden_opt.cli import '
-      'main; sys.exit(main.main(sys.argv[1:]))',
+      'import sys; import tensorflow as tf; import tf_keras; '
+      'from tests import tiny; from modelgarden_opt.cli import main; '
+      'tf_keras.utils.set_random_seed(0); '
+      'tf.config.experimental.enable_op_determinism(); '
+      'sys.exit(main.main(sys.argv[1:]))',
       'train', '--experiment=mobilenet_v2_pruning', '--mode=train',
       f'--config_file={tiny_yaml}', f'--model_dir={model_dir}',
       f'--params_override={override}']
@@ -118,12 +124,12 @@ def _train_until_killed(tiny_yaml, float_run, model_dir, killed_at):
 
 
 def test_a_killed_run_resumes_with_the_same_masks(
-    tiny_yaml, float_run, tmp_path):
-  """One batch is the whole data set, so a resumed run sees the same batches."""
+    tiny_yaml, float_run, data_dir, tmp_path):
   whole, killed = str(tmp_path / 'whole'), str(tmp_path / 'killed')
-  assert _train_until_killed(tiny_yaml, float_run, whole, None) == 0
-  assert _train_until_killed(tiny_yaml, float_run, killed, 60) != 0
-  assert _train_until_killed(tiny_yaml, float_run, killed, None) == 0
+  inputs = tiny_yaml, float_run, data_dir
+  assert _train_until_killed(*inputs, whole, None) == 0
+  assert _train_until_killed(*inputs, killed, 60) != 0
+  assert _train_until_killed(*inputs, killed, None) == 0
   expected, actual = (
       masks.masked_kernels(run_directory.load(d, 'latest').model)
       for d in (whole, killed))
