@@ -1,7 +1,6 @@
 """Latency of `.tflite` files, timed in turn so that drift hits all alike."""
 
 from collections.abc import Sequence
-import gzip
 import importlib.metadata
 import os
 import platform
@@ -88,7 +87,7 @@ def _record(
       'num_runs': len(times),
       'num_threads': num_threads,
       'size_bytes': len(content),
-      'gzip_bytes': len(gzip.compress(content, compresslevel=9)),
+      'gzip_bytes': tflite.gzip_bytes(path),
       'num_delegate_partitions': tflite.census(path).num_delegate_partitions,
   }
 

@@ -27,6 +27,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       choices=catalog.SEGMENTATION_OUTPUTS,
                       help='what a segmentation file computes; default: '
                       'task.export.output of the run')
+  parser.add_argument('--sparse', action='store_true',
+                      help='store kernels with many zeros sparsely')
   output.add_flag(parser)
 
 
@@ -39,13 +41,15 @@ def run(args: argparse.Namespace) -> None:
   found = tflite.export(
       args.model_dir, args.format, args.output, args.io_dtype,
       args.checkpoint, args.calibration_images, args.batch_size or None,
-      args.segmentation_output)
+      args.segmentation_output, args.sparse)
   output.write(args, found)
   steps = found['max_difference_steps']
   ops = ', '.join(f'{n} {name}' for name, n in sorted(found['ops'].items()))
   floats = ', '.join(sorted(found['float_ops'])) or 'none'
-  print(f"{found['model']}: {found['size_bytes']:,} bytes, {found['format']}, "
+  print(f"{found['model']}: {found['size_bytes']:,} bytes "
+        f"({found['gzip_bytes']:,} zipped), {found['format']}, "
         f"from {found['checkpoint']}\n"
+        f"  kernels: {len(found['kernels'])}, {found['sparsity']:.2%} zeros\n"
         f"  ops: {ops}\n"
         f"  float ops: {floats}; delegate partitions: "
         f"{found['num_delegate_partitions']}, ops outside: "

@@ -16,6 +16,8 @@ COMMANDS = {
     'evaluate': 'accuracy of a run and of .tflite files on the test split',
     'benchmark': 'latency and size of .tflite files, timed interleaved',
     'predict': 'what a .tflite file sees in a picture',
+    'inspect': 'kernels and ops of any .tflite file',
+    'plan': 'what a configuration does with every kernel',
     'report': 'one table and picture from the JSON files of the others',
     'data': 'build or list the embedded data sets',
     'list': 'list the experiments',

@@ -90,6 +90,26 @@ class Kernel:
         return int(zeros), n
     return None
 
+  def record(self) -> dict[str, Any]:
+    """Returns what is worth printing, ready for JSON."""
+    return {
+        'name': self.name,
+        'op': self.op,
+        'dtype': self.dtype,
+        'shape': list(self.values.shape),
+        'sparsity': self.sparsity,
+        'distinct': self.distinct,
+        'distinct_per_channel': self.distinct_per_channel,
+        'm_by_n': self.m_by_n and list(self.m_by_n),
+        'stored_sparse': self.stored_sparse,
+    }
+
+
+def sparsity(found: list[Kernel]) -> float:
+  """Returns the share of zeros among the elements of all kernels."""
+  return (sum(k.sparsity * k.size for k in found) /
+          max(1, sum(k.size for k in found)))
+
 
 def kernels(path: str) -> list[Kernel]:
   """Returns the kernels of a file in the order of their ops.

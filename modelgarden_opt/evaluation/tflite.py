@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import gzip
 import os
 
 from ai_edge_litert import interpreter as litert
@@ -117,6 +118,12 @@ def census(path: str) -> Census:
       num_delegate_partitions=len(delegates),
       num_undelegated_ops=_num_undelegated(delegated),
       size_bytes=os.path.getsize(path))
+
+
+def gzip_bytes(path: str) -> int:
+  """Returns the size of a file compressed with gzip at level 9."""
+  with open(path, 'rb') as f:
+    return len(gzip.compress(f.read(), compresslevel=9))
 
 
 def file_format(path: str) -> str:

@@ -40,18 +40,22 @@ class Format:
     ops: Op set that the converter may use, None for the float one.
     calibrated: Whether activations are integers, so that a float model needs
       representative images and a QAT model keeps its trained ranges.
+    sparse: Whether kernels can be stored sparsely. The converter does it for
+      every format, but of the others TFLite cannot load the result.
   """
   description: str
   optimize: bool = True
   weight_type: tf.DType | None = None
   ops: tf.lite.OpsSet | None = None
   calibrated: bool = False
+  sparse: bool = False
 
 
 FORMATS = {
-    'float32': Format('float weights and arithmetic', optimize=False),
+    'float32': Format('float weights and arithmetic', optimize=False,
+                      sparse=True),
     'float16': Format('float16 weights, float32 arithmetic',
-                      weight_type=tf.float16),
+                      weight_type=tf.float16, sparse=True),
     'dynamic_int8': Format('int8 weights, float activations'),
     'int8': Format('integers only', ops=tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
                    calibrated=True),
@@ -71,6 +75,7 @@ def convert(
     batch_size: int | None = 1,
     hard_swish: str = 'decomposed',
     finish: Finish = factory.logits,
+    sparse: bool = False,
 ) -> bytes:
   """Returns a model as the content of a `.tflite` file.
 
@@ -85,6 +90,7 @@ def convert(
     batch_size: Fixed batch size of the file; None leaves it open.
     hard_swish: `decomposed` or `fused`, see `configs.export`.
     finish: Takes what the model returns to the file's one output.
+    sparse: Whether kernels with many zeros are stored sparsely.
 
   Raises:
     UsageError: If format and io_dtype do not go together, or the model has
@@ -94,6 +100,11 @@ def convert(
     raise errors.UsageError(
         f'io_dtype: {io_dtype!r} needs --format=int8, received {file_format!r}')
   spec = FORMATS[file_format]
+  if sparse and not spec.sparse:
+    raise errors.UsageError(
+        f'sparse: TFLite cannot load {file_format} files with sparsely stored '
+        'kernels; it can with float32 and float16. Without --sparse the zeros '
+        'are kept, and compression (zip) finds them')
   quantizers = calibration.quantizers_of(model)
   trained = bool(quantizers) and file_format == 'int8'
   if trained and any(quantizer.num_bits != 8 for quantizer in quantizers):
@@ -105,8 +116,9 @@ def convert(
     finally:
       activations.fuse_hard_swish(model, False)
     converter = frozen_graph.Converter(traced)
-  if spec.optimize:
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+  converter.optimizations = [
+      *([tf.lite.Optimize.DEFAULT] if spec.optimize else []),
+      *([tf.lite.Optimize.EXPERIMENTAL_SPARSITY] if sparse else [])]
   if spec.weight_type:
     converter.target_spec.supported_types = [spec.weight_type]
   if spec.calibrated and not trained:

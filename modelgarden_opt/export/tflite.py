@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt.data import representative
+from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import calibration
@@ -33,6 +34,7 @@ def export(
     calibration_images: int = 256,
     batch_size: int | None = 1,
     kind: str | None = None,
+    sparse: bool = False,
 ) -> Mapping[str, Any]:
   """Writes a verified file; nothing is left behind if verification fails.
 
@@ -47,6 +49,7 @@ def export(
     batch_size: Fixed batch size of the file; None leaves it open.
     kind: Output of a segmentation file, see `configs.export`; None for the
       one that the run's configuration names.
+    sparse: Whether kernels with many zeros are stored sparsely.
 
   Returns:
     What was found in the file, see `verify`.
@@ -64,7 +67,7 @@ def export(
   content = convert.convert(
       run.model, file_format, io_dtype,
       lambda: representative.calibration_images(run.task, calibration_images),
-      batch_size, run.params.task.export.hard_swish, finish)
+      batch_size, run.params.task.export.hard_swish, finish, sparse)
   os.makedirs(os.path.dirname(output) or '.', exist_ok=True)
   temporary = f'{output}.tmp-{uuid.uuid4().hex}'
   try:
@@ -115,8 +118,12 @@ def verify(
   actual, expected = np.concatenate(actual), np.concatenate(expected)
   if not np.all(np.isfinite(actual)):
     raise VerificationError('the file computes values that are not finite')
+  kernels = inspection.kernels(path)
   return {
       **dataclasses.asdict(found),
+      'gzip_bytes': tflite.gzip_bytes(path),
+      'sparsity': inspection.sparsity(kernels),
+      'kernels': [kernel.record() for kernel in kernels],
       **_agreement(actual, expected, model.output_scale),
       'num_verified': len(actual),
   }

@@ -36,21 +36,37 @@ def compress(
     UsageError: If a layer cannot be treated as configured, or a rule matches
       nothing.
   """
-  techniques = {}
+  return compress_with(model, techniques(quantization, pruning))
+
+
+def techniques(
+    quantization: quantization_cfg.Quantization | None = None,
+    pruning: pruning_cfg.Pruning | None = None,
+) -> dict[str, plan_lib.Technique]:
+  """Returns the techniques that the blocks of a task describe, by name."""
+  made = {}
   if quantization is not None:
-    techniques['quantization'] = quantization_technique(quantization)
+    made['quantization'] = quantization_technique(quantization)
   if pruning is not None:
-    techniques['pruning'] = pruning_technique(pruning)
-  if not techniques:
+    made['pruning'] = pruning_technique(pruning)
+  return made
+
+
+def compress_with(
+    model: tf_keras.Model, made: Mapping[str, plan_lib.Technique]
+) -> tf_keras.Model:
+  """Returns the counterpart of a float model under techniques, see `compress`.
+  """
+  if not made:
     return model
-  plan = plan_lib.Plan(list(techniques.values()))
+  plan = plan_lib.Plan(list(made.values()))
   try:
     compressed = rewiring.rewire(model, plan)
-    if pruning is not None:
-      masks.add_to_own_layers(compressed, techniques['pruning'])
+    if 'pruning' in made:
+      masks.add_to_own_layers(compressed, made['pruning'])
     plan.assert_all_rules_matched()
   except ValueError as e:
-    raise errors.UsageError(f'{"/".join(techniques)}: {e}') from e
+    raise errors.UsageError(f'{"/".join(made)}: {e}') from e
   for quantizer in calibration.quantizers_of(compressed):
     quantizer.mode = calibration.Mode.QUANTIZE
   checkpoints.copy_variables(model, compressed)

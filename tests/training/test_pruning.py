@@ -13,8 +13,8 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import overrides
-from modelgarden_opt.export import tflite as export
 from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.export import tflite as export
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling import masks
 from modelgarden_opt.tasks import run_directory

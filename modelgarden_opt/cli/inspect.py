@@ -1,0 +1,41 @@
+"""`modelgarden-opt inspect`: what a `.tflite` file holds."""
+
+import argparse
+
+from modelgarden_opt.cli import config_flags
+from modelgarden_opt.cli import output
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of this command."""
+  parser.add_argument('--tflite', required=True, metavar='PATH')
+  output.add_flag(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+  """Prints the kernels and the ops of any file."""
+  config_flags.import_tensorflow()
+  import dataclasses  # pylint: disable=g-import-not-at-top
+
+  from modelgarden_opt.evaluation import inspection  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.evaluation import tflite  # pylint: disable=g-import-not-at-top
+  kernels = inspection.kernels(args.tflite)
+  census = tflite.census(args.tflite)
+  overall = inspection.sparsity(kernels)
+  output.write(args, {
+      'model': args.tflite, 'sparsity': overall,
+      'kernels': [kernel.record() for kernel in kernels],
+      **dataclasses.asdict(census)})
+  print(output.table(
+      ['kernel', 'op', 'type', 'shape', 'zeros', 'N:M', 'values',
+       'per channel', 'stored'],
+      [[k.name[-60:], k.op, k.dtype, 'x'.join(map(str, k.values.shape)),
+        f'{k.sparsity:.2%}', '{}:{}'.format(*k.m_by_n) if k.m_by_n else '-',
+        str(k.distinct), str(k.distinct_per_channel),
+        'sparse' if k.stored_sparse else 'dense'] for k in kernels]))
+  ops = ', '.join(f'{n} {name}' for name, n in sorted(census.ops.items()))
+  print(f'\n{census.size_bytes:,} bytes; {len(kernels)} kernels, '
+        f'{overall:.2%} zeros\nops: {ops}\n'
+        f'float ops: {", ".join(sorted(census.float_ops)) or "none"}; delegate '
+        f'partitions: {census.num_delegate_partitions}, ops outside: '
+        f'{census.num_undelegated_ops}')
