@@ -201,6 +201,11 @@ def to_sequence(
     followed = activated if reader is None else is_followed_up(layer, reader)
     result.append(to_twin(
         layer, plan, paths[id(layer)], quantize_output=not followed))
+    if isinstance(reader, tf_keras.layers.Reshape) and hasattr(
+        layer, 'keepdims'):
+      # The pooled tensor keeps its axes, and the reshaping, which would need
+      # the batch size, has nothing left to do.
+      result[-1].keepdims = True
   return result
 
 

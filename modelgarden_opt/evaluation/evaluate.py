@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
-from modelgarden_opt.configs import semantic_segmentation
 from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import classification
 from modelgarden_opt.evaluation import segmentation
 from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.tasks import run_directory
+from modelgarden_opt.tasks import semantic_segmentation
 
 
 def evaluate(
@@ -51,9 +51,9 @@ def evaluate(
 
 def make_score(run: run_directory.Run, split: str):
   """Returns an empty score of the run's task."""
-  config = run.params.task
-  if not isinstance(config, semantic_segmentation.SemanticSegmentationTask):
+  if not isinstance(run.task, semantic_segmentation.SemanticSegmentationTask):
     return classification.Score()
   data = representative.data_config(run.task, split)
   return segmentation.Score(
-      config.model.num_classes, rescale=not data.resize_eval_groundtruth)
+      run.params.task.model.num_classes,
+      rescale=not data.resize_eval_groundtruth)

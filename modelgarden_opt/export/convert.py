@@ -93,8 +93,8 @@ def convert(
     sparse: Whether kernels with many zeros are stored sparsely.
 
   Raises:
-    UsageError: If format and io_dtype do not go together, or the model has
-      ranges that TFLite cannot hold.
+    UsageError: If the options do not go together, or the model has what TFLite
+      cannot hold under them.
   """
   if io_dtype != 'float32' and file_format != 'int8':
     raise errors.UsageError(
@@ -105,6 +105,10 @@ def convert(
         f'sparse: TFLite cannot load {file_format} files with sparsely stored '
         'kernels; it can with float32 and float16. Without --sparse the zeros '
         'are kept, and compression (zip) finds them')
+  if batch_size is None and _is_dilated(model):
+    raise errors.UsageError(
+        'batch_size: the model has dilated convolutions, which TFLite can '
+        'hold with a fixed batch only; use --batch_size=1 (or more)')
   quantizers = calibration.quantizers_of(model)
   trained = bool(quantizers) and file_format == 'int8'
   if trained and any(quantizer.num_bits != 8 for quantizer in quantizers):
@@ -131,6 +135,13 @@ def convert(
   converter.inference_output_type = IO_DTYPES[io_dtype]
   with _quiet():
     return converter.convert()
+
+
+def _is_dilated(model: tf_keras.Model) -> bool:
+  """Whether a convolution has holes: TensorFlow folds them into the batch."""
+  rates = (getattr(layer, 'dilation_rate', 1)
+           for layer in model._flatten_layers())  # pylint: disable=protected-access
+  return any(np.max(rate) > 1 for rate in rates)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
+from modelgarden_opt.compression import twin as twin_lib
 from modelgarden_opt.compression.quantization import technique
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import checkpoints
@@ -100,8 +101,7 @@ def _pair(case, **kwargs):
   block = make(*args)
   block(images)
   conftest.randomize_norms(block)
-  twin = blocks.TWINS[type(block).__name__].from_config(
-      leaves.full_config(block))
+  twin = twin_lib.TWINS[type(block)].from_config(leaves.full_config(block))
   if kwargs:
     plan = plan_lib.Plan([technique.Quantization(**kwargs)])
     twin.rewire(plan, 'block')
@@ -246,7 +246,7 @@ def test_twin_is_within_a_step_of_the_installed_peer(name, activation):
   rule = rules.Rule(layer_type='DepthwiseConv2D',
                     parameters={'weight_granularity': 'per_tensor'})
   plan = plan_lib.Plan([technique.Quantization(rules=[rule])])
-  twin = blocks.TWINS[name](**kwargs).rewire(plan, 'block')
+  twin = getattr(blocks, f'{name}Quantized')(**kwargs).rewire(plan, 'block')
   twin(images)
   _copy_from_peer(twin, peer)
   expected = peer(images, training=False).numpy()
