@@ -13,6 +13,10 @@ from modelgarden_opt.evaluation import tflite
 
 _BLOCK = 5
 
+# Processor flags of instructions that multiply and add bytes.
+_INT8_FLAGS = frozenset({
+    'avx512_vnni', 'avx_vnni', 'amx_int8', 'asimddp', 'i8mm'})
+
 
 def benchmark(
     paths: Sequence[str],
@@ -95,7 +99,9 @@ def _record(
 def environment() -> dict[str, Any]:
   """Returns machine and versions that a measurement depends on."""
   return {
-      'processor': _processor(),
+      'processor': _cpuinfo('model name') or platform.processor() or (
+          platform.machine()),
+      'int8_instructions': _int8_instructions(),
       'num_cores': os.cpu_count(),
       'platform': platform.platform(),
       'python': platform.python_version(),
@@ -104,12 +110,17 @@ def environment() -> dict[str, Any]:
   }
 
 
-def _processor() -> str:
-  """Returns the name of the processor as the system gives it."""
+def _int8_instructions() -> str:
+  """Returns the instructions on bytes, which int8 latency depends on most."""
+  flags = (_cpuinfo('flags') or _cpuinfo('Features')).split()
+  return ', '.join(sorted(_INT8_FLAGS.intersection(flags))) or 'none'
+
+
+def _cpuinfo(key: str) -> str:
+  """Returns a value of the first processor as the system gives it, or ''."""
   try:
     with open('/proc/cpuinfo', encoding='utf-8') as f:
-      names = [line.partition(':')[2].strip() for line in f
-               if line.startswith('model name')]
+      return next((line.partition(':')[2].strip() for line in f
+                   if line.startswith(key)), '')
   except OSError:
-    names = []
-  return names[0] if names else platform.processor() or platform.machine()
+    return ''

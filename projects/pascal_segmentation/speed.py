@@ -1,0 +1,132 @@
+"""Times DeepLabV3: `python -m projects.pascal_segmentation.speed`.
+
+Build and training step at 256 pixels, conversion and latency at 512 pixels;
+whatever is compared is taken in turn in one run. Weights are random.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+
+import numpy as np
+from official.core import exp_factory
+from official.core import task_factory
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt import files
+from modelgarden_opt import registry_imports  # noqa: F401
+from modelgarden_opt.benchmark import latency
+from modelgarden_opt.configs import quantization
+from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.export import convert
+from modelgarden_opt.modeling import calibration
+from modelgarden_opt.modeling import factory
+
+_README = os.path.join(os.path.dirname(__file__), 'README.md')
+_STEP_SIZE, _FILE_SIZE, _BATCH = 256, 512, 4
+
+
+def _build(experiment: str, size: int):
+  """Returns the task, its float and its quantized model, and both times."""
+  config = exp_factory.get_exp_config(experiment)
+  config.task.model.input_size = [size, size, 3]
+  config.task.model.norm_activation.use_sync_bn = False
+  task = task_factory.get_task(config.task)
+  start = time.perf_counter()
+  floats = task.build_model()
+  middle = time.perf_counter()
+  quantized = factory.compress(floats, quantization.Quantization())
+  return task, floats, quantized, (
+      middle - start, time.perf_counter() - middle)
+
+
+def steps(experiment: str, rounds: int) -> dict[str, float]:
+  """Returns the ratios QAT / float of building and of a training step."""
+  _build(experiment, _STEP_SIZE)  # Warms up caches.
+  task, floats, quantized, built = _build(experiment, _STEP_SIZE)
+  rng = np.random.default_rng(0)
+  shape = [_BATCH, _STEP_SIZE, _STEP_SIZE]
+  images = tf.constant(rng.normal(size=[*shape, 3]).astype(np.float32))
+  labels = {'masks': tf.constant(rng.integers(
+      0, 21, [*shape, 1]).astype(np.float32))}
+  functions = []
+  for model in (floats, quantized):
+    optimizer = tf_keras.optimizers.SGD(1e-4)
+    step = tf.function(lambda x, y, m=model, o=optimizer: task.train_step(
+        (x, y), m, o)[task.loss])
+    step(images, labels)
+    functions.append(step)
+  times = [[], []]
+  for _ in range(rounds):
+    for function, seconds in zip(functions, times):
+      start = time.perf_counter()
+      function(images, labels).numpy()
+      seconds.append(time.perf_counter() - start)
+  return {'build': built[1] / built[0],
+          'step': float(np.median(np.array(times[1]) / np.array(times[0])))}
+
+
+def exported(experiment: str, directory: str) -> dict[str, dict]:
+  """Returns conversion time, census and latency of three files."""
+  _, floats, quantized, _ = _build(experiment, _FILE_SIZE)
+  rng = np.random.default_rng(0)
+  images = rng.normal(
+      size=[4, _FILE_SIZE, _FILE_SIZE, 3]).astype(np.float32)
+  for model in (floats, quantized):
+    norms = [layer for layer in model._flatten_layers()
+             if isinstance(layer, tf_keras.layers.BatchNormalization)]
+    for norm in norms:
+      norm.momentum = 0.0  # Statistics of these images, as if trained.
+    model(images, training=True)
+  calibration.calibrate(
+      quantized, tf.data.Dataset.from_tensors((images, 0)))
+  found = {}
+  for name, model, form in (('float32', floats, 'float32'),
+                            ('PTQ int8', floats, 'int8'),
+                            ('QAT int8', quantized, 'int8')):
+    start = time.perf_counter()
+    content = convert.convert(
+        model, form, representative=lambda: (i[np.newaxis] for i in images))
+    seconds = time.perf_counter() - start
+    path = os.path.join(directory, f'{name.split()[0]}.tflite')
+    with open(path, 'wb') as f:
+      f.write(content)
+    found[name] = {'path': path, 'convert_s': seconds,
+                   **vars(tflite.census(path))}
+  timed = latency.benchmark([f['path'] for f in found.values()], 1, 40)
+  for record, result in zip(found.values(), timed['results']):
+    record.update(result)
+  return found
+
+
+def main() -> None:
+  """Measures one experiment and puts the tables into README.md."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--experiment', default='deeplabv3_mobilenet_v2')
+  parser.add_argument('--rounds', type=int, default=10)
+  args = parser.parse_args()
+  ratios = steps(args.experiment, args.rounds)
+  with tempfile.TemporaryDirectory() as directory:
+    found = exported(args.experiment, directory)
+  lines = ['| file | conversion s | MiB | partitions | float ops | median ms '
+           '| / float32 |', '| --- | ---: | ---: | ---: | ---: | ---: | ---: |']
+  lines += [
+      f"| {name} | {f['convert_s']:.1f} | {f['size_bytes'] / 2**20:.2f} | "
+      f"{f['num_delegate_partitions']} | {sum(f['float_ops'].values())} | "
+      f"{f['median_ms']:.1f} | {f['ratio']:.2f} |"
+      for name, f in found.items()]
+  environment = ', '.join(
+      f'{k} {v}' for k, v in latency.environment().items())
+  text = (
+      f'`{args.experiment}`: building QAT {ratios["build"]:.2f}x float, '
+      f'training step at {_STEP_SIZE} pixels, batch {_BATCH}, '
+      f'{ratios["step"]:.2f}x float. Files at {_FILE_SIZE} pixels, one '
+      'thread:\n\n' + '\n'.join(lines) + f'\n\nMeasured on: {environment}.')
+  print(text)
+  files.replace_section(_README, 'speed', text)
+
+
+if __name__ == '__main__':
+  main()
