@@ -184,7 +184,9 @@ def _trace(
     quantized: bool,
 ):
   """Returns the model's inference as a concrete function."""
-  shape = [batch_size, *model.backbone.input_shape[1:]]
+  # A segmentation model has no input of its own.
+  inputs = model.inputs or model.backbone.inputs
+  shape = [batch_size, *inputs[0].shape[1:]]
   mode = calibration.Mode.EXPORT if quantized else (
       calibration.Mode.PASS_THROUGH)
   with calibration.quantizer_mode(model, mode):

@@ -19,6 +19,8 @@ from modelgarden_opt.modeling import factory
 from modelgarden_opt.tasks import run_directory
 
 _NUM_VERIFIED = 64
+# Images that Keras gets at a time: their activations have to fit in memory.
+_BATCH = 16
 
 
 class VerificationError(RuntimeError):
@@ -111,11 +113,12 @@ def verify(
     raise VerificationError(
         f'float ops left in an int8 file: {found.float_ops}')
   model = tflite.Model(path)
-  actual, expected = [], []
-  for image in representative.calibration_images(run.task, _NUM_VERIFIED):
-    actual.append(model(image))
-    expected.append(_keras_outputs(run, image, file_format, finish))
-  actual, expected = np.concatenate(actual), np.concatenate(expected)
+  images = np.concatenate(list(
+      representative.calibration_images(run.task, _NUM_VERIFIED)))
+  actual = model(images)
+  expected = np.concatenate([
+      _keras_outputs(run, batch, file_format, finish)
+      for batch in np.array_split(images, -(-len(images) // _BATCH))])
   if not np.all(np.isfinite(actual)):
     raise VerificationError('the file computes values that are not finite')
   kernels = inspection.kernels(path)

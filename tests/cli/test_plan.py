@@ -1,0 +1,46 @@
+"""`plan` tells every kernel and its size without training."""
+
+import json
+
+from modelgarden_opt.cli import main
+
+
+def _plan(tiny_yaml, tmp_path, override, experiment='mobilenet_v2_pruning'):
+  path = tmp_path / 'plan.json'
+  code = main.main([
+      'plan', f'--experiment={experiment}', f'--config_file={tiny_yaml}',
+      f'--params_override={override}', f'--output_json={path}'])
+  return code, path.exists() and json.loads(path.read_text())['kernels']
+
+
+def test_every_kernel_its_zeros_and_why_it_is_left_dense(
+    tiny_yaml, tmp_path, capsys):
+  code, kernels = _plan(
+      tiny_yaml, tmp_path, 'task: {pruning: {end_step: 100, final_sparsity: '
+      '0.75, rules: [{path: dense_0, enabled: false}]}}')
+  assert code == 0 and len(kernels) == 11
+  pruned = [k for k in kernels if k['sparsity']]
+  assert len(pruned) == 7
+  reasons = {k['path']: k['reason'] for k in kernels if not k['sparsity']}
+  assert reasons.pop('dense_0') == 'a rule leaves it dense'
+  assert set(reasons.values()) == {
+      'policy default leaves depthwise kernels dense'}
+  for kernel in pruned:
+    assert kernel['sparse_bytes'] < kernel['dense_bytes']
+  out = capsys.readouterr().out
+  assert 'expected size of the kernels' in out and '11 kernels' in out
+
+
+def test_quantization_is_planned_as_well(tiny_yaml, tmp_path):
+  code, kernels = _plan(
+      tiny_yaml, tmp_path, 'task: {quantization: {rules: [{path: dense_0, '
+      'enabled: false}]}}', 'mobilenet_v2_qat')
+  assert code == 0
+  assert {k['path']: k['num_bits'] for k in kernels}['dense_0'] is None
+  assert sum(k['num_bits'] == 8 for k in kernels) == 10
+
+
+def test_nothing_to_plan_is_told(tiny_yaml, tmp_path, capsys):
+  code, _ = _plan(tiny_yaml, tmp_path, 'trainer: {train_steps: 9}',
+                  'mobilenet_v2')
+  assert code == 2 and 'nothing to plan' in capsys.readouterr().err
