@@ -49,6 +49,9 @@ OPTIONS = {
         'feature_fusion': 'deeplabv3plus_sum_to_merge', 'low_level': 2,
         'low_level_num_filters': 32}},
 }
+# What other cases cover in part.
+SLOW = ('tensor', 'no_decoder', 'swish', 'upsampled', 'pyramid_2_depthwise',
+        'plus_sum')
 # The two that are written with ops that the delegate does not take.
 NOT_DELEGATED = ('upsampled', 'softmax')
 EXPERIMENTS = (
@@ -138,7 +141,9 @@ def _assert_same(actual, expected, step):
                  segmentation.classes(expected, size)) >= 0.97
 
 
-@pytest.mark.parametrize('name', OPTIONS)
+@pytest.mark.parametrize('name', [
+    pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n
+    for n in OPTIONS])
 def test_every_option_trains_converts_and_agrees(name, data_dir, tmp_path):
   found, *outputs = _converted(MOBILENET, data_dir, tmp_path, OPTIONS[name])
   assert not found.float_ops
