@@ -61,8 +61,6 @@ class Pruning(hyperparams.Config):
     block_pooling_type: `AVG` or `MAX` magnitude of a block decides.
     policy: `default` prunes convolutions and dense layers, `all` depthwise
       kernels as well, `pointwise` 1x1 convolutions only.
-    batch_norm_steps: Batches of un-augmented training data from which the
-      statistics of batch norms are measured anew after training; 0 for none.
     rules: Overrides by path or layer type; the last match wins.
   """
   pretrained_original_checkpoint: str | None = None
@@ -77,7 +75,6 @@ class Pruning(hyperparams.Config):
   block_size: tuple[int, int] = (1, 1)
   block_pooling_type: str = 'AVG'
   policy: str = 'default'
-  batch_norm_steps: int = 0
   rules: list[PruningRule] = dataclasses.field(default_factory=list)
 
   @property
