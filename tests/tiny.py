@@ -5,6 +5,8 @@ and for its values; the processes that tests start import it, too.
 """
 
 from official.vision.modeling.backbones import mobilenet
+import tensorflow as tf
+import tf_keras
 
 mobilenet.SUPPORTED_SPECS_MAP['Tiny'] = {
     'spec_name': 'Tiny',
@@ -60,3 +62,13 @@ def overrides(data_dir: str) -> dict:
   for name in ('train_data', 'validation_data', 'test_data'):
     task[name] = {**task[name], 'embedded_dir': data_dir}
   return {**OVERRIDES, 'task': task}
+
+
+def train(task, model, steps, learning_rate):
+  """Takes a few Adam steps on a task's training data; returns the loss."""
+  optimizer = tf_keras.optimizers.Adam(learning_rate)
+  step = tf.function(lambda x, y: task.train_step((x, y), model, optimizer))
+  for images, labels in task.build_inputs(
+      task.task_config.train_data).take(steps):
+    logs = step(images, labels)
+  return float(logs[task.loss])

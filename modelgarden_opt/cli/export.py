@@ -2,6 +2,7 @@
 
 import argparse
 
+from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 from modelgarden_opt.configs import catalog
@@ -34,6 +35,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Exports, and prints what was found in the file."""
+  if args.batch_size < 0:
+    raise errors.UsageError(
+        f'batch_size: must be >= 0, received {args.batch_size}')
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401

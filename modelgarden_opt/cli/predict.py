@@ -1,6 +1,7 @@
 """`modelgarden-opt predict`: a `.tflite` file on one's own picture."""
 
 import argparse
+import os
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
@@ -36,5 +37,6 @@ def run(args: argparse.Namespace) -> None:
   for number, count in zip(numbers, counts):
     print(f'class {number}: {count / found.labels.size:.1%} of the pixels')
   output = args.output or 'overlay.png'
+  os.makedirs(os.path.dirname(output) or '.', exist_ok=True)
   Image.fromarray(predict.overlay(found)).save(output)
   print(f'{output}: the picture with its classes in colour')

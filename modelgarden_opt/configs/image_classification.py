@@ -5,10 +5,9 @@ import dataclasses
 from official.modeling import hyperparams
 from official.vision.configs import image_classification as official_cfg
 
+from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import embedded
 from modelgarden_opt.configs import export as export_cfg
-from modelgarden_opt.configs import pruning as pruning_cfg
-from modelgarden_opt.configs import quantization as quantization_cfg
 
 
 @dataclasses.dataclass
@@ -36,15 +35,14 @@ class DataConfig(embedded.EmbeddedData, official_cfg.DataConfig):
 
 
 @dataclasses.dataclass
-class ImageClassificationTask(official_cfg.ImageClassificationTask):
+class ImageClassificationTask(
+    compressed.CompressedTask, official_cfg.ImageClassificationTask):
   """The Model Garden's task with an optional block for every technique.
 
   Attributes:
     train_data: Input of training.
     validation_data: Input of the evaluations during training.
     test_data: Input of `evaluate`; None for the validation data.
-    quantization: Quantization-aware training, or None for float.
-    pruning: Pruning, or None for dense kernels.
     export: How files are written.
   """
   train_data: DataConfig = dataclasses.field(
@@ -52,7 +50,5 @@ class ImageClassificationTask(official_cfg.ImageClassificationTask):
   validation_data: DataConfig = dataclasses.field(
       default_factory=lambda: DataConfig(is_training=False))
   test_data: DataConfig | None = None
-  quantization: quantization_cfg.Quantization | None = None
-  pruning: pruning_cfg.Pruning | None = None
   export: export_cfg.Export = dataclasses.field(
       default_factory=export_cfg.Export)

@@ -18,8 +18,8 @@ def freeze(function) -> tf.compat.v1.GraphDef:
     function: A concrete function that assigns no variable.
   """
   graph_def = function.graph.as_graph_def()
-  if graph_def.library.function:
-    # Calls or control flow: the reads lie inside of other functions.
+  # Calls or control flow: the reads lie inside of other functions.
+  if graph_def.HasField('library'):
     frozen = convert_to_constants.convert_variables_to_constants_v2(function)
     return frozen.graph.as_graph_def()
   variables = {id(v.handle): v for v in function.graph.variables}

@@ -57,7 +57,7 @@ class PlannedKernel:
     Values and their input channel (1 or 2 bytes), and where every row of input
     channels begins (2 or 4 bytes).
     """
-    if not self.sparsity:
+    if not self.sparsity or len(self.shape) < 2:
       return self.dense_bytes
     stored = self.size - self.zeros
     inputs = self.shape[-2]

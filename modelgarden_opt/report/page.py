@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from modelgarden_opt import files
+from modelgarden_opt.report import tables
 
 # Columns of the table: heading, field, format.
 _COLUMNS = (
@@ -69,13 +70,12 @@ def markdown(
     command: The command that produced the results.
   """
   header, body = rows(results)
-  lines = ['| ' + ' | '.join(row) + ' |' for row in [header, *body]]
-  lines.insert(1, '| --- |' + ' ---: |' * (len(header) - 1))
   first = results['variants'][0]
   environment = ', '.join(
       f'{key} {value}' for key, value in results['environment'].items())
   return '\n'.join([
-      f'# {title}', '', f'Made by `{command}`.', '', *lines, '',
+      f'# {title}', '', f'Made by `{command}`.', '',
+      tables.markdown(header, body), '',
       f'![Accuracy, size and latency of every variant]({picture})', '',
       f'Accuracy on {first["num_examples"]} test images that training never '
       f'saw. Latency on {first["num_threads"]} thread, all files timed in '

@@ -1,7 +1,6 @@
 """Sets pruning masks on schedule while a model is trained, and shows them."""
 
 from absl import logging
-import numpy as np
 import orbit
 import tensorflow as tf
 
@@ -40,15 +39,12 @@ class PruningAction:
   def __call__(self, output: orbit.runner.Output | None = None) -> None:
     """Sets the masks that are due; also called once before training goes on."""
     step = int(self._global_step.numpy())
-    before = {item.path: item.mask.mask.numpy() for item in self._masked
-              if item.mask.due(step)}
-    for item in masks.update(self._masked, step):
-      changed = np.mean(before[item.path] != item.mask.mask.numpy())
-      item.mask.churn = float(changed)
-    if before:
+    changed = masks.update(self._masked, step)
+    if changed:
       logging.info('Set %d pruning masks at step %d: sparsity %.2f %%.',
-                   len(before), step, 100 * masks.sparsity(self._masked))
-    if before or step % self._interval == 0:
+                   len(changed), step, 100 * masks.sparsity(self._masked))
+    # Without output nothing was trained: a resumed run has written this step.
+    if changed or (output is not None and step % self._interval == 0):
       self._write(step)
 
   def _write(self, step: int) -> None:

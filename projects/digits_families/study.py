@@ -13,6 +13,7 @@ import shlex
 from modelgarden_opt import files
 from modelgarden_opt.cli import main as cli
 from modelgarden_opt.configs import catalog
+from modelgarden_opt.report import tables
 
 _CONFIGS = 'configs/image_classification'
 _README = os.path.join(os.path.dirname(__file__), 'README.md')
@@ -77,8 +78,7 @@ def table(rows: list[list[str]]) -> str:
   header = ['family', 'float32 top-1', 'PTQ int8 top-1', 'QAT int8 top-1',
             'PTQ latency / float32', 'QAT latency / float32', 'float32 KiB',
             'QAT KiB']
-  rows = [header, ['---', *['---:'] * (len(header) - 1)], *rows]
-  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+  return tables.markdown(header, rows)
 
 
 def main() -> None:

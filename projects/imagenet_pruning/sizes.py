@@ -18,6 +18,7 @@ from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling import masks
+from modelgarden_opt.report import tables
 
 _README = os.path.join(os.path.dirname(__file__), 'README.md')
 # Published MiB of dense files and at 50 and 80 % zeros; source: the Model
@@ -51,14 +52,13 @@ def main() -> None:
   argparse.ArgumentParser(description=__doc__).parse_args()
   header = ['model', 'zeros in the file', 'dense MiB', 'dense, zipped MiB',
             '--sparse MiB', 'published MiB']
-  rows = [header, ['---', *['---:'] * (len(header) - 1)]]
+  rows = []
   with tempfile.TemporaryDirectory() as directory:
     for family in PUBLISHED:
       for sparsity in SPARSITIES:
         rows.append(measure(family, sparsity, directory))
         print(rows[-1], flush=True)
-  files.replace_section(
-      _README, 'sizes', '\n'.join('| ' + ' | '.join(r) + ' |' for r in rows))
+  files.replace_section(_README, 'sizes', tables.markdown(header, rows))
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ import numpy as np
 from modelgarden_opt import files
 from modelgarden_opt.benchmark import latency
 from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.report import tables
 from projects.model_garden_bench import variants as variants_lib
 
 _FILES = ('float32', 'ptq', 'qat', 'peer')
@@ -129,8 +130,7 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> str:
 
 def markdown(result: dict[str, Any]) -> str:
   """Returns the table of a comparison."""
-  rows = [['', 'of', *result['families']], ['---', '---'] +
-          ['---:'] * len(result['families'])]
+  rows = []
 
   def row(title, of, show):
     rows.append([title, of, *(show(m) for m in result['families'].values())])
@@ -160,7 +160,7 @@ def markdown(result: dict[str, Any]) -> str:
     for name in ('ptq', 'qat', 'peer'):
       row(f'latency / fp32, {threads} thread(s)', name,
           lambda m, t=threads, n=name: f"{m['latency'][t][n]['ratio']:.2f}x")
-  return '\n'.join('| ' + ' | '.join(r) + ' |' for r in rows)
+  return tables.markdown(['', 'of', *result['families']], rows, num_text=2)
 
 
 def write(result: dict[str, Any], json_path: str, markdown_path: str) -> None:

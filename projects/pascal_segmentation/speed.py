@@ -23,6 +23,7 @@ from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.report import tables
 
 _README = os.path.join(os.path.dirname(__file__), 'README.md')
 _STEP_SIZE, _FILE_SIZE, _BATCH = 256, 512, 4
@@ -110,20 +111,20 @@ def main() -> None:
   ratios = steps(args.experiment, args.rounds)
   with tempfile.TemporaryDirectory() as directory:
     found = exported(args.experiment, directory)
-  lines = ['| file | conversion s | MiB | partitions | float ops | median ms '
-           '| / float32 |', '| --- | ---: | ---: | ---: | ---: | ---: | ---: |']
-  lines += [
-      f"| {name} | {f['convert_s']:.1f} | {f['size_bytes'] / 2**20:.2f} | "
-      f"{f['num_delegate_partitions']} | {sum(f['float_ops'].values())} | "
-      f"{f['median_ms']:.1f} | {f['ratio']:.2f} |"
-      for name, f in found.items()]
+  table = tables.markdown(
+      ['file', 'conversion s', 'MiB', 'partitions', 'float ops', 'median ms',
+       '/ float32'],
+      [[name, f"{f['convert_s']:.1f}", f"{f['size_bytes'] / 2**20:.2f}",
+        str(f['num_delegate_partitions']), str(sum(f['float_ops'].values())),
+        f"{f['median_ms']:.1f}", f"{f['ratio']:.2f}"]
+       for name, f in found.items()])
   environment = ', '.join(
       f'{k} {v}' for k, v in latency.environment().items())
   text = (
       f'`{args.experiment}`: building QAT {ratios["build"]:.2f}x float, '
       f'training step at {_STEP_SIZE} pixels, batch {_BATCH}, '
       f'{ratios["step"]:.2f}x float. Files at {_FILE_SIZE} pixels, one '
-      'thread:\n\n' + '\n'.join(lines) + f'\n\nMeasured on: {environment}.')
+      f'thread:\n\n{table}\n\nMeasured on: {environment}.')
   print(text)
   files.replace_section(_README, 'speed', text)
 

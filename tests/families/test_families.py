@@ -4,7 +4,6 @@ import numpy as np
 from official.core import task_factory
 import pytest
 import tensorflow as tf
-import tf_keras
 
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import overrides
@@ -37,15 +36,6 @@ def _task(name, data_dir):
   return task_factory.get_task(config.task)
 
 
-def _train(task, model, steps, learning_rate):
-  optimizer = tf_keras.optimizers.Adam(learning_rate)
-  step = tf.function(lambda x, y: task.train_step((x, y), model, optimizer))
-  for images, labels in task.build_inputs(
-      task.task_config.train_data).take(steps):
-    logs = step(images, labels)
-  return float(logs[task.loss])
-
-
 @pytest.mark.parametrize('name', [
     pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n
     for n, model in catalog.MODELS.items()
@@ -56,7 +46,7 @@ def test_family_trains_converts_and_agrees(name, data_dir, tmp_path):
   blocks = {type(layer).__name__ for layer in floats.backbone.layers}
   for block in catalog.MODELS[name].blocks:
     assert block in blocks or block == 'SqueezeExcitation'
-  _train(task, floats, FLOAT_STEPS, 2e-3)
+  tiny.train(task, floats, FLOAT_STEPS, 2e-3)
   path = tf.train.Checkpoint(
       model=floats, backbone=floats.backbone).write(str(tmp_path / 'ckpt'))
 
@@ -68,7 +58,7 @@ def test_family_trains_converts_and_agrees(name, data_dir, tmp_path):
   calibration.calibrate(model, tf.data.Dataset.from_tensor_slices(
       (images, np.zeros(len(images)))).batch(64))
   kernel = model.layers[-1].kernel.numpy()
-  assert np.isfinite(_train(quantized, model, 2, 1e-5))
+  assert np.isfinite(tiny.train(quantized, model, 2, 1e-5))
   assert not np.array_equal(kernel, model.layers[-1].kernel.numpy())
 
   file = tmp_path / 'm.tflite'

@@ -4,7 +4,6 @@ import numpy as np
 from official.core import task_factory
 import pytest
 import tensorflow as tf
-import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import overrides
@@ -92,16 +91,6 @@ def make_task(name, data_dir, case=None, **further):
   return task_factory.get_task(config.task)
 
 
-def train(task, model, steps, learning_rate):
-  """Takes a few steps on real scenes."""
-  optimizer = tf_keras.optimizers.Adam(learning_rate)
-  step = tf.function(lambda x, y: task.train_step((x, y), model, optimizer))
-  for images, labels in task.build_inputs(
-      task.task_config.train_data).take(steps):
-    logs = step(images, labels)
-  return float(logs[task.loss])
-
-
 def _converted(experiment, data_dir, tmp_path, case=None):
   """Takes a model to its int8 file; compares it with Keras on the way.
 
@@ -110,7 +99,7 @@ def _converted(experiment, data_dir, tmp_path, case=None):
   """
   task = make_task(experiment, data_dir, case)
   floats = task.build_model()
-  train(task, floats, 30, 3e-3)
+  tiny.train(task, floats, 30, 3e-3)
   path = tf.train.Checkpoint(
       model=floats, **floats.checkpoint_items).write(str(tmp_path / 'ckpt'))
   quantized = make_task(f'{experiment}_qat', data_dir, case)
@@ -124,7 +113,7 @@ def _converted(experiment, data_dir, tmp_path, case=None):
         floats(images[:4], training=False)['logits'], atol=1e-4)
   calibration.calibrate(model, tf.data.Dataset.from_tensor_slices(
       (images, np.zeros(len(images)))).batch(16))
-  assert np.isfinite(train(quantized, model, 2, 1e-5))
+  assert np.isfinite(tiny.train(quantized, model, 2, 1e-5))
   file = tmp_path / 'm.tflite'
   file.write_bytes(convert.convert(model, 'int8'))
   runner = tflite.Model(str(file))

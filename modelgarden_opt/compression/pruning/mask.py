@@ -52,11 +52,6 @@ class PruningMask(transforms.KernelTransform):
     self._build(layer, variable, f'pruning_{index}')
 
   def _build(self, layer, kernel, prefix: str) -> None:
-    if self._m_by_n and not selection.fits_m_by_n(kernel.shape, self._m_by_n):
-      raise ValueError(
-          f'{kernel.shape[-2]} input channels are no multiple of n = '
-          f'{self._m_by_n[1]}')
-
     def variable(name, shape, initializer, dtype):
       return layer.add_weight(
           name=f'{prefix}_{name}', shape=shape, dtype=dtype,
@@ -100,6 +95,7 @@ class PruningMask(transforms.KernelTransform):
     due = self.schedule.last_update(step)
     magnitudes = np.abs(kernel.numpy())
     kept = self._select(magnitudes, self.schedule.sparsity(due))
+    self.churn = float(np.mean(kept != self.mask.numpy().astype(bool)))
     self.mask.assign(kept.astype(self.mask.dtype.as_numpy_dtype))
     pruned = magnitudes[~kept]
     self.threshold.assign(float(pruned.max()) if pruned.size else 0.0)

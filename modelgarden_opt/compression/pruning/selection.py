@@ -81,8 +81,3 @@ def keep_m_by_n(
   untouched = keep_largest(loss, share)
   kept |= untouched[:, np.newaxis]
   return np.moveaxis(kept.reshape(by_filter.shape), -1, -2)
-
-
-def fits_m_by_n(shape: tuple[int, ...], m_by_n: tuple[int, int]) -> bool:
-  """Whether a kernel's input channels can be grouped by n."""
-  return len(shape) >= 2 and shape[-2] % m_by_n[1] == 0

@@ -8,8 +8,6 @@ from modelgarden_opt.compression import rules as rules_lib
 from modelgarden_opt.compression.pruning import mask
 from modelgarden_opt.compression.pruning import schedules
 
-# Policy -> why a kernel of a layer type is left dense, by its shape.
-POLICIES = ('default', 'all', 'pointwise')
 _SCHEDULE_FIELDS = tuple(
     f.name for f in dataclasses.fields(schedules.Schedule) if f.name != 'name')
 
@@ -87,8 +85,9 @@ class Pruning:
       n = self._m_by_n[1]
       if layer_type == 'DepthwiseConv2D':
         return 'a depthwise kernel has one input channel'
-      if shape[-2] % n:
-        return f'{shape[-2]} input channels are no multiple of {n}'
+      inputs = shape[-2] if len(shape) > 1 else 1
+      if inputs % n:
+        return f'{inputs} input channels are no multiple of {n}'
     if enabled:
       return ''
     if self._policy == 'pointwise' and (

@@ -1,0 +1,21 @@
+"""Files are whole or not there; sections are replaced in place."""
+
+import pytest
+
+from modelgarden_opt import files
+from modelgarden_opt.report import tables
+
+
+def test_only_the_named_section_is_replaced(tmp_path):
+  path = tmp_path / 'README.md'
+  path.write_text('a\n<!-- x -->\nold\n<!-- /x -->\nb\n')
+  files.replace_section(str(path), 'x', 'new')
+  assert path.read_text() == 'a\n<!-- x -->\nnew\n<!-- /x -->\nb\n'
+  with pytest.raises(ValueError):
+    files.replace_section(str(path), 'y', 'new')
+  assert 'new' in path.read_text()
+
+
+def test_markdown_tables_have_numbers_on_the_right():
+  assert tables.markdown(['name', 'ms'], [['a', '1.0']]) == (
+      '| name | ms |\n| --- | ---: |\n| a | 1.0 |')
