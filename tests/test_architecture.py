@@ -17,7 +17,7 @@ ALLOWED = {
     'training': {'tasks', 'modeling', 'compression', 'configs', 'data'},
     'export': {'modeling', 'data', 'tasks', 'evaluation', 'compression'},
     'evaluation': {'modeling', 'data', 'tasks'},
-    'benchmark': {'modeling', 'data', 'tasks', 'evaluation'},
+    'benchmark': {'modeling', 'data', 'tasks', 'evaluation', 'export'},
     'report': set(),
     'cli': {'configs', 'compression', 'data', 'modeling', 'tasks', 'training',
             'export', 'evaluation', 'benchmark', 'report'},

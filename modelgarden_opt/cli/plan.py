@@ -15,30 +15,58 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-  """Builds the model, without data or training, and prints its kernels."""
+  """Builds the model, without training, and prints its kernels."""
   params = config_flags.resolve(args)
   # pylint: disable=g-import-not-at-top
   from official.core import task_factory
 
   from modelgarden_opt.modeling import factory
   from modelgarden_opt.modeling import planning
-  task = params.task
-  techniques = factory.techniques(task.quantization, task.pruning)
-  if not techniques:
+  from modelgarden_opt.modeling import pretrained
+  config = params.task
+  techniques = factory.techniques(
+      config.quantization, config.pruning, config.clustering)
+  of_channels = config.pruning is not None and config.pruning.of_channels
+  if not techniques and not of_channels:
     raise errors.UsageError(
-        f'experiment: {args.experiment!r} has no quantization: or pruning: '
-        'block, so there is nothing to plan')
-  floats = task_factory.get_task(task.replace(quantization=None, pruning=None))
-  planned = planning.plan_kernels(floats.build_model(), techniques)
-  output.write(args, {'kernels': [
-      {**dataclasses.asdict(k), 'zeros': k.zeros,
-       'dense_bytes': k.dense_bytes, 'sparse_bytes': k.sparse_bytes}
-      for k in planned]})
+        f'experiment: {args.experiment!r} has no quantization:, pruning: or '
+        'clustering: block, so there is nothing to plan')
+  model = task_factory.get_task(config.without_techniques()).build_model()
+  filters = pretrained.filters(config)
+  written = {}
+  if of_channels:
+    pruned = task_factory.get_task(config).prune_channels(model)
+    filters |= pruned.candidate.filters
+    written['channels'] = [dataclasses.asdict(g) for g in pruned.groups]
+    _print_channels(pruned, config.pruning.target)
+  if techniques:
+    planned = planning.plan_kernels(model, techniques, filters)
+    written['kernels'] = [
+        {**dataclasses.asdict(k), 'zeros': k.zeros,
+         'dense_bytes': k.dense_bytes, 'sparse_bytes': k.sparse_bytes}
+        for k in planned]
+    _print_kernels(planned)
+  output.write(args, written)
+
+
+def _print_channels(pruned, target: str) -> None:
   print(output.table(
-      ['kernel', 'type', 'shape', 'weights', 'zeros', 'bits', 'left dense'],
+      ['channels of', 'now', 'kept', 'left whole'],
+      [[g.path, f'{g.size:,}', f'{g.kept:,}', g.reason]
+       for g in pruned.groups]))
+  print(f'\n{len(pruned.groups)} groups of channels, '
+        f'{sum(g.kept for g in pruned.groups):,} of '
+        f'{sum(g.size for g in pruned.groups):,} kept; {target}: '
+        f'{pruned.ratio:.1%} of the whole model')
+
+
+def _print_kernels(planned) -> None:
+  print(output.table(
+      ['kernel', 'type', 'shape', 'weights', 'zeros', 'clusters', 'bits',
+       'left dense'],
       [[k.path, k.layer_type, 'x'.join(map(str, k.shape)), f'{k.size:,}',
-        f'{k.sparsity:.2%}', str(k.num_bits or 32), k.reason]
-       for k in planned]))
+        f'{k.sparsity:.2%}', str(k.clusters or '-'), str(k.num_bits or 32),
+        k.reason] for k in planned]))
   total = sum(k.size for k in planned)
   mebibytes = ', '.join(
       f'{name} {sum(sizes) / 2**20:.2f} MiB' for name, sizes in (

@@ -58,6 +58,9 @@ class Rewired:
     self.path = path
     self._plan = plan
     layer_type = float_class(type(self)).__name__
+    filters = plan.filters(path)
+    if filters is not None:
+      self.filters = filters
     if quantize_input:
       self.input_quantizer = plan.activation_quantizer(path, layer_type)
     if quantize_output:
@@ -207,7 +210,8 @@ def leaf_class(cls: type, suffix: str) -> type:
 
 def to_leaf(layer: tf_keras.layers.Layer, suffix: str) -> Rewired:
   """Returns an unbuilt leaf with the config of a float layer."""
-  return leaf_class(type(layer), suffix).from_config(full_config(layer))
+  float_layer = float_class(type(layer))
+  return leaf_class(float_layer, suffix).from_config(full_config(layer))
 
 
 def full_config(layer, config: dict[str, Any] | None = None) -> dict[str, Any]:

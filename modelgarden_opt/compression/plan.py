@@ -1,5 +1,6 @@
 """A plan: what every technique does with every layer of one model."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
@@ -28,7 +29,20 @@ ORDER = ('pruning', 'clustering', 'quantization')
 class Plan:
   """The techniques of one model, asked layer by layer while it is rewired."""
 
-  def __init__(self, techniques: Sequence[Technique]):
+  def __init__(
+      self,
+      techniques: Sequence[Technique],
+      filters: Mapping[str, int] | None = None,
+  ):
+    """Initializes the plan.
+
+    Args:
+      techniques: At most one of each kind.
+      filters: Number of filters of convolutions that have fewer than the
+        float model's, by path.
+    """
+    self._filters = dict(filters or {})
+    self._unused_filters = set(self._filters)
     self._techniques = sorted(techniques, key=lambda t: ORDER.index(t.name))
     self._quantization = next(
         (t for t in techniques if t.name == 'quantization'), None)
@@ -50,6 +64,11 @@ class Plan:
     chain = (t.transform(path, layer_type, shape) for t in self._techniques)
     return [transform for transform in chain if transform is not None]
 
+  def filters(self, path: str) -> int | None:
+    """Returns the number of filters at `path`, None for the float layer's."""
+    self._unused_filters.discard(path)
+    return self._filters.get(path)
+
   def activation_quantizer(
       self, path: str, layer_type: str, **known: Any
   ) -> Any | None:
@@ -65,6 +84,10 @@ class Plan:
     return self._quantization.activation_quantizer(path, layer_type, **known)
 
   def assert_all_rules_matched(self) -> None:
-    """Raises `ValueError` if a rule of any technique matched no layer."""
+    """Raises `ValueError` if a rule or a number of filters met no layer."""
+    if self._unused_filters:
+      raise ValueError(
+          'the architecture has filters for layers that are not in the model: '
+          f'{", ".join(sorted(self._unused_filters)[:4])}')
     for technique in self._techniques:
       technique.assert_all_rules_matched()

@@ -50,6 +50,25 @@ class Unit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Channels:
+  """Channels that live and end inside of a block, so that they can be removed.
+
+  A name with a dot is that of a sub-layer of a nested block.
+
+  Attributes:
+    producers: Convolutions whose filters they are; what the first one computes
+      tells how important each of them is.
+    through: Sub-layers that treat every channel by itself.
+    consumers: Convolutions that read them.
+    unless: Option of the block that lets them out.
+  """
+  producers: tuple[str, ...]
+  consumers: tuple[str, ...]
+  through: tuple[str, ...] = ()
+  unless: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
 class Block:
   """The sub-layers of one official block, by attribute name.
 
@@ -61,6 +80,9 @@ class Block:
     passive: Sub-layers that move data without computing a tensor of a range
       of its own (padding, stochastic depth, average pooling).
     lists: Sub-layers that are lists of layers.
+    channels: Channels that can be removed.
+    branches: Names of a list of branches and of the layers that read all of
+      them, joined along the channels: those can be removed as well.
     raw_output: Whether `call` has an op of its own outside of any sub-layer,
       whose result needs a range.
   """
@@ -70,6 +92,8 @@ class Block:
   nested: tuple[str, ...] = ()
   passive: tuple[str, ...] = ()
   lists: tuple[str, ...] = ()
+  channels: tuple[Channels, ...] = ()
+  branches: tuple[str, str] | None = None
   raw_output: bool = False
 
   @property
@@ -95,7 +119,12 @@ BLOCKS = {
         ),
         joins=(Unit('_add'),),
         nested=('_squeeze_excitation',),
-        passive=('_stochastic_depth',)),
+        passive=('_stochastic_depth',),
+        channels=(Channels(
+            ('_conv0', '_squeeze_excitation._se_expand'),
+            ('_conv2', '_squeeze_excitation._se_reduce'),
+            through=('_conv1',),
+            unless='_output_intermediate_endpoints'),)),
     'BottleneckBlock': Block(
         twin='BottleneckBlockQuantized',
         units=(
@@ -107,7 +136,9 @@ BLOCKS = {
         ),
         joins=(Unit('_add', activation='_activation3'),),
         nested=('_squeeze_excitation',),
-        passive=('_shortcut0', '_stochastic_depth')),
+        passive=('_shortcut0', '_stochastic_depth'),
+        channels=(Channels(('_conv1',), ('_conv2',)),
+                  Channels(('_conv2',), ('_conv3',)))),
     'ResidualBlock': Block(
         twin='ResidualBlockQuantized',
         # `_activation_fn` runs twice; the twin gives the second run, behind
@@ -118,7 +149,8 @@ BLOCKS = {
             Unit('_conv2', '_norm2'),
         ),
         nested=('_squeeze_excitation',),
-        passive=('_pad', '_stochastic_depth')),
+        passive=('_pad', '_stochastic_depth'),
+        channels=(Channels(('_conv1',), ('_conv2',)),)),
     'DepthwiseSeparableConvBlock': Block(
         twin='DepthwiseSeparableConvBlockQuantized',
         # `_activation_fn` runs twice, as in `ResidualBlock`.
@@ -137,6 +169,8 @@ BLOCKS = {
             Unit('_layer_scale'),
         ),
         passive=('_stochastic_depth',),
+        channels=(Channels(('_expand_conv',), ('_proj_conv',),
+                           through=('_middle_dw_conv',)),),
         raw_output=True),
     'SqueezeExcitation': Block(
         twin='SqueezeExcitationQuantized',
@@ -151,11 +185,13 @@ BLOCKS = {
         units=(),
         passive=('_resizing_layer', '_dropout_layer', '_concat_layer'),
         lists=('aspp_layers', '_projection'),
+        branches=('aspp_layers', '_projection'),
         raw_output=True),
     'deeplab.SpatialPyramidPooling': Block(
         twin='DeeplabSpatialPyramidPoolingQuantized',
         units=(),
         lists=('aspp_layers', 'projection'),
+        branches=('aspp_layers', 'projection'),
         raw_output=True),
     'SegmentationHead': Block(
         twin='SegmentationHeadQuantized',

@@ -20,6 +20,10 @@ class KernelTransform(tf.Module):
   """
 
   technique = ''
+  # Whether the kernel's variable itself is kept in some form, see `apply`.
+  constrains = False
+  # Whether equal weights of different output channels shall stay equal.
+  shares_values = False
 
   def build(self, layer: tf_keras.layers.Layer, kernel: tf.Variable) -> None:
     """Creates the variables of the transform (none by default)."""
@@ -32,12 +36,26 @@ class KernelTransform(tf.Module):
     """Returns the quantization step of a transformed kernel, if it has one."""
     return None
 
-  def update(self, kernel: tf.Tensor, step: int) -> None:
-    """Moves scheduled state (a mask, a cluster table) to a training step."""
+  def follow(self, earlier: 'KernelTransform') -> None:
+    """Learns what stands earlier in the chain."""
 
-  def finalize(self, kernel: tf.Tensor) -> tf.Tensor:
-    """Returns the kernel with this transform baked in, for strip and export."""
-    return self(kernel, training=False)
+  def start(self, kernel: tf.Variable) -> None:
+    """Takes state from the kernel that training starts from.
+
+    Raises:
+      ValueError: If the kernel has not the form that shall be preserved.
+    """
+
+  def update(self, kernel: tf.Variable, step: int) -> bool:
+    """Moves scheduled state to a training step; returns whether it changed."""
+    return False
+
+  def apply(self, kernel: tf.Variable) -> None:
+    """Brings the kernel's variable back into form behind a training step."""
+
+  def apply_to_copy(self, copy: tf.Variable) -> None:
+    """Does the same to a moving average of the kernel."""
+    self.apply(copy)
 
   def summaries(self, kernel: tf.Tensor) -> dict[str, tf.Tensor]:
     """Scalars worth a curve in TensorBoard, by name."""
@@ -54,7 +72,9 @@ class TransformChain(tf.Module):
   def __init__(self, transforms: Sequence[KernelTransform]):
     super().__init__()
     self._order = tuple(t.technique for t in transforms)
-    for transform in transforms:
+    for index, transform in enumerate(transforms):
+      for earlier in transforms[:index]:
+        transform.follow(earlier)
       # An attribute by technique, not a list index: a checkpoint of a pruned
       # model then meets the mask of a pruned and quantized one.
       setattr(self, transform.technique, transform)
@@ -78,8 +98,3 @@ class TransformChain(tf.Module):
     """Returns the quantization step of what the chain returned, if any."""
     steps = [transform.step(kernel) for transform in self]
     return steps[-1] if steps else None
-
-  def finalize(self, kernel: tf.Tensor) -> tf.Tensor:
-    for transform in self:
-      kernel = transform.finalize(kernel)
-    return kernel

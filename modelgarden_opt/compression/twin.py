@@ -152,10 +152,12 @@ def to_twin(
     ValueError: If the layer has weights or an activation of a type that no
       technique knows.
   """
-  if type(layer) in TWINS:
-    twin = TWINS[type(layer)].from_config(leaves.full_config(layer))
+  # Twins and leaves are taken for the float layers that they stand for.
+  float_class = leaves.float_class(type(layer))
+  if float_class in TWINS:
+    twin = TWINS[float_class].from_config(leaves.full_config(layer))
     return twin.rewire(plan, path, quantize_input=quantize_input)
-  kind = type(layer).__name__
+  kind = float_class.__name__
   if activations.is_activation(layer):
     if plan.quantizes:
       return activations.to_activation(layer).rewire(plan, path)

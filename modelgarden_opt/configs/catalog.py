@@ -112,6 +112,10 @@ TECHNIQUES = {
     '': (),
     '_qat': ('quantization',),
     '_pruning': ('pruning',),
+    '_clustering': ('clustering',),
+    '_pqat': ('pruning', 'quantization'),
+    '_cqat': ('clustering', 'quantization'),
+    '_pcqat': ('pruning', 'clustering', 'quantization'),
 }
 
 # The Model Garden's names of experiments that it publishes YAML files for ->

@@ -4,8 +4,12 @@ import dataclasses
 
 from official.modeling import hyperparams
 
+from modelgarden_opt.configs import clustering as clustering_cfg
 from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.configs import quantization as quantization_cfg
+
+# The blocks, in the order in which a kernel passes their transforms.
+BLOCKS = ('pruning', 'clustering', 'quantization')
 
 
 @dataclasses.dataclass
@@ -15,6 +19,12 @@ class CompressedTask(hyperparams.Config):
   Attributes:
     quantization: Quantization-aware training, or None for float.
     pruning: Pruning, or None for dense kernels.
+    clustering: Weight clustering, or None for weights of their own.
   """
   quantization: quantization_cfg.Quantization | None = None
   pruning: pruning_cfg.Pruning | None = None
+  clustering: clustering_cfg.Clustering | None = None
+
+  def without_techniques(self) -> 'CompressedTask':
+    """Returns the configuration of the float model, not pretrained."""
+    return self.replace(init_checkpoint=None, **dict.fromkeys(BLOCKS))

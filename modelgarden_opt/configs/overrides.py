@@ -231,6 +231,9 @@ def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
   if pruning is not None:
     problems += [f'task.pruning.{p}'
                  for p in pruning.problems(config.trainer.train_steps)]
+  clustering = getattr(task, 'clustering', None)
+  if clustering is not None:
+    problems += [f'task.clustering.{p}' for p in clustering.problems()]
   if getattr(task, 'export', None) is not None:
     problems += [f'task.export.{p}' for p in task.export.problems()]
   for name in ('train_data', 'validation_data', 'test_data'):

@@ -4,8 +4,17 @@ import dataclasses
 
 from official.modeling import hyperparams
 
+PRESERVE = 'Preserve'
+GRANULARITIES = ('weight', 'channel')
 POLICIES = ('default', 'all', 'pointwise')
 POOLINGS = ('AVG', 'MAX')
+IMPORTANCES = ('magnitude', 'batch_norm', 'taylor')
+# Fields of the block that one granularity reads and the other does not.
+_OF_WEIGHTS = ('pruning_schedule', 'begin_step', 'end_step', 'initial_sparsity',
+               'final_sparsity', 'frequency', 'sparsity_m_by_n', 'power',
+               'block_size', 'block_pooling_type', 'policy')
+_OF_CHANNELS = ('target', 'keep_ratio', 'importance', 'importance_steps',
+                'channel_multiple')
 
 
 @dataclasses.dataclass
@@ -44,8 +53,9 @@ class Pruning(hyperparams.Config):
   Attributes:
     pretrained_original_checkpoint: Dense checkpoint to start from: a file
       prefix or a directory. Read once, before the first step of a run.
-    pruning_schedule: `PolynomialDecay`, `ConstantSparsity`, or the name of a
-      schedule that was registered in Python.
+    pruning_schedule: `PolynomialDecay`, `ConstantSparsity`, the name of a
+      schedule that was registered in Python, or `Preserve`, which keeps the
+      zeros of a pruned checkpoint.
     begin_step: First step at which the masks are set.
     end_step: Last step at which the masks are set; the final sparsity is
       reached there.
@@ -62,6 +72,19 @@ class Pruning(hyperparams.Config):
     policy: `default` prunes convolutions and dense layers, `all` depthwise
       kernels as well, `pointwise` 1x1 convolutions only.
     rules: Overrides by path or layer type; the last match wins.
+    granularity: `weight` sets single weights (or blocks of them) to zero on a
+      schedule. `channel` removes channels before the first step, so that the
+      model is smaller and faster on every runtime; of the fields above it
+      reads the checkpoint and, of rules, path and `enabled`.
+    target: With `channel`: the cost that shrinks, `flops`, `params`, `latency`
+      (of the float32 file, one thread, on this machine) or one registered in
+      Python.
+    keep_ratio: With `channel`: share of that cost that may be left, in (0, 1).
+    importance: With `channel`: `magnitude`, `batch_norm` or `taylor`.
+    importance_steps: Batches of training data for `taylor`, >= 1.
+    channel_multiple: What numbers of channels are multiples of, >= 1.
+    batch_norm_steps: Batches of training data from which batch normalization
+      is estimated anew once the model is pruned; 0 leaves its statistics.
   """
   pretrained_original_checkpoint: str | None = None
   pruning_schedule: str = 'PolynomialDecay'
@@ -76,9 +99,21 @@ class Pruning(hyperparams.Config):
   block_pooling_type: str = 'AVG'
   policy: str = 'default'
   rules: list[PruningRule] = dataclasses.field(default_factory=list)
+  granularity: str = 'weight'
+  target: str = 'flops'
+  keep_ratio: float = 0.5
+  importance: str = 'magnitude'
+  importance_steps: int = 8
+  channel_multiple: int = 8
+  batch_norm_steps: int = 0
 
   @property
-  def target(self) -> float:
+  def of_channels(self) -> bool:
+    """Whether channels are removed, and not weights."""
+    return self.granularity == 'channel'
+
+  @property
+  def target_sparsity(self) -> float:
     """The final sparsity, whatever it is derived from."""
     if self.final_sparsity is not None:
       return self.final_sparsity
@@ -88,6 +123,8 @@ class Pruning(hyperparams.Config):
 
   def last_step(self) -> int:
     """Returns the step at which every kernel has its final sparsity."""
+    if self.of_channels or self.pruning_schedule == PRESERVE:
+      return 0
     return max([self.end_step, *(
         r.end_step for r in self.rules if r.end_step is not None)])
 
@@ -99,6 +136,42 @@ class Pruning(hyperparams.Config):
     Args:
       train_steps: `trainer.train_steps`.
     """
+    found = _unless_one_of('granularity', self.granularity, GRANULARITIES)
+    if self.batch_norm_steps < 0:
+      found.append('batch_norm_steps: must be >= 0, received '
+                   f'{self.batch_norm_steps}')
+    found += self._fields_of_the_other_granularity()
+    return found + (self._channel_problems() if self.of_channels else
+                    self._weight_problems(train_steps))
+
+  def _fields_of_the_other_granularity(self) -> list[str]:
+    """Checks that nothing is set that would not be read."""
+    default = Pruning()
+    unread = _OF_WEIGHTS if self.of_channels else _OF_CHANNELS
+    found = [
+        f'{name}: is not read with granularity: {self.granularity}, received '
+        f'{getattr(self, name)!r}; leave it out'
+        for name in unread if getattr(self, name) != getattr(default, name)]
+    if self.of_channels:
+      found += [
+          f'rules[{index}].{name}: is not read with granularity: channel, '
+          f'received {value!r}; leave it out'
+          for index, rule in enumerate(self.rules)
+          for name, value in rule.as_dict().items()
+          if name in _OF_WEIGHTS and value is not None]
+    return found
+
+  def _channel_problems(self) -> list[str]:
+    found = _unless_one_of('importance', self.importance, IMPORTANCES)
+    if not 0.0 < self.keep_ratio < 1.0:
+      found.append(
+          f'keep_ratio: must lie in (0, 1), received {self.keep_ratio}')
+    for name in ('importance_steps', 'channel_multiple'):
+      if getattr(self, name) < 1:
+        found.append(f'{name}: must be >= 1, received {getattr(self, name)}')
+    return found
+
+  def _weight_problems(self, train_steps: int) -> list[str]:
     found = _unless_one_of('policy', self.policy, POLICIES)
     found += _unless_one_of(
         'block_pooling_type', self.block_pooling_type, POOLINGS)
@@ -124,7 +197,7 @@ class Pruning(hyperparams.Config):
     if not 0 < m < n:
       found.append('sparsity_m_by_n: m zeros among n weights, 0 < m < n, '
                    f'received {list(self.sparsity_m_by_n)}')
-    elif abs(self.target - m / n) > 1e-6:
+    elif abs(self.target_sparsity - m / n) > 1e-6:
       found.append(f'final_sparsity: is m / n = {m / n:g} with sparsity_m_by_n '
                    f'{[m, n]}, received {self.final_sparsity}; leave it out')
     if tuple(self.block_size) != (1, 1):
@@ -136,7 +209,8 @@ class Pruning(hyperparams.Config):
 def _with_defaults(rule: PruningRule, block: Pruning) -> PruningRule:
   """Returns a rule with the block's value wherever it has none."""
   return rule.replace(**{
-      name: getattr(block, name) if name != 'final_sparsity' else block.target
+      name: (block.target_sparsity if name == 'final_sparsity'
+             else getattr(block, name))
       for name, value in rule.as_dict().items()
       if value is None and hasattr(block, name)})
 

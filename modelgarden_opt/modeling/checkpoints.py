@@ -7,6 +7,7 @@ memory into its twin. Variables that belong to a technique are filtered out on
 both sides where the other side does not have them.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -38,19 +39,25 @@ class _Source:
   read: Any
 
 
-def copy_variables(source: tf_keras.Model, target: tf_keras.Model) -> None:
+def copy_variables(
+    source: tf_keras.Model,
+    target: tf_keras.Model,
+    value: Callable[[tf.Variable], np.ndarray] = lambda v: v.numpy(),
+) -> None:
   """Copies a model's variables into its twin.
 
   Args:
     source: The float model.
     target: A model of the same structure, see `rewiring.rewire`.
+    value: Returns what the target gets of a variable.
 
   Raises:
     CheckpointMismatchError: If a variable of either model has no counterpart.
   """
-  sources = {
-      path: _Source(tuple(v.shape), v.read_value)
-      for path, v in _variables(source)}
+  sources = {}
+  for path, variable in _variables(source):
+    array = value(variable)
+    sources[path] = _Source(array.shape, lambda array=array: array)
   _assign(sources, dict(_variables(target)), 'the float model')
 
 

@@ -9,14 +9,17 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
+from modelgarden_opt.compression.clustering import technique as clustering_lib
 from modelgarden_opt.compression.pruning import schedules
 from modelgarden_opt.compression.pruning import technique as pruning_lib
 from modelgarden_opt.compression.quantization import technique
+from modelgarden_opt.configs import clustering as clustering_cfg
 from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.configs import quantization as quantization_cfg
+from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import checkpoints
-from modelgarden_opt.modeling import masks
+from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import rewiring
 
 
@@ -24,6 +27,8 @@ def compress(
     model: tf_keras.Model,
     quantization: quantization_cfg.Quantization | None = None,
     pruning: pruning_cfg.Pruning | None = None,
+    clustering: clustering_cfg.Clustering | None = None,
+    filters: architecture.Filters | None = None,
 ) -> tf_keras.Model:
   """Returns the compressed counterpart of a float model, with its weights.
 
@@ -31,46 +36,82 @@ def compress(
     model: A float classification or segmentation model of the Model Garden.
     quantization: The `quantization:` block; None leaves the model in float.
     pruning: The `pruning:` block; None leaves the kernels dense.
+    clustering: The `clustering:` block; None leaves the weights distinct.
+    filters: See `compress_with`.
 
   Raises:
     UsageError: If a layer cannot be treated as configured, or a rule matches
       nothing.
   """
-  return compress_with(model, techniques(quantization, pruning))
+  return compress_with(model, techniques(
+      quantization, pruning, clustering), filters)
 
 
 def techniques(
     quantization: quantization_cfg.Quantization | None = None,
     pruning: pruning_cfg.Pruning | None = None,
+    clustering: clustering_cfg.Clustering | None = None,
 ) -> dict[str, plan_lib.Technique]:
   """Returns the techniques that the blocks of a task describe, by name."""
   made = {}
   if quantization is not None:
     made['quantization'] = quantization_technique(quantization)
-  if pruning is not None:
+  if pruning is not None and not pruning.of_channels:
     made['pruning'] = pruning_technique(pruning)
+  if clustering is not None:
+    made['clustering'] = clustering_technique(clustering)
   return made
 
 
 def compress_with(
-    model: tf_keras.Model, made: Mapping[str, plan_lib.Technique]
+    model: tf_keras.Model,
+    made: Mapping[str, plan_lib.Technique],
+    filters: architecture.Filters | None = None,
 ) -> tf_keras.Model:
   """Returns the counterpart of a float model under techniques, see `compress`.
+
+  Args:
+    model: The float model.
+    made: What `techniques` returned.
+    filters: Numbers of filters that differ from the float model's, whose
+      weights are not copied then.
+
+  Raises:
+    UsageError: If a layer cannot be treated as configured, or a rule matches
+      nothing.
   """
-  if not made:
+  if not made and not filters:
     return model
-  plan = plan_lib.Plan(list(made.values()))
+  plan = plan_lib.Plan(list(made.values()), filters)
   try:
     compressed = rewiring.rewire(model, plan)
     if 'pruning' in made:
-      masks.add_to_own_layers(compressed, made['pruning'])
+      constraints.add_to_own_layers(compressed, made['pruning'])
     plan.assert_all_rules_matched()
   except ValueError as e:
-    raise errors.UsageError(f'{"/".join(made)}: {e}') from e
+    raise errors.UsageError(f'{"/".join(made) or "model"}: {e}') from e
   for quantizer in calibration.quantizers_of(compressed):
     quantizer.mode = calibration.Mode.QUANTIZE
-  checkpoints.copy_variables(model, compressed)
+  if not filters:
+    checkpoints.copy_variables(model, compressed)
   return compressed
+
+
+def neutral(
+    model: tf_keras.Model, filters: architecture.Filters | None = None
+) -> tf_keras.Model:
+  """Returns a model of twins that compute what the float model computes.
+
+  Args:
+    model: The float model.
+    filters: See `compress_with`.
+  """
+  plan = plan_lib.Plan([], filters)
+  twins = rewiring.rewire(model, plan)
+  plan.assert_all_rules_matched()
+  if not filters:
+    checkpoints.copy_variables(model, twins)
+  return twins
 
 
 def logits(outputs: tf.Tensor | Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -118,14 +159,26 @@ def pruning_technique(config: pruning_cfg.Pruning) -> pruning_lib.Pruning:
       begin_step=config.begin_step,
       end_step=config.end_step,
       initial_sparsity=config.initial_sparsity,
-      final_sparsity=config.target,
+      final_sparsity=config.target_sparsity,
       power=config.power,
       frequency=config.frequency)
 
 
+def clustering_technique(
+    config: clustering_cfg.Clustering) -> clustering_lib.Clustering:
+  """Returns the technique that a `clustering:` block describes."""
+  return clustering_lib.Clustering(
+      _rules(config.rules),
+      number_of_clusters=config.number_of_clusters,
+      cluster_centroids_init=config.cluster_centroids_init,
+      cluster_per_channel=config.cluster_per_channel,
+      preserve_sparsity=config.preserve_sparsity)
+
+
 def _rules(
     configs: Sequence[
-        quantization_cfg.QuantizationRule | pruning_cfg.PruningRule],
+        quantization_cfg.QuantizationRule | pruning_cfg.PruningRule |
+        clustering_cfg.ClusteringRule],
 ) -> list[rules.Rule]:
   """Returns the rules of a block; fields left at None override nothing."""
   result = []

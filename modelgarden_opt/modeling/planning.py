@@ -8,10 +8,11 @@ import tf_keras
 
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import plan as plan_lib
+from modelgarden_opt.compression.clustering import table
 from modelgarden_opt.compression.pruning import mask
-from modelgarden_opt.compression.quantization import quantizers
+from modelgarden_opt.modeling import architecture
+from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
-from modelgarden_opt.modeling import masks
 
 _FLOAT_BYTES = 4
 
@@ -25,6 +26,8 @@ class PlannedKernel:
     layer_type: Class name of the float layer.
     shape: The kernel's shape.
     sparsity: Planned share of zeros, in [0, 1).
+    clusters: Number of distinct weights (of an output channel if so
+      configured), None if they are not clustered.
     num_bits: Bits of its integers, None if it stays in float.
     reason: Why it is not pruned although pruning is configured, or empty.
   """
@@ -32,8 +35,9 @@ class PlannedKernel:
   layer_type: str
   shape: tuple[int, ...]
   sparsity: float
-  num_bits: int | None
-  reason: str
+  clusters: int | None = None
+  num_bits: int | None = None
+  reason: str = ''
 
   @property
   def size(self) -> int:
@@ -68,41 +72,47 @@ class PlannedKernel:
 
 
 def plan_kernels(
-    model: tf_keras.Model, techniques: Mapping[str, plan_lib.Technique]
+    model: tf_keras.Model,
+    techniques: Mapping[str, plan_lib.Technique],
+    filters: architecture.Filters | None = None,
 ) -> list[PlannedKernel]:
   """Returns what will be done with every kernel, without training.
 
   Args:
     model: The float model.
     techniques: What `factory.techniques` returned, at least one.
+    filters: See `factory.compress_with`.
 
   Raises:
     UsageError: If a layer cannot be treated as configured, or a rule matches
       nothing.
   """
-  compressed = factory.compress_with(model, techniques)
+  compressed = factory.compress_with(model, techniques, filters)
   pruning = techniques.get('pruning')
   reasons = {d.path: d.reason for d in pruning.decisions} if pruning else {}
   planned = []
   for layer in compressed._flatten_layers():  # pylint: disable=protected-access
     if isinstance(layer, leaves.Rewired) and layer.chain is not None:
       planned.append(_planned(layer, reasons.get(layer.path, '')))
-  own = {item.path for item in masks.masked_kernels(compressed)} - {
-      p.path for p in planned}
-  planned += [
+  paths = {p.path for p in planned}
+  return planned + [
       PlannedKernel(item.path, 'own', tuple(item.kernel.shape),
-                    item.mask.schedule.final_sparsity, None, '')
-      for item in masks.masked_kernels(compressed) if item.path in own]
-  return planned
+                    item.transform.schedule.final_sparsity)
+      for item in constraints.find(compressed) if item.path not in paths]
 
 
 def _planned(layer: leaves.Rewired, reason: str) -> PlannedKernel:
-  transforms = list(layer.chain)
-  sparsity = [t.schedule.final_sparsity for t in transforms
-              if isinstance(t, mask.PruningMask)]
-  bits = [t.num_bits for t in transforms
-          if isinstance(t, quantizers.KernelQuantizer)]
-  return PlannedKernel(
+  planned = PlannedKernel(
       layer.path, leaves.float_class(type(layer)).__name__,
-      tuple(layer.kernel_variable.shape), sparsity[0] if sparsity else 0.0,
-      bits[0] if bits else None, reason)
+      tuple(layer.kernel_variable.shape), 0.0, reason=reason)
+  for transform in layer.chain:
+    if isinstance(transform, mask.PruningMask) and transform.preserves:
+      found = {'reason': 'keeps the zeros of its checkpoint'}
+    elif isinstance(transform, mask.PruningMask):
+      found = {'sparsity': transform.schedule.final_sparsity}
+    elif isinstance(transform, table.ClusterTable):
+      found = {'clusters': transform.number_of_clusters}
+    else:
+      found = {'num_bits': transform.num_bits}
+    planned = dataclasses.replace(planned, **found)
+  return planned

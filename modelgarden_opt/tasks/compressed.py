@@ -1,23 +1,68 @@
 """What the tasks have in common: every technique is an optional block."""
 
+from collections.abc import Iterator
+
 import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.data import inputs
+from modelgarden_opt.modeling import architecture
+from modelgarden_opt.modeling import batch_norm
 from modelgarden_opt.modeling import calibration
-from modelgarden_opt.modeling import checkpoints
+from modelgarden_opt.modeling import channel_pruning
+from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
-from modelgarden_opt.modeling import masks
+from modelgarden_opt.modeling import importance
+from modelgarden_opt.modeling import pretrained
 
 
 class CompressedTask:
-  """Mixin: compresses the model that an `official.vision` task builds."""
+  """Mixin: compresses the model that an `official.vision` task builds.
+
+  Attributes:
+    filters: Numbers of filters of the last model that was built, where they
+      differ from the float model's.
+  """
+
+  filters: architecture.Filters = {}
+  _pruned: channel_pruning.Result | None = None
 
   def build_model(self) -> tf_keras.Model:
-    """Returns the float model, compressed as the blocks say."""
+    """Returns the float model, compressed as the blocks say.
+
+    Its numbers of filters are those of the run directory if training began
+    there, else those of the checkpoint that it starts from, further pruned if
+    the configuration says so.
+    """
     config = self.task_config
+    model = super().build_model()
+    if self.logging_dir and tf.train.latest_checkpoint(self.logging_dir):
+      self.filters = architecture.read(self.logging_dir)
+    else:
+      self.filters = pretrained.filters(config)
+      if config.pruning is not None and config.pruning.of_channels:
+        self._pruned = self.prune_channels(model)
+        self.filters = {**self.filters, **self._pruned.candidate.filters}
     return factory.compress(
-        super().build_model(), config.quantization, config.pruning)
+        model, config.quantization, config.pruning, config.clustering,
+        self.filters)
+
+  def prune_channels(self, model: tf_keras.Model) -> channel_pruning.Result:
+    """Returns which channels of the float model stay."""
+    whole = factory.neutral(model, pretrained.filters(self.task_config))
+    pretrained.load(whole, self.task_config)
+
+    def gradients() -> Iterator[dict]:
+      recorder = importance.GradientRecorder()
+      statistics = [(v, v.numpy()) for v in whole.non_trainable_variables]
+      for batch in self._training_batches(config.importance_steps):
+        super(CompressedTask, self).train_step(batch, whole, recorder)
+        yield recorder.gradients
+      for variable, value in statistics:
+        variable.assign(value)
+
+    config = self.task_config.pruning
+    return channel_pruning.prune(whole, config, gradients)
 
   def initialize(self, model: tf_keras.Model) -> None:
     """Loads the checkpoint that a fresh run starts from, and calibrates.
@@ -32,25 +77,33 @@ class CompressedTask:
       UsageError: If the checkpoint is missing or does not fit.
     """
     config = self.task_config
-    if config.init_checkpoint:
-      checkpoints.load_checkpoint(
-          model, config.init_checkpoint, config.init_checkpoint_modules,
-          'task.init_checkpoint')
-    for name in ('pruning', 'quantization'):
-      block = getattr(config, name)
-      if block is not None and block.pretrained_original_checkpoint:
-        checkpoints.load_checkpoint(
-            model, block.pretrained_original_checkpoint,
-            field=f'task.{name}.pretrained_original_checkpoint')
+    if self._pruned is None:
+      pretrained.load(model, config)
+    else:
+      channel_pruning.transfer(self._pruned.candidate, model)
+      self._pruned = None
+      self.reestimate_batch_norm(model)
+    constraints.start(constraints.find(model))
     quantization = config.quantization
     if quantization is not None and quantization.calibration_steps:
-      data = self.build_inputs(inputs.for_calibration(config.train_data))
-      calibration.calibrate(model, data.take(quantization.calibration_steps))
+      calibration.calibrate(
+          model, self._training_batches(quantization.calibration_steps))
+
+  def reestimate_batch_norm(self, model: tf_keras.Model) -> None:
+    """Estimates batch normalization anew if the configuration says so."""
+    steps = self.task_config.pruning.batch_norm_steps
+    if steps:
+      batch_norm.reestimate(
+          model, (images for images, _ in self._training_batches(steps)))
+
+  def _training_batches(self, count: int) -> tf.data.Dataset:
+    data = inputs.for_calibration(self.task_config.train_data)
+    return self.build_inputs(data).take(count)
 
   def train_step(self, inputs, model, optimizer, metrics=None):
-    """Takes one training step; pruned weights are zero behind it."""
+    """Takes one training step; the kernels are in form behind it."""
     logs = super().train_step(inputs, model, optimizer, metrics)
-    masks.apply(masks.masked_kernels(model), optimizer)
+    constraints.apply(constraints.find(model), optimizer)
     return logs
 
   def build_inputs(

@@ -10,12 +10,13 @@ from official.modeling import performance
 import tensorflow as tf
 
 from modelgarden_opt import errors
+from modelgarden_opt.modeling import architecture
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import runner as runner_lib
 
 # What must not change between two sessions of one run.
-_IDENTITY = ('model', 'quantization', 'pruning')
+_IDENTITY = ('model', 'quantization', 'pruning', 'clustering')
 # What may change in those blocks all the same: nothing reads it on resuming.
 _CHANGEABLE = ('pretrained_original_checkpoint', 'calibration_steps',
                'freeze_ranges_step', 'freeze_batch_norm_step')
@@ -62,6 +63,7 @@ def run_experiment(
       distribution_strategy=strategy, task=task, mode=mode, params=params,
       model_dir=model_dir)
   if mode not in runner_lib.EVALUATING_MODES:
+    architecture.write(task.filters, model_dir)
     run_directory.save_params(params, model_dir)
     metrics.rewind(model_dir, int(runner.trainer.global_step.numpy()))
   _, logs = runner.run()

@@ -10,12 +10,12 @@ from official.core import train_lib
 from official.core import train_utils
 import orbit
 
-from modelgarden_opt.modeling import masks
+from modelgarden_opt.modeling import constraints
 from modelgarden_opt.training import best_checkpoint
+from modelgarden_opt.training import constraints as constraints_lib
 from modelgarden_opt.training import freezing
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import progress
-from modelgarden_opt.training import pruning
 
 
 class Trainer(base_trainer.Trainer):
@@ -34,6 +34,7 @@ class Runner(train_lib.OrbitExperimentRunner):
 
   def _build_trainer(
       self, task: base_task.Task, train: bool, evaluate: bool) -> Trainer:
+    self._task = task
     with self.strategy.scope():
       return train_utils.create_trainer(
           self.params, task, train=train, evaluate=evaluate,
@@ -96,10 +97,12 @@ class Runner(train_lib.OrbitExperimentRunner):
       yield freezing.FreezeAction(
           trainer.model, task.quantization, trainer.global_step,
           trainer.retrace)
-    if task.pruning is not None:
-      yield pruning.PruningAction(
-          masks.masked_kernels(trainer.model), trainer.global_step,
-          controller.summary_manager, self.params.trainer.summary_interval)
+    found = constraints.find(trainer.model)
+    if found:
+      yield constraints_lib.ConstraintAction(
+          found, trainer.global_step, controller.summary_manager,
+          self.params.trainer.summary_interval,
+          lambda: self._task.reestimate_batch_norm(trainer.model))
 
   @property
   def _steps_per_loop(self) -> Callable[[int], int]:

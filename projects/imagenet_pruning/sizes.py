@@ -16,8 +16,8 @@ from modelgarden_opt.configs import pruning
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
+from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
-from modelgarden_opt.modeling import masks
 from modelgarden_opt.report import tables
 
 _README = os.path.join(os.path.dirname(__file__), 'README.md')
@@ -33,7 +33,7 @@ def measure(family: str, sparsity: float, directory: str) -> list[str]:
   task = task_factory.get_task(exp_factory.get_exp_config(family).task)
   model = factory.compress(task.build_model(), pruning=pruning.Pruning(
       final_sparsity=sparsity, end_step=0, policy='all'))
-  masks.update(masks.masked_kernels(model), 0)
+  constraints.update(constraints.find(model), 0)
   path = os.path.join(directory, 'm.tflite')
   sizes = []
   for sparse in (False, True):

@@ -15,8 +15,8 @@ from modelgarden_opt import errors
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.export import tflite as export
+from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
-from modelgarden_opt.modeling import masks
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import run
@@ -38,14 +38,14 @@ def pruned_run(tiny_params, float_run, tmp_path_factory):
 
 def test_final_sparsity_is_reached_exactly_in_the_checkpoint(pruned_run):
   loaded = run_directory.load(pruned_run, 'latest')
-  masked = masks.masked_kernels(loaded.model)
+  masked = constraints.find(loaded.model)
   assert len(masked) == 8
   for item in masked:
     size = int(np.prod(item.kernel.shape))
     zeros = int(np.sum(item.kernel.numpy() == 0))
     assert abs(zeros - round(0.6 * size)) <= 1, item.path
-    assert int(item.mask.step_of_mask) == 85
-  assert masks.problems(masked) == []
+    assert int(item.transform.step_of_mask) == 85
+  assert constraints.problems(masked) == []
 
 
 def test_schedule_is_followed_and_written(pruned_run):
@@ -131,10 +131,11 @@ def test_a_killed_run_resumes_with_the_same_masks(
   assert _train_until_killed(*inputs, killed, 60) != 0
   assert _train_until_killed(*inputs, killed, None) == 0
   expected, actual = (
-      masks.masked_kernels(run_directory.load(d, 'latest').model)
+      constraints.find(run_directory.load(d, 'latest').model)
       for d in (whole, killed))
   for a, b in zip(actual, expected):
-    np.testing.assert_array_equal(a.mask.mask, b.mask.mask, err_msg=a.path)
+    np.testing.assert_array_equal(
+        a.transform.mask, b.transform.mask, err_msg=a.path)
 
 
 def test_zeros_stay_in_moving_averages(tiny_params, float_run, tmp_path):
@@ -207,9 +208,9 @@ def test_get_prunable_weights_is_honoured(tiny_params):
   model = tf_keras.Model(inputs, _Own(name='own')(x))
   config = tiny_params('mobilenet_v2_pruning').task.pruning
   pruned = factory.compress(model, pruning=config)
-  masked = masks.masked_kernels(pruned)
+  masked = constraints.find(pruned)
   assert [item.path for item in masked] == ['conv2d_0', 'own/0']
-  masks.update(masked, 1000)
+  constraints.update(masked, 1000)
   own = next(layer for layer in pruned.layers if layer.name == 'own')
   assert np.sum(own.table.numpy() == 0) == 24
   assert not np.any(own.scale.numpy() == 0)

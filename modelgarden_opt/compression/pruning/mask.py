@@ -18,6 +18,7 @@ class PruningMask(transforms.KernelTransform):
   """
 
   technique = 'pruning'
+  constrains = True
 
   def __init__(
       self,
@@ -68,8 +69,15 @@ class PruningMask(transforms.KernelTransform):
   def __call__(self, kernel: tf.Tensor, training: bool) -> tf.Tensor:
     return kernel * self.mask if training else kernel
 
-  def finalize(self, kernel: tf.Tensor) -> tf.Tensor:
-    return kernel * self.mask
+  @property
+  def preserves(self) -> bool:
+    """Whether the mask is that of the zeros that training starts from."""
+    return self.schedule.name == schedules.PRESERVE
+
+  def start(self, kernel: tf.Variable) -> None:
+    if self.preserves:
+      self.mask.assign(tf.cast(kernel != 0, self.mask.dtype))
+      self.step_of_mask.assign(0)
 
   def apply(self, kernel: tf.Variable) -> None:
     """Sets the pruned elements of the variable to zero."""
@@ -116,6 +124,8 @@ class PruningMask(transforms.KernelTransform):
     return float(1.0 - np.mean(self.mask.numpy()))
 
   def summaries(self, kernel: tf.Tensor) -> dict[str, float]:
+    if self.preserves:
+      return {'sparsity': self.sparsity()}
     last = max(int(self.step_of_mask), 0)
     return {
         'sparsity': self.sparsity(),

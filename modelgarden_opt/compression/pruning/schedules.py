@@ -52,6 +52,17 @@ def _constant_sparsity(
   return final_sparsity
 
 
+# In place of a schedule: the mask is that of the zeros of a checkpoint.
+PRESERVE = 'Preserve'
+
+
+@register(PRESERVE)
+def _preserve(
+    step, begin_step, end_step, initial_sparsity, final_sparsity, power):
+  del step, begin_step, end_step, initial_sparsity, final_sparsity, power
+  raise AssertionError('a mask that is preserved has no schedule')
+
+
 @dataclasses.dataclass(frozen=True)
 class Schedule:
   """The schedule of one kernel.
@@ -86,7 +97,7 @@ class Schedule:
 
   def last_update(self, step: int) -> int | None:
     """Returns the last step up to `step` at which the mask is set, if any."""
-    if step < self.begin_step:
+    if step < self.begin_step or self.name == PRESERVE:
       return None
     if step >= self.end_step:
       return self.end_step
@@ -94,6 +105,8 @@ class Schedule:
 
   def next_update(self, step: int) -> int | None:
     """Returns the first step behind `step` at which the mask is set, if any."""
+    if self.name == PRESERVE:
+      return None
     if step < self.begin_step:
       return self.begin_step
     if step >= self.end_step:

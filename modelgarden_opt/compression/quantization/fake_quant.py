@@ -148,7 +148,11 @@ def kernel_range(kernel: tf.Tensor, per_channel: bool) -> tf.Tensor:
 
 
 def fake_quantize_kernel(
-    kernel: tf.Tensor, num_bits: int, per_channel: bool, training: bool
+    kernel: tf.Tensor,
+    num_bits: int,
+    per_channel: bool,
+    training: bool,
+    keep_non_zero: bool = False,
 ) -> tf.Tensor:
   """Quantizes and dequantizes a kernel symmetrically, in narrow range.
 
@@ -160,12 +164,21 @@ def fake_quantize_kernel(
     num_bits: Bits of the integer grid, 2 to 16; 8 gives -127 to 127.
     per_channel: Whether every output channel has its own scale.
     training: Whether the result is differentiated.
+    keep_non_zero: Whether what is not zero becomes one step at least, so that
+      the zeros of the result are those of the kernel.
   """
 
   def quantize(kernel):
     limit = kernel_range(kernel, per_channel)
-    op = (tf.quantization.fake_quant_with_min_max_vars_per_channel
-          if per_channel else tf.quantization.fake_quant_with_min_max_vars)
+    if keep_non_zero:
+      step = limit / constant(2.0**(num_bits - 1) - 1.0)
+      kernel = tf.where(tf.abs(kernel) < step, tf.sign(kernel) * step, kernel)
+    op = tf.quantization.fake_quant_with_min_max_vars
+    if kernel.shape.rank > 2:
+      # Also where all channels share a scale: behind a convolution the
+      # converter folds batch norms into scales by channel only.
+      op = tf.quantization.fake_quant_with_min_max_vars_per_channel
+      limit = tf.broadcast_to(limit, kernel.shape[-1:])
     return op(kernel, -limit, limit, num_bits=num_bits, narrow_range=True)
 
   if not training:

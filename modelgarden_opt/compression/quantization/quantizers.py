@@ -38,6 +38,17 @@ class KernelQuantizer(transforms.KernelTransform):
     self.per_channel = per_channel
     self.mode = Mode.QUANTIZE
     self._depthwise = False
+    self._keep_non_zero = False
+
+  def follow(self, earlier: transforms.KernelTransform) -> None:
+    """Preserves what an earlier transform made of the kernel.
+
+    Weights that are shared by channels need one scale, to stay shared, and
+    what a mask or a cluster keeps shall not be rounded to zero.
+    """
+    self._keep_non_zero = True
+    if earlier.shares_values:
+      self.per_channel = False
 
   def build(self, layer: tf_keras.layers.Layer, kernel: tf.Variable) -> None:
     self._depthwise = isinstance(layer, tf_keras.layers.DepthwiseConv2D)
@@ -50,7 +61,8 @@ class KernelQuantizer(transforms.KernelTransform):
       # [h, w, c, multiplier]: the output channel is c * multiplier.
       kernel = tf.reshape(kernel, [*shape[:2], shape[2] * shape[3]])
     kernel = fake_quant.fake_quantize_kernel(
-        kernel, self.num_bits, self.per_channel, training)
+        kernel, self.num_bits, self.per_channel, training,
+        self._keep_non_zero)
     return tf.reshape(kernel, shape) if self._depthwise else kernel
 
   def step(self, kernel: tf.Tensor) -> tf.Tensor | None:

@@ -1,14 +1,16 @@
-"""Sets pruning masks on schedule while a model is trained, and shows them."""
+"""Moves masks and clusters on schedule while a model is trained; shows them."""
+
+from collections.abc import Callable
 
 from absl import logging
 import orbit
 import tensorflow as tf
 
-from modelgarden_opt.modeling import masks
+from modelgarden_opt.modeling import constraints
 from modelgarden_opt.training import metrics
 
 
-class PruningAction:
+class ConstraintAction:
   """Orbit action that sets masks when they are due and writes what they are.
 
   Masks are set between two loops of steps, in Python: a training step costs
@@ -18,44 +20,53 @@ class PruningAction:
 
   def __init__(
       self,
-      masked: list[masks.Masked],
+      found: list[constraints.Constraint],
       global_step: tf.Variable,
       summaries: metrics.JsonlSummaryManager,
       summary_interval: int,
+      finish: Callable[[], None],
   ):
     """Initializes the action.
 
     Args:
-      masked: The masked kernels of the model.
+      found: The constraints of the model.
       global_step: The variable that counts training steps.
       summaries: Where sparsity, thresholds and histograms are written.
       summary_interval: Steps between two summaries.
+      finish: Called behind the last setting of the masks.
     """
-    self._masked = masked
+    self._found = found
+    self._masks = [
+        item for item in found if item.transform.technique == 'pruning']
     self._global_step = global_step
     self._summaries = summaries
     self._interval = summary_interval
+    self._finish = finish
 
   def __call__(self, output: orbit.runner.Output | None = None) -> None:
     """Sets the masks that are due; also called once before training goes on."""
     step = int(self._global_step.numpy())
-    changed = masks.update(self._masked, step)
+    changed = constraints.update(self._found, step)
     if changed:
       logging.info('Set %d pruning masks at step %d: sparsity %.2f %%.',
-                   len(changed), step, 100 * masks.sparsity(self._masked))
+                   len(changed), step,
+                   100 * constraints.sparsity(self._found))
+      if self.steps_until_next(step) is None:
+        self._finish()
     # Without output nothing was trained: a resumed run has written this step.
     if changed or (output is not None and step % self._interval == 0):
       self._write(step)
 
   def _write(self, step: int) -> None:
-    self._summaries.write_summaries(dict(masks.summaries(self._masked)))
+    self._summaries.write_summaries(dict(constraints.summaries(self._found)))
     with self._summaries.summary_writer().as_default():
-      for item in self._masked:
+      for item in self._found:
         tf.summary.histogram(
-            f'pruning/weights/{item.path}', item.kernel, step=step)
+            f'{item.transform.technique}/weights/{item.path}', item.kernel,
+            step=step)
     self._summaries.flush()
 
   def steps_until_next(self, step: int) -> int | None:
     """Returns the steps to the next setting of a mask, None if none is due."""
-    due = [item.mask.schedule.next_update(step) for item in self._masked]
+    due = [item.transform.schedule.next_update(step) for item in self._masks]
     return min((s - step for s in due if s is not None), default=None)

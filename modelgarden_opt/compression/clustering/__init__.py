@@ -1,0 +1,1 @@
+"""Clustering: centroids, their tables, and which kernels get one."""

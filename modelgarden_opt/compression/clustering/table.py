@@ -1,0 +1,128 @@
+"""The clusters of a kernel: a transform that keeps weights equal."""
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt.compression import transforms
+from modelgarden_opt.compression.clustering import centroids
+
+
+class ClusterTable(transforms.KernelTransform):
+  """Makes the weights of a cluster share one value, and keeps them there.
+
+  As with pruning masks the variable itself is kept in the form: behind every
+  training step each weight is set to the mean of its cluster (`apply`). That
+  is a projected gradient step with the average of the gradients, TFMOT's
+  `GradientAggregation.AVG`, and works with every optimizer and regularizer.
+  Assignments stay as they were found. Source: Han et al., "Deep Compression",
+  arXiv:1510.00149, section 3.
+  """
+
+  technique = 'clustering'
+  constrains = True
+
+  def __init__(
+      self,
+      number_of_clusters: int,
+      initializer: str = 'LINEAR',
+      per_channel: bool = False,
+      preserve_sparsity: bool = False,
+  ):
+    """Initializes the transform.
+
+    Args:
+      number_of_clusters: 2 to 256.
+      initializer: Key of `centroids.INITIALIZERS`, or `PRESERVE`.
+      per_channel: Whether every output channel has clusters of its own.
+      preserve_sparsity: Whether zeros stay zeros, see `centroids.cluster`.
+    """
+    super().__init__()
+    self.number_of_clusters = number_of_clusters
+    self.shares_values = not per_channel
+    self._initializer = initializer
+    self._per_channel = per_channel
+    self._preserve_sparsity = preserve_sparsity
+
+  def build(self, layer: tf_keras.layers.Layer, kernel: tf.Variable) -> None:
+    self._depthwise = isinstance(layer, tf_keras.layers.DepthwiseConv2D)
+    rows = self._by_channel(np.empty(kernel.shape, np.int8)).shape[1]
+
+    def variable(name, shape, dtype):
+      return layer.add_weight(
+          name=f'clustering_{name}', shape=shape, dtype=dtype,
+          initializer='zeros', trainable=False,
+          synchronization=tf.VariableSynchronization.AUTO,
+          aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+
+    self.centroids = variable(
+        'centroids', (rows, self.number_of_clusters), kernel.dtype)
+    # Row of the table times clusters plus column, in the kernel's layout.
+    self.assignments = variable('assignments', kernel.shape, tf.int32)
+
+  def _by_channel(self, kernel: np.ndarray) -> np.ndarray:
+    """Returns [weights of a row of the table, rows]."""
+    if not self._per_channel:
+      return kernel.reshape(-1, 1)
+    channels = np.prod(kernel.shape[-2:]) if self._depthwise else (
+        kernel.shape[-1])
+    return kernel.reshape(-1, channels)
+
+  def __call__(self, kernel: tf.Tensor, training: bool) -> tf.Tensor:
+    return kernel
+
+  def start(self, kernel: tf.Variable) -> None:
+    """Finds the clusters of a kernel and sets its weights to the centroids."""
+    columns = self._by_channel(kernel.numpy()).T
+    found = [
+        centroids.cluster(column, self.number_of_clusters, self._initializer,
+                          self._preserve_sparsity) for column in columns]
+    self.centroids.assign(np.stack([values for values, _ in found]))
+    indices = np.stack([row * self.number_of_clusters + index
+                        for row, (_, index) in enumerate(found)], axis=-1)
+    self.assignments.assign(indices.reshape(kernel.shape))
+    kernel.assign(self._look_up(self.centroids))
+    if self._initializer != centroids.PRESERVE:
+      self.apply(kernel)
+
+  def _look_up(self, table: tf.Tensor) -> tf.Tensor:
+    return tf.gather(tf.reshape(table, [-1]), self.assignments)
+
+  def apply(self, kernel: tf.Variable) -> None:
+    """Sets every weight to the mean of its cluster."""
+    table = self.averages(kernel)
+    self.centroids.assign(table, read_value=False)
+    kernel.assign(self._look_up(table), read_value=False)
+
+  def apply_to_copy(self, copy: tf.Variable) -> None:
+    copy.assign(self._look_up(self.averages(copy)), read_value=False)
+
+  def averages(self, kernel: tf.Variable) -> tf.Tensor:
+    """Returns the mean of every cluster; an empty one keeps its centroid."""
+    size = int(np.prod(self.centroids.shape))
+    indices = tf.reshape(self.assignments, [-1])
+    weights = tf.reshape(kernel, [-1])
+    sums = tf.math.unsorted_segment_sum(weights, indices, size)
+    counts = tf.math.unsorted_segment_sum(
+        tf.ones_like(weights), indices, size)
+    table = tf.reshape(tf.math.divide_no_nan(sums, counts),
+                       self.centroids.shape)
+    kept = tf.reshape(counts, self.centroids.shape) == 0
+    if self._preserve_sparsity:
+      kept |= self.centroids == 0
+    return tf.where(kept, self.centroids, table)
+
+  def summaries(self, kernel: tf.Tensor) -> dict[str, float]:
+    return {'distinct': float(self._distinct(kernel))}
+
+  def _distinct(self, kernel: tf.Tensor) -> int:
+    """Returns the largest number of distinct values in a row of the table."""
+    return max(len(np.unique(column))
+               for column in self._by_channel(np.asarray(kernel)).T)
+
+  def check(self, kernel: tf.Tensor) -> list[str]:
+    distinct = self._distinct(kernel)
+    if distinct <= self.number_of_clusters:
+      return []
+    return [f'{distinct} distinct values, more than '
+            f'{self.number_of_clusters} clusters']

@@ -1,0 +1,43 @@
+"""The numbers of filters of a model that has fewer than its configuration."""
+
+from collections.abc import Mapping
+import json
+import os
+
+import tensorflow as tf
+
+from modelgarden_opt import files
+
+FILE = 'architecture.json'
+
+# Path of a convolution -> its number of filters; empty for a model that is
+# what its configuration says.
+Filters = Mapping[str, int]
+
+
+def write(filters: Filters, directory: str) -> None:
+  """Writes the numbers to a run directory; no file if there are none."""
+  path = os.path.join(directory, FILE)
+  if filters:
+    files.write_json(path, {'filters': dict(filters)})
+  elif tf.io.gfile.exists(path):
+    tf.io.gfile.remove(path)
+
+
+def read(directory: str) -> dict[str, int]:
+  """Returns the numbers of a run, empty if its directory has none."""
+  path = os.path.join(directory, FILE)
+  if not tf.io.gfile.exists(path):
+    return {}
+  with tf.io.gfile.GFile(path) as f:
+    return json.load(f)['filters']
+
+
+def of_checkpoint(prefix: str) -> dict[str, int]:
+  """Returns the numbers of the run that a checkpoint is of.
+
+  Args:
+    prefix: File prefix of a checkpoint in a run directory or one level below.
+  """
+  directory = os.path.dirname(prefix)
+  return read(directory) or read(os.path.dirname(directory))

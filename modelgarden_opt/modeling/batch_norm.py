@@ -1,0 +1,55 @@
+"""Measures the statistics of batch normalization anew."""
+
+from collections.abc import Iterable
+
+from absl import logging
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt.modeling import observing
+
+
+def reestimate(model: tf_keras.Model, batches: Iterable[tf.Tensor]) -> None:
+  """Sets moving means and variances to the mean over batches.
+
+  Pruning changes what every layer reads, and moving averages follow slowly.
+  Meanwhile every layer is normalized by the statistics of the batch, as in
+  training. Source: Wu & Johnson, "Rethinking 'Batch' in BatchNorm",
+  arXiv:2105.07576, section 3.
+
+  Args:
+    model: A model whose layers were rewired.
+    batches: Images [b, height, width, channels].
+
+  Raises:
+    ValueError: If there is no batch.
+  """
+  norms = [layer for layer in model._flatten_layers()  # pylint: disable=protected-access
+           if isinstance(layer, tf_keras.layers.BatchNormalization)
+           and layer.built]
+  means = {id(layer): [] for layer in norms}
+  variances = {id(layer): [] for layer in norms}
+
+  def normalize(layer, _, x, *unused_args, **unused_kwargs):
+    mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
+    count = int(np.prod(x.shape[:-1]))
+    means[id(layer)].append(mean.numpy())
+    variances[id(layer)].append(variance.numpy() * count / max(count - 1, 1))
+    return tf.nn.batch_normalization(
+        x, mean, variance, layer.beta, layer.gamma, layer.epsilon)
+
+  num_batches = 0
+  with observing.calls(norms, normalize):
+    for images in batches:
+      model(images, training=False)
+      num_batches += 1
+  if not num_batches:
+    raise ValueError('there is no data to estimate batch normalization from')
+  for layer in norms:
+    # A block may have sub-layers that its options never call.
+    if means[id(layer)]:
+      layer.moving_mean.assign(np.mean(means[id(layer)], axis=0))
+      layer.moving_variance.assign(np.mean(variances[id(layer)], axis=0))
+  logging.info('Estimated %d batch normalizations on %d batches.',
+               len(norms), num_batches)

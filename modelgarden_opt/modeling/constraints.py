@@ -1,0 +1,153 @@
+"""What holds for the kernels of a model: masks and clusters.
+
+Found in a model, started from its weights, applied behind every training step,
+seen in summaries, checked.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt import errors
+from modelgarden_opt.compression import leaves
+from modelgarden_opt.compression import transforms
+from modelgarden_opt.compression.pruning import mask as mask_lib
+from modelgarden_opt.compression.pruning import technique
+
+# Attribute of layers of a user's own that holds their masks.
+_OWN = '_modelgarden_opt_constraints'
+
+
+@dataclasses.dataclass(frozen=True)
+class Constraint:
+  """A kernel and a transform that keeps it in some form.
+
+  Attributes:
+    path: Path of the layer (of a layer with several masked weights: and the
+      weight's number).
+    kernel: The variable.
+    transform: The mask or the cluster table.
+  """
+  path: str
+  kernel: tf.Variable
+  transform: transforms.KernelTransform
+
+
+def find(model: tf_keras.Model, kind: str = '') -> list[Constraint]:
+  """Returns the constraints of a model, composite blocks included.
+
+  Args:
+    model: A compressed model.
+    kind: `pruning` or `clustering` for those only. In the order in which a
+      kernel passes them.
+  """
+  found = []
+  for layer in model._flatten_layers():  # pylint: disable=protected-access
+    if isinstance(layer, leaves.Rewired) and layer.chain:
+      found += [Constraint(layer.path, layer.kernel_variable, transform)
+                for transform in layer.chain if transform.constrains]
+    found += getattr(layer, _OWN, ())
+  return [item for item in found if kind in ('', item.transform.technique)]
+
+
+def add_to_own_layers(
+    model: tf_keras.Model, pruning: technique.Pruning) -> None:
+  """Masks what layers of a user's own name by `get_prunable_weights()`.
+
+  Args:
+    model: A built model.
+    pruning: Decides by path (the layers' names) and layer type.
+  """
+  for layer in model._flatten_layers():  # pylint: disable=protected-access
+    if isinstance(layer, leaves.Rewired) or not hasattr(
+        layer, 'get_prunable_weights') or hasattr(layer, _OWN):
+      continue
+    found = []
+    for index, weight in enumerate(layer.get_prunable_weights()):
+      path = f'{layer.name}/{index}'
+      mask = pruning.transform(path, type(layer).__name__, tuple(weight.shape))
+      if mask is not None:
+        mask.build_for(layer, weight, index)
+        found.append(Constraint(path, weight, mask))
+    # Past Keras' tracking: the masks' variables are weights of the layer.
+    layer.__dict__[_OWN] = found
+
+
+def start(found: Sequence[Constraint]) -> None:
+  """Sets the state of every transform that takes it from the weights.
+
+  Raises:
+    UsageError: If the weights do not have the form that shall be preserved.
+  """
+  problems = []
+  for item in found:
+    try:
+      item.transform.start(item.kernel)
+    except ValueError as e:
+      problems.append(f'{item.path}: {e}')
+  if problems:
+    more = f' (and {len(problems) - 1} more kernels)' if problems[1:] else ''
+    raise errors.UsageError(
+        f'pretrained_original_checkpoint: {problems[0]}{more}; give the '
+        'checkpoint of a pruned or clustered run, or another schedule or '
+        'initialization than PRESERVE')
+  masks = [item for item in found if item.transform.technique == 'pruning']
+  if masks and all(m.transform.preserves for m in masks) and not any(
+      m.transform.sparsity() for m in masks):
+    raise errors.UsageError(
+        'task.pruning.pruning_schedule: Preserve keeps the zeros that a '
+        'checkpoint has, and there are none; give a pruned checkpoint as '
+        'pretrained_original_checkpoint')
+
+
+def apply(
+    found: Sequence[Constraint], optimizer: tf_keras.optimizers.Optimizer
+) -> None:
+  """Brings kernels back into form, also moving averages of them.
+
+  Args:
+    found: What `find` returned.
+    optimizer: The optimizer that just changed the kernels.
+  """
+  averaged = getattr(optimizer, 'has_shadow_copy', False)
+  for item in found:
+    item.transform.apply(item.kernel)
+    if averaged:
+      item.transform.apply_to_copy(
+          optimizer.get_slot(item.kernel, 'average'))
+
+
+def update(found: Sequence[Constraint], step: int) -> list[Constraint]:
+  """Moves scheduled state to a step; returns what was changed."""
+  return [item for item in found if item.transform.update(item.kernel, step)]
+
+
+def sparsity(found: Sequence[Constraint]) -> float:
+  """Returns the share of zeros among all elements of masked kernels."""
+  masks = [item for item in found
+           if isinstance(item.transform, mask_lib.PruningMask)]
+  sizes = [int(np.prod(item.kernel.shape)) for item in masks]
+  zeros = sum(size * item.transform.sparsity()
+              for size, item in zip(sizes, masks))
+  return zeros / sum(sizes) if masks else 0.0
+
+
+def summaries(found: Sequence[Constraint]) -> Mapping[str, float]:
+  """Returns scalars worth a curve, overall and by kernel."""
+  scalars = {}
+  if any(item.transform.technique == 'pruning' for item in found):
+    scalars['pruning/sparsity'] = sparsity(found)
+  for item in found:
+    for name, value in item.transform.summaries(item.kernel).items():
+      scalars[f'{item.transform.technique}/{name}/{item.path}'] = value
+  return scalars
+
+
+def problems(found: Sequence[Constraint]) -> list[str]:
+  """Returns one line for every kernel that is not in form any more."""
+  return [f'{item.path}: {line}' for item in found
+          for line in item.transform.check(item.kernel)]
