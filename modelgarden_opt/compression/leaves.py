@@ -14,13 +14,12 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import plan as plan_lib
+from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.quantization import bias
 from modelgarden_opt.compression.quantization import fake_quant
 from modelgarden_opt.compression.quantization import quantizers
-
-PACKAGE = 'modelgarden_opt'
 
 
 class Rewired:
@@ -57,7 +56,7 @@ class Rewired:
     """
     self.path = path
     self._plan = plan
-    layer_type = float_class(type(self)).__name__
+    layer_type = rules.float_class(type(self)).__name__
     filters = plan.filters(path)
     if filters is not None:
       self.filters = filters
@@ -69,7 +68,7 @@ class Rewired:
 
   def build(self, input_shape):
     super().build(input_shape)
-    layer_type = float_class(type(self)).__name__
+    layer_type = rules.float_class(type(self)).__name__
     if self._plan and layer_type in topology.KERNELS:
       kernel = self.kernel_variable
       self.chain = transforms.TransformChain(
@@ -87,7 +86,7 @@ class Rewired:
 
   @property
   def _kernel_attribute(self) -> str:
-    return topology.KERNELS[float_class(type(self)).__name__]
+    return topology.KERNELS[rules.float_class(type(self)).__name__]
 
   @contextlib.contextmanager
   def _kernel_replaced(self, kernel: tf.Tensor):
@@ -191,12 +190,6 @@ def is_training(training) -> bool:
   return training if isinstance(training, bool) else False
 
 
-def float_class(cls: type) -> type:
-  """Returns the float layer class that a leaf or twin class stands for."""
-  return next(base for base in cls.__mro__
-              if base.__module__.split('.')[0] != PACKAGE)
-
-
 @functools.cache
 def leaf_class(cls: type, suffix: str) -> type:
   """Returns the leaf class of a float layer class, e.g. `Conv2DQuantized`."""
@@ -205,12 +198,12 @@ def leaf_class(cls: type, suffix: str) -> type:
            _RewiredPassing if name in topology.PASSING else
            _RewiredPooling if name == 'AveragePooling2D' else Rewired)
   leaf = type(cls.__name__ + suffix, (mixin, cls), {'__module__': __name__})
-  return tf_keras.utils.register_keras_serializable(package=PACKAGE)(leaf)
+  return tf_keras.utils.register_keras_serializable(package=rules.PACKAGE)(leaf)
 
 
 def to_leaf(layer: tf_keras.layers.Layer, suffix: str) -> Rewired:
   """Returns an unbuilt leaf with the config of a float layer."""
-  float_layer = float_class(type(layer))
+  float_layer = rules.float_class(type(layer))
   return leaf_class(float_layer, suffix).from_config(full_config(layer))
 
 
@@ -221,7 +214,8 @@ def full_config(layer, config: dict[str, Any] | None = None) -> dict[str, Any]:
   dilation; a twin built from its config alone would be another block.
   """
   config = layer.get_config() if config is None else config
-  names = inspect.signature(float_class(type(layer)).__init__).parameters.keys()
+  constructor = rules.float_class(type(layer)).__init__
+  names = inspect.signature(constructor).parameters.keys()
   for name in names - config.keys():
     for attribute in (f'_{name}', name):
       if hasattr(layer, attribute):

@@ -12,6 +12,8 @@ import fnmatch
 import re
 from typing import Any
 
+PACKAGE = 'modelgarden_opt'
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
@@ -65,6 +67,12 @@ class Rules:
     return f'; a path of this model: {min(self._seen, default="(none)")}'
 
 
+def float_class(cls: type) -> type:
+  """Returns the float layer class that a leaf or twin class stands for."""
+  return next(base for base in cls.__mro__
+              if base.__module__.split('.')[0] != PACKAGE)
+
+
 def snake_case(name: str) -> str:
   """`Conv2DBNBlock` -> `conv2dbn_block`, as Keras names layers."""
   name = re.sub(r'(.)([A-Z][a-z0-9]+)', r'\1_\2', name)
@@ -76,7 +84,7 @@ def layer_paths(layers: Iterable[Any], prefix: str = '') -> dict[int, str]:
   counts: dict[str, int] = {}
   paths = {}
   for layer in layers:
-    name = snake_case(type(layer).__name__)
+    name = snake_case(float_class(type(layer)).__name__)
     index = counts.get(name, 0)
     counts[name] = index + 1
     paths[id(layer)] = f'{prefix}{name}_{index}'

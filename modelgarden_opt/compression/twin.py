@@ -24,9 +24,9 @@ TWINS: dict[type, type] = {}
 
 def register(twin: type) -> type:
   """Makes a class the twin of the float block that it inherits from."""
-  TWINS[leaves.float_class(twin)] = twin
+  TWINS[rules.float_class(twin)] = twin
   return tf_keras.utils.register_keras_serializable(
-      package=leaves.PACKAGE)(twin)
+      package=rules.PACKAGE)(twin)
 
 
 class Twin:
@@ -75,13 +75,13 @@ class Twin:
         setattr(self, name, to_twin(layer, self._plan, self._path_of(name)))
     if block.raw_output and self._has_raw_output:
       self.output_quantizer = self._plan.activation_quantizer(
-          self._path, leaves.float_class(type(self)).__name__)
+          self._path, rules.float_class(type(self)).__name__)
       if self.output_quantizer:
         self.output_quantizer.build(self, 'output')
 
   @property
   def _block(self) -> topology.Block:
-    return topology.BLOCKS[topology.key(leaves.float_class(type(self)))]
+    return topology.BLOCKS[topology.key(rules.float_class(type(self)))]
 
   def _rewire_unit(self, unit: topology.Unit) -> None:
     """Exchanges the sub-layers of one unit, as far as this block has them."""
@@ -153,7 +153,7 @@ def to_twin(
       technique knows.
   """
   # Twins and leaves are taken for the float layers that they stand for.
-  float_class = leaves.float_class(type(layer))
+  float_class = rules.float_class(type(layer))
   if float_class in TWINS:
     twin = TWINS[float_class].from_config(leaves.full_config(layer))
     return twin.rewire(plan, path, quantize_input=quantize_input)

@@ -1,6 +1,7 @@
 """The `pruning:` block of a task."""
 
 import dataclasses
+from typing import Any
 
 from official.modeling import hyperparams
 
@@ -151,7 +152,10 @@ class Pruning(hyperparams.Config):
     found = [
         f'{name}: is not read with granularity: {self.granularity}, received '
         f'{getattr(self, name)!r}; leave it out'
-        for name in unread if getattr(self, name) != getattr(default, name)]
+        for name in unread
+        if not _equal(getattr(self, name), getattr(default, name))
+        # What the experiments that combine techniques start from.
+        and getattr(self, name) != PRESERVE]
     if self.of_channels:
       found += [
           f'rules[{index}].{name}: is not read with granularity: channel, '
@@ -204,6 +208,11 @@ class Pruning(hyperparams.Config):
       found.append('block_size: cannot be combined with sparsity_m_by_n, '
                    f'received {list(self.block_size)}')
     return found
+
+
+def _equal(a: Any, b: Any) -> bool:
+  """Compares values; a pair that was read from YAML is a list."""
+  return a == b or (isinstance(a, list) and tuple(a) == b)
 
 
 def _with_defaults(rule: PruningRule, block: Pruning) -> PruningRule:

@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import leaves
+from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import twin
 
@@ -66,7 +67,7 @@ def groups(model: tf_keras.Model) -> list[Group]:
   found = []
   for layer in model._flatten_layers():  # pylint: disable=protected-access
     if isinstance(layer, twin.Twin):
-      block = topology.BLOCKS[topology.key(leaves.float_class(type(layer)))]
+      block = topology.BLOCKS[topology.key(rules.float_class(type(layer)))]
       found += _inside(layer, block)
       if block.branches:
         found += _of_branches(*(getattr(layer, n) for n in block.branches))
@@ -117,7 +118,7 @@ def _flat(layers) -> Iterator[tf_keras.layers.Layer]:
 
 
 def _is_conv(layer: tf_keras.layers.Layer) -> bool:
-  return leaves.float_class(type(layer)).__name__ == 'Conv2D'
+  return rules.float_class(type(layer)).__name__ == 'Conv2D'
 
 
 def _sublayers(layer, names: Sequence[str]) -> list[tf_keras.layers.Layer]:

@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import leaves
+from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
 from modelgarden_opt.modeling import channels
 from modelgarden_opt.modeling import observing
@@ -67,7 +68,7 @@ def positions(model: tf_keras.Model) -> list[tuple[leaves.Rewired, int]]:
   counts: dict[int, int] = {}
   layers = [layer for layer in model._flatten_layers()  # pylint: disable=protected-access
             if isinstance(layer, leaves.Rewired) and
-            leaves.float_class(type(layer)).__name__ in topology.KERNELS]
+            rules.float_class(type(layer)).__name__ in topology.KERNELS]
 
   def count(layer, call, *args, **kwargs):
     outputs = call(*args, **kwargs)

@@ -8,6 +8,7 @@ import tf_keras
 
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import plan as plan_lib
+from modelgarden_opt.compression import rules
 from modelgarden_opt.compression.clustering import table
 from modelgarden_opt.compression.pruning import mask
 from modelgarden_opt.modeling import architecture
@@ -103,7 +104,7 @@ def plan_kernels(
 
 def _planned(layer: leaves.Rewired, reason: str) -> PlannedKernel:
   planned = PlannedKernel(
-      layer.path, leaves.float_class(type(layer)).__name__,
+      layer.path, rules.float_class(type(layer)).__name__,
       tuple(layer.kernel_variable.shape), 0.0, reason=reason)
   for transform in layer.chain:
     if isinstance(transform, mask.PruningMask) and transform.preserves:

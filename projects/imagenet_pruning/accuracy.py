@@ -86,6 +86,7 @@ def _read(path: str):
 
 
 def main() -> None:
+  """Trains what is missing and writes the table."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--output_dir', default='runs/pruning')
   parser.add_argument('--model', choices=MODELS, action='append')

@@ -20,6 +20,7 @@ import tf_keras
 
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import plan as plan_lib
+from modelgarden_opt.compression import rules
 from modelgarden_opt.compression.quantization import fake_quant
 from modelgarden_opt.compression.quantization import quantizers
 
@@ -128,7 +129,7 @@ class _Bound:
       setattr(self, name, functools.partial(quantizer, training=training))
 
 
-@tf_keras.utils.register_keras_serializable(package=leaves.PACKAGE)
+@tf_keras.utils.register_keras_serializable(package=rules.PACKAGE)
 class ActivationQuantized(tf_keras.layers.Activation):
   """An activation layer computed step by step on quantized tensors."""
 

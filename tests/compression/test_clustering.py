@@ -1,0 +1,134 @@
+"""Centroids against TFMOT's, and the table that keeps weights equal."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_model_optimization.python.core.clustering.keras import (
+  cluster_config,
+)
+from tensorflow_model_optimization.python.core.clustering.keras import (
+  clustering_centroids,
+)
+import tf_keras
+
+from modelgarden_opt.compression import plan
+from modelgarden_opt.compression import rules
+from modelgarden_opt.compression import twin
+from modelgarden_opt.compression.clustering import centroids
+from modelgarden_opt.compression.clustering import technique
+
+_FACTORY = clustering_centroids.CentroidsInitializerFactory
+_INIT = cluster_config.CentroidInitialization
+
+
+def _weights(sparsity=0.0, shape=(3, 3, 8, 16)):
+  rng = np.random.default_rng(3)
+  values = rng.normal(0.02, 0.1, shape).astype(np.float32)
+  values[rng.uniform(size=shape) < sparsity] = 0
+  return values
+
+
+@pytest.mark.parametrize('preserve_sparsity', [False, True])
+@pytest.mark.parametrize('initializer', ['LINEAR', 'DENSITY_BASED'])
+def test_centroids_are_those_of_tfmot(initializer, preserve_sparsity):
+  values = _weights(0.5 if preserve_sparsity else 0.0)
+  theirs = _FACTORY.get_centroid_initializer(_INIT[initializer])(
+      tf.constant(values), 16, preserve_sparsity=preserve_sparsity)
+  ours, _ = centroids.cluster(values, 16, initializer, preserve_sparsity)
+  np.testing.assert_allclose(
+      ours, np.sort(theirs.get_cluster_centroids()), atol=1e-6)
+
+
+@pytest.mark.parametrize('initializer', list(centroids.INITIALIZERS))
+def test_every_weight_goes_to_its_nearest_centroid(initializer):
+  values = _weights()
+  found, indices = centroids.cluster(values, 8, initializer)
+  expected = np.abs(values[..., np.newaxis] - found).min(-1)
+  np.testing.assert_allclose(np.abs(values - found[indices]), expected)
+
+
+def test_k_means_is_closer_than_the_others():
+  values = _weights()
+
+  def error(initializer):
+    found, indices = centroids.cluster(values, 8, initializer)
+    return np.mean((values - found[indices])**2)
+
+  assert error('KMEANS_PLUS_PLUS') < 0.8 * min(
+      error(name) for name in ('LINEAR', 'RANDOM', 'DENSITY_BASED'))
+
+
+@pytest.mark.parametrize('initializer', list(centroids.INITIALIZERS))
+@pytest.mark.parametrize('values', [
+    _weights(0.5), -np.abs(_weights(0.5)), np.zeros([4, 4], np.float32),
+    np.array([[0.0, 1.0], [0.0, 0.0]])])
+def test_zeros_and_signs_are_preserved(initializer, values):
+  found, indices = centroids.cluster(values, 5, initializer, True)
+  assert found.shape == (5,)
+  np.testing.assert_array_equal(np.sign(found[indices]), np.sign(values))
+
+
+def test_what_is_clustered_is_preserved_or_refused():
+  values = np.array([0.5, -1.0, 0.5, 0.0])
+  found, indices = centroids.cluster(values, 4, centroids.PRESERVE)
+  np.testing.assert_array_equal(found[indices], values)
+  with pytest.raises(ValueError, match='3 distinct values, more than 2'):
+    centroids.cluster(values, 2, centroids.PRESERVE)
+
+
+def _conv(layer, **options):
+  clustering = technique.Clustering(
+      [rules.Rule(parameters={'enabled': True})], **options)
+  built = twin.to_twin(layer, plan.Plan([clustering]), 'conv')
+  built.build([None, 8, 8, 6])
+  table = built.chain.clustering
+  table.start(built.kernel_variable)
+  return built, table
+
+
+@pytest.mark.parametrize('per_channel', [False, True])
+@pytest.mark.parametrize('layer', [
+    tf_keras.layers.Conv2D(5, 3), tf_keras.layers.DepthwiseConv2D(3)])
+def test_training_keeps_clusters_and_lowers_the_loss(layer, per_channel):
+  built, table = _conv(layer, number_of_clusters=4,
+                       cluster_per_channel=per_channel)
+  kernel = built.kernel_variable
+  before, assignments = kernel.numpy(), table.assignments.numpy()
+  target = tf.constant(_weights(shape=kernel.shape))
+  optimizer = tf_keras.optimizers.Adam(0.01)
+  losses = []
+  for _ in range(20):
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_sum((kernel - target)**2)
+    optimizer.apply_gradients([(tape.gradient(loss, kernel), kernel)])
+    table.apply(kernel)
+    losses.append(float(loss))
+    assert table.check(kernel) == []
+  assert losses[-1] < losses[0]
+  assert np.any(kernel != before)
+  np.testing.assert_array_equal(table.assignments, assignments)
+  np.testing.assert_array_equal(
+      kernel, np.reshape(table.centroids, -1)[assignments])
+  rows = 1 if not per_channel else kernel.shape[-1] * (
+      kernel.shape[-2] if isinstance(built, tf_keras.layers.DepthwiseConv2D)
+      else 1)
+  assert table.centroids.shape == (rows, 4)
+
+
+def test_a_step_is_the_mean_of_the_steps_of_a_cluster():
+  built, table = _conv(tf_keras.layers.Conv2D(5, 3), number_of_clusters=4)
+  kernel, index = built.kernel_variable, table.assignments.numpy()
+  step = _weights(shape=kernel.shape)
+  expected = table.centroids.numpy().reshape(-1) + np.array([
+      step[index == i].mean() for i in range(4)])
+  kernel.assign_add(step)
+  table.apply(kernel)
+  np.testing.assert_allclose(
+      np.reshape(table.centroids, -1), expected, atol=1e-6)
+
+
+def test_depthwise_kernels_are_left_alone_unless_a_rule_says_so():
+  clustering = technique.Clustering()
+  assert clustering.transform('a', 'DepthwiseConv2D', (3, 3, 8, 1)) is None
+  with pytest.raises(ValueError, match='no kernel is clustered'):
+    clustering.assert_all_rules_matched()
