@@ -19,8 +19,9 @@ ALLOWED = {
     'evaluation': {'modeling', 'data', 'tasks'},
     'benchmark': {'modeling', 'data', 'tasks', 'evaluation', 'export'},
     'report': set(),
+    'pipeline': {'configs'},
     'cli': {'configs', 'compression', 'data', 'modeling', 'tasks', 'training',
-            'export', 'evaluation', 'benchmark', 'report'},
+            'export', 'evaluation', 'benchmark', 'report', 'pipeline'},
 }
 # Modules of no part, which everyone may import.
 SHARED = {'errors', 'files'}

@@ -17,6 +17,7 @@ COMMANDS = {
     'benchmark': 'latency and size of .tflite files, timed interleaved',
     'predict': 'what a .tflite file sees in a picture',
     'inspect': 'kernels and ops of any .tflite file',
+    'run': 'the stages of one YAML, resumed where they stopped',
     'plan': 'what a configuration does with every kernel',
     'report': 'one table and picture from the JSON files of the others',
     'data': 'build or list the embedded data sets',

@@ -15,6 +15,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--evaluation', action='append', required=True,
                       metavar='JSON', help='of `evaluate`; repeatable')
   parser.add_argument('--benchmark', required=True, metavar='JSON')
+  parser.add_argument('--export', action='append', default=[], metavar='JSON',
+                      help='of `export`, for zeros and clusters; repeatable')
   parser.add_argument('--output_dir', required=True,
                       help='for results.json, report.md and report.png')
   parser.add_argument('--title', default='Results')
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     variants[name] = path
   joined = results.join(
       variants, [_read(path) for path in args.evaluation],
-      _read(args.benchmark))
+      _read(args.benchmark), [_read(path) for path in args.export])
   page.write(joined, args.output_dir, args.title, args.made_by)
   print(output.table(*page.rows(joined)))
 

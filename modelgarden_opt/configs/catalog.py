@@ -97,6 +97,13 @@ MODELS = {
         'MobileNetV4ConvMedium', *_INVERTED,
         'UniversalInvertedBottleneckBlock'),
     **{f'resnet{depth}': _resnet(depth) for depth in (18, 34, 50, 101, 152)},
+    'mnist_cnn': Model(
+        task='image_classification',
+        base='mobilenet_imagenet',
+        overrides={'task': {'model': {
+            'num_classes': 10, 'input_size': [28, 28, 3],
+            'backbone': {'type': 'small_cnn'}}}},
+        blocks=()),
     'deeplabv3_mobilenet_v2': _deeplab('mnv2_deeplabv3_pascal', *_INVERTED),
     'deeplabv3plus_mobilenet_v2': _deeplab(
         'mnv2_deeplabv3plus_cityscapes', *_INVERTED,

@@ -3,6 +3,7 @@
 import dataclasses
 
 from official.modeling import hyperparams
+from official.vision.configs import backbones
 from official.vision.configs import image_classification as official_cfg
 
 from modelgarden_opt.configs import compressed
@@ -35,16 +36,52 @@ class DataConfig(embedded.EmbeddedData, official_cfg.DataConfig):
 
 
 @dataclasses.dataclass
+class SmallCnn(hyperparams.Config):
+  """The small CNN of published studies, see `modeling.small_cnn`.
+
+  Attributes:
+    filters: Filters of its convolution.
+    kernel_size: Height and width of their kernels.
+  """
+  filters: int = 12
+  kernel_size: int = 3
+
+
+@dataclasses.dataclass
+class Backbone(backbones.Backbone):
+  """The Model Garden's backbones and one more.
+
+  Attributes:
+    small_cnn: The small CNN.
+  """
+  small_cnn: SmallCnn = dataclasses.field(default_factory=SmallCnn)
+
+
+@dataclasses.dataclass
+class ImageClassificationModel(official_cfg.ImageClassificationModel):
+  """The Model Garden's model.
+
+  Attributes:
+    backbone: One of the backbones.
+  """
+  backbone: Backbone = dataclasses.field(
+      default_factory=lambda: Backbone(type='resnet'))
+
+
+@dataclasses.dataclass
 class ImageClassificationTask(
     compressed.CompressedTask, official_cfg.ImageClassificationTask):
   """The Model Garden's task with an optional block for every technique.
 
   Attributes:
+    model: The float model.
     train_data: Input of training.
     validation_data: Input of the evaluations during training.
     test_data: Input of `evaluate`; None for the validation data.
     export: How files are written.
   """
+  model: ImageClassificationModel = dataclasses.field(
+      default_factory=ImageClassificationModel)
   train_data: DataConfig = dataclasses.field(
       default_factory=lambda: DataConfig(is_training=True))
   validation_data: DataConfig = dataclasses.field(

@@ -46,14 +46,30 @@ def resolve(
     UsageError: One message with every unknown field, wrong type and broken
       rule of all files together.
   """
+  sources = {path: load_yaml(path) for path in config_files}
+  if params_override:
+    sources['--params_override'] = _parse_override(params_override)
+  return resolve_values(experiment, sources)
+
+
+def resolve_values(
+    experiment: str, sources: Mapping[str, Mapping[str, Any]]
+) -> cfg.ExperimentConfig:
+  """Returns a validated experiment configuration.
+
+  Args:
+    experiment: Name of a registered experiment.
+    sources: Overrides in the order of their application, by the name that
+      messages call them.
+
+  Raises:
+    UsageError: One message with everything that is wrong.
+  """
   config = base(experiment)
   # A run directory knows by this name which configuration classes it holds.
   config.task.name = experiment
-  sources = [(path, load_yaml(path)) for path in config_files]
-  if params_override:
-    sources.append(('--params_override', _parse_override(params_override)))
   problems = []
-  for name, values in sources:
+  for name, values in sources.items():
     found = check(config, values)
     problems += [f'{name}: {problem}' for problem in found]
     if not found:

@@ -14,6 +14,7 @@ from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
+from modelgarden_opt.export import invariants
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.tasks import run_directory
@@ -105,7 +106,8 @@ def verify(
 
   Raises:
     VerificationError: If an integer file has float ops left, though no rule
-      left a layer in float, or an output is not finite.
+      left a layer in float, an output is not finite, or the file has not the
+      zeros and clusters of its model.
   """
   found = tflite.census(path)
   if (file_format == 'int8' and found.float_ops and
@@ -122,6 +124,13 @@ def verify(
   if not np.all(np.isfinite(actual)):
     raise VerificationError('the file computes values that are not finite')
   kernels = inspection.kernels(path)
+  quantized = file_format == 'int8' and bool(
+      calibration.quantizers_of(run.model))
+  if invariants.claimed(run.model, file_format, quantized):
+    broken = invariants.problems(run.model, kernels, quantized)
+    if broken:
+      raise VerificationError(
+          'the file lost zeros or clusters: ' + '; '.join(broken))
   return {
       **dataclasses.asdict(found),
       'gzip_bytes': tflite.gzip_bytes(path),

@@ -15,6 +15,9 @@ _COLUMNS = (
     ('mIoU', 'mean_iou', '{:.2%}'),
     ('size KiB', 'kib', '{:,.1f}'),
     ('gzip KiB', 'gzip_kib', '{:,.1f}'),
+    ('x smaller', 'times_smaller', '{:.1f}'),
+    ('zeros', 'sparsity', '{:.2%}'),
+    ('values', 'distinct', '{:,}'),
     ('median ms', 'median_ms', '{:.3f}'),
     ('x first', 'ratio', '{:.2f}'),
     ('as Keras', 'agreement', '{:.2%}'),
@@ -31,7 +34,7 @@ _BAR = '#4269d0'
 
 def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
   """Returns the header and the rows of the results table."""
-  variants = [_derived(v) for v in results['variants']]
+  variants = _all_derived(results)
   columns = [c for c in _COLUMNS if any(c[1] in v for v in variants)]
   header = ['variant', *(heading for heading, _, _ in columns)]
   return header, [
@@ -39,8 +42,18 @@ def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
       for v in variants]
 
 
-def _derived(variant: Mapping[str, Any]) -> dict[str, Any]:
+def _all_derived(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Returns the variants with the fields that are derived from others."""
+  variants = results['variants']
+  return [_derived(variant, variants[0]) for variant in variants]
+
+
+def _derived(
+    variant: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
   """Adds the fields that are shown in other units than they are stored."""
+  smaller = {}
+  if 'sparsity' in variant:
+    smaller['times_smaller'] = first['size_bytes'] / variant['gzip_bytes']
   percents = {
       name: 100 * variant[field]
       for name, field in (('top_1_percent', 'top_1_accuracy'),
@@ -49,6 +62,7 @@ def _derived(variant: Mapping[str, Any]) -> dict[str, Any]:
   return {
       **variant,
       **percents,
+      **smaller,
       'kib': variant['size_bytes'] / 1024,
       'gzip_kib': variant['gzip_bytes'] / 1024,
   }
@@ -71,6 +85,10 @@ def markdown(
   """
   header, body = rows(results)
   first = results['variants'][0]
+  compressed = (
+      '"x smaller" is the size of the first file by the zipped size of this '
+      'one; "zeros" are those of all kernels in the file, "values" the '
+      'distinct ones of a median kernel. ' if 'sparsity' in first else '')
   environment = ', '.join(
       f'{key} {value}' for key, value in results['environment'].items())
   return '\n'.join([
@@ -81,7 +99,7 @@ def markdown(
       f'saw. Latency on {first["num_threads"]} thread, all files timed in '
       'turn in one run; "x first" is the median ratio to the first row. "as '
       'Keras" is the share of test images on which the file predicts the '
-      'class that its Keras model predicts.', '',
+      f'class that its Keras model predicts. {compressed}'.rstrip(), '',
       f'Measured on: {environment}.', ''])
 
 
@@ -90,7 +108,7 @@ def draw(results: Mapping[str, Any], path: str) -> None:
   import matplotlib  # pylint: disable=g-import-not-at-top
   matplotlib.use('Agg')
   from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
-  variants = [_derived(v) for v in results['variants']]
+  variants = _all_derived(results)
   panels = [p for p in _PANELS if all(p[1] in v for v in variants)]
   figure, axes = pyplot.subplots(
       1, len(panels), figsize=(10, 1.0 + 0.45 * len(variants)), sharey=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import statistics
 from typing import Any
 
 from modelgarden_opt import errors
@@ -11,10 +12,20 @@ _MEASURED = ('size_bytes', 'gzip_bytes', 'median_ms', 'p90_ms', 'min_ms',
              'ratio', 'num_threads', 'num_delegate_partitions')
 
 
+def _held(export: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what a file's kernels hold; the median speaks for the clusters."""
+  return {
+      'sparsity': export['sparsity'],
+      'distinct': statistics.median_low(
+          kernel['distinct'] for kernel in export['kernels']),
+  }
+
+
 def join(
     variants: Mapping[str, str],
     evaluations: Iterable[Mapping[str, Any]],
     benchmark: Mapping[str, Any],
+    exports: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
   """Returns `{"variants": [...], "environment": {...}}`.
 
@@ -22,12 +33,15 @@ def join(
     variants: Path of the file by the variant's name, in the table's order.
     evaluations: Contents of `evaluate --output_json` files.
     benchmark: Content of a `benchmark --output_json` file.
+    exports: Contents of `export --output_json` files, for the share of zeros
+      and the number of distinct weights.
 
   Raises:
     UsageError: If a file was not evaluated or not benchmarked.
   """
   scored = {r['model']: r for e in evaluations for r in e['results']}
   timed = {r['model']: r for r in benchmark['results']}
+  held = {e['model']: _held(e) for e in exports}
   records = []
   for name, path in variants.items():
     for kind, found in (('evaluation', scored), ('benchmark', timed)):
@@ -42,5 +56,6 @@ def join(
         'num_examples': scored[path]['num_examples'],
         'agreement': scored[path]['agreement'],
         **{field: timed[path][field] for field in _MEASURED},
+        **held.get(path, {}),
     })
   return {'variants': records, 'environment': benchmark['environment']}

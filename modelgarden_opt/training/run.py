@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt.modeling import architecture
+from modelgarden_opt.modeling import constraints
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import runner as runner_lib
@@ -66,7 +67,12 @@ def run_experiment(
     architecture.write(task.filters, model_dir)
     run_directory.save_params(params, model_dir)
     metrics.rewind(model_dir, int(runner.trainer.global_step.numpy()))
-  _, logs = runner.run()
+  model, logs = runner.run()
+  broken = constraints.problems(constraints.find(model))
+  if broken:
+    raise RuntimeError(
+        'the kernels are not as pruning and clustering left them: '
+        + '; '.join(broken))
   return logs
 
 

@@ -89,7 +89,7 @@ def main() -> None:
   args = parser.parse_args()
   families = args.family or [
       name for name, model in catalog.MODELS.items()
-      if model.task == 'image_classification']
+      if model.task == 'image_classification' and model.blocks]
   rows = []
   for family in families:
     measure(family, f'{args.output_dir}/{family}')

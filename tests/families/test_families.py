@@ -31,7 +31,7 @@ def _task(name, data_dir):
       **values['task']['model'], 'backbone': backbone}}})
   if model.backbone.type == 'mobilenet':
     model.backbone.mobilenet.filter_size_scale = 0.25
-  else:
+  elif model.backbone.type == 'resnet':
     model.backbone.resnet.depth_multiplier = 0.25
   return task_factory.get_task(config.task)
 

@@ -5,6 +5,7 @@ import pytest
 
 from modelgarden_opt import errors
 from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.export import invariants
 from modelgarden_opt.export import tflite as export
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.tasks import run_directory
@@ -88,6 +89,26 @@ def test_cqat_keeps_clusters_up_to_the_file(
     assert kernel.distinct <= 8, kernel.name
     if technique == 'pcqat':
       assert abs(np.sum(kernel.values == 0) - kernel.size / 2) <= 1
+
+
+@pytest.mark.parametrize('file_format', ['float32', 'float16'])
+def test_floats_keep_zeros_and_clusters_of_channels(
+    file_format, clustered, tmp_path):
+  path = str(tmp_path / 'model.tflite')
+  export.export(clustered, file_format, path)
+  for kernel in inspection.kernels(path):
+    if kernel.op != 'DEPTHWISE_CONV_2D':
+      assert kernel.distinct_per_channel <= 8, kernel.name
+      assert abs(np.sum(kernel.values == 0) - kernel.size / 2) <= 1
+
+
+def test_a_file_that_lost_its_form_is_told(clustered, float_run, tmp_path):
+  path = str(tmp_path / 'model.tflite')
+  export.export(float_run, 'float32', path)
+  model = run_directory.load(clustered).model
+  lines = invariants.problems(model, inspection.kernels(path), quantized=False)
+  assert any('zeros became 0' in line for line in lines)
+  assert any('8 distinct values became' in line for line in lines)
 
 
 def test_clusters_per_channel_reach_the_file(

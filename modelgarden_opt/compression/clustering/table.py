@@ -121,8 +121,11 @@ class ClusterTable(transforms.KernelTransform):
                for column in self._by_channel(np.asarray(kernel)).T)
 
   def check(self, kernel: tf.Tensor) -> list[str]:
+    found = []
     distinct = self._distinct(kernel)
-    if distinct <= self.number_of_clusters:
-      return []
-    return [f'{distinct} distinct values, more than '
-            f'{self.number_of_clusters} clusters']
+    if distinct > self.number_of_clusters:
+      found.append(f'{distinct} distinct values, more than '
+                   f'{self.number_of_clusters} clusters')
+    if not np.array_equal(kernel, self._look_up(self.centroids)):
+      found.append('the values are not those of the table')
+    return found

@@ -135,5 +135,13 @@ class PruningMask(transforms.KernelTransform):
     }
 
   def check(self, kernel: tf.Tensor) -> list[str]:
-    revived = int(np.sum((np.asarray(kernel) != 0) & (self.mask.numpy() == 0)))
-    return [f'{revived} pruned elements are not zero'] if revived else []
+    zeros, pruned = np.asarray(kernel) == 0, self.mask.numpy() == 0
+    found = []
+    revived = int(np.sum(~zeros & pruned))
+    if revived:
+      found.append(f'{revived} pruned elements are not zero')
+    # Training may lead a weight to zero by chance, but not more than one.
+    lost = int(np.sum(zeros & ~pruned))
+    if lost > 1:
+      found.append(f'{lost} elements are zero that are not pruned')
+    return found

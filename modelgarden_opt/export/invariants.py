@@ -1,0 +1,98 @@
+"""Whether a file holds the zeros and the clusters that its model has."""
+
+import collections
+from collections.abc import Sequence
+
+import numpy as np
+import tf_keras
+
+from modelgarden_opt.compression import leaves
+from modelgarden_opt.compression import rules
+from modelgarden_opt.compression import transforms
+from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.modeling import constraints
+
+# TFLite's layout of a kernel, by layer type.
+_LAYOUT = {
+    'Conv2D': lambda k: np.moveaxis(k, -1, 0),
+    'DepthwiseConv2D': lambda k: k.reshape(1, *k.shape[:2], -1),
+    'Dense': np.transpose,
+}
+
+
+def problems(
+    model: tf_keras.Model,
+    kernels: Sequence[inspection.Kernel],
+    quantized: bool,
+) -> list[str]:
+  """Returns one line for every kernel of a file that lost its form.
+
+  A file does not name layers, so kernels of equal shape are compared in the
+  order of their zeros.
+
+  Args:
+    model: The model that the file was converted from.
+    kernels: What `inspection.kernels` found in the file.
+    quantized: Whether the file holds integers. Into floats the converter
+      multiplies the scale of the batch norm, so that weights are shared within
+      an output channel only.
+  """
+  expected = collections.defaultdict(list)
+  for layer in model._flatten_layers():  # pylint: disable=protected-access
+    if isinstance(layer, leaves.Rewired) and layer.chain is not None:
+      kind = rules.float_class(type(layer)).__name__
+      values = _LAYOUT[kind](layer.kernel_variable.numpy())
+      expected[values.shape].append((layer, values))
+  found = collections.defaultdict(list)
+  for kernel in kernels:
+    found[kernel.values.shape].append(kernel)
+  lines = []
+  for shape, items in expected.items():
+    # Shapes of which rules leave some kernels alone cannot be told apart.
+    if all(_constrained(layer) for layer, _ in items):
+      lines += _compare(items, found[shape], quantized)
+  return lines
+
+
+def _constrained(layer: leaves.Rewired) -> bool:
+  return any(transform.constrains for transform in layer.chain)
+
+
+def _compare(
+    items, kernels: Sequence[inspection.Kernel], quantized: bool
+) -> list[str]:
+  """Compares the kernels of one shape."""
+  if len(items) != len(kernels):
+    return [f'{len(items)} kernels of shape {items[0][1].shape} became '
+            f'{len(kernels)}']
+  lines = []
+  items = sorted(items, key=lambda item: np.sum(item[1] == 0))
+  kernels = sorted(kernels, key=lambda kernel: kernel.sparsity)
+  for (layer, values), kernel in zip(items, kernels):
+    before, after = int(np.sum(values == 0)), int(np.sum(kernel.values == 0))
+    if abs(after - before) > 1:
+      lines.append(f'{layer.path}: {before} zeros became {after}')
+    distinct = kernel.distinct if quantized else kernel.distinct_per_channel
+    if _shared(layer.chain) and distinct > len(np.unique(values)):
+      lines.append(f'{layer.path}: {len(np.unique(values))} distinct values '
+                   f'became {distinct}')
+  return lines
+
+
+def _shared(chain: transforms.TransformChain) -> bool:
+  return any(transform.shares_values for transform in chain)
+
+
+def claimed(model: tf_keras.Model, file_format: str, quantized: bool) -> bool:
+  """Whether files of a format keep the form of a model's kernels.
+
+  Post-training quantization rounds to zero and takes clusters apart; trained
+  quantization and files of floats do not.
+
+  Args:
+    model: The model.
+    file_format: Key of `convert.FORMATS`.
+    quantized: Whether the file has the quantizers' trained ranges.
+  """
+  return bool(constraints.find(model)) and (
+      quantized or file_format in ('float32', 'float16'))

@@ -1,0 +1,1 @@
+"""Staged pipelines: one YAML, one directory, several commands."""

@@ -1,0 +1,201 @@
+"""What a staged YAML describes: which trainings, in which order, from what.
+
+    model: mobilenet_v2
+    stages: [float, prune, cluster, qat, export, evaluate, benchmark, report]
+    all: {...}      # overrides of every training
+    prune: {...}    # overrides of one
+
+Only weights flow from stage to stage: each training starts from the best
+checkpoint of the one before it, or of the one that `from` names.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+from modelgarden_opt import errors
+from modelgarden_opt.configs import catalog
+
+# Training stages, and the technique that each adds to those before it.
+TRAININGS = {'float': None, 'prune': 'pruning', 'cluster': 'clustering',
+             'qat': 'quantization'}
+# Stages behind the trainings, in the only order that makes sense.
+MEASURES = ('export', 'evaluate', 'benchmark', 'report')
+# Fields of a training stage that are not overrides of its experiment.
+_OWN_FIELDS = ('kind', 'from', 'preserve', 'formats')
+_OVERRIDES = ('task', 'trainer', 'runtime')
+_OPTIONS = {'export': (), 'evaluate': ('split',),
+            'benchmark': ('num_runs', 'num_threads'), 'report': ('title',)}
+_FORMATS = {'float': ['float32', 'int8'], 'prune': ['float32', 'int8'],
+            'cluster': ['float32', 'int8'], 'qat': ['int8']}
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """One training stage.
+
+  Attributes:
+    name: Name of the stage and of its run directory.
+    experiment: The registered experiment.
+    source: Name of the stage whose best checkpoint it starts from, or None.
+    overrides: Overrides of the experiment.
+    formats: Formats in which the result is exported.
+  """
+  name: str
+  experiment: str
+  source: str | None
+  overrides: Mapping[str, Any]
+  formats: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+  """Everything that a staged YAML describes.
+
+  Attributes:
+    trainings: The training stages, in order.
+    measures: Names of the stages behind them, in order.
+    options: Options of these stages by name.
+  """
+  trainings: Sequence[Training]
+  measures: Sequence[str]
+  options: Mapping[str, Mapping[str, Any]]
+
+
+def parse(values: Mapping[str, Any]) -> Pipeline:
+  """Returns the pipeline that the content of a YAML file describes.
+
+  Args:
+    values: The file's content.
+
+  Raises:
+    UsageError: One message with everything that is wrong with the stages.
+  """
+  problems: list[str] = []
+  names = _stage_names(values, problems)
+  if problems:
+    raise errors.UsageError('\n'.join(problems))
+  trainings: dict[str, Training] = {}
+  done: dict[str, tuple[str, ...]] = {}
+  for name in names:
+    if name not in MEASURES:
+      _add_training(name, values, trainings, done, problems)
+  options = {name: values.get(name) or {} for name in MEASURES}
+  for name, given in options.items():
+    problems += [
+        f'{name}.{field}: no such field{errors.nearest(field, _OPTIONS[name])}'
+        for field in given if field not in _OPTIONS[name]]
+  if problems:
+    raise errors.UsageError('\n'.join(problems))
+  return Pipeline(list(trainings.values()),
+                  [name for name in names if name in MEASURES], options)
+
+
+def _stage_names(values: Mapping[str, Any], problems: list[str]) -> list[str]:
+  """Returns the stages; checks the names of everything in the file."""
+  model, names = values.get('model'), values.get('stages') or []
+  if model not in catalog.MODELS:
+    problems.append(f'model: {model!r} is not a model'
+                    f'{errors.nearest(str(model), catalog.MODELS)}')
+  if not names or not isinstance(names, list):
+    problems.append(f'stages: expected a list of stages, received {names!r}')
+    return []
+  known = {'model', 'stages', 'all', *names, *MEASURES}
+  problems += [f'{field}: no such stage{errors.nearest(field, known)}'
+               for field in values if field not in known]
+  problems += [f'stages: {name} is there twice'
+               for name in sorted(set(names)) if names.count(name) > 1]
+  measures = [name for name in names if name in MEASURES]
+  order = [name for name in MEASURES if name in measures]
+  if names[len(names) - len(measures):] != order:
+    problems.append(f'stages: {", ".join(order)} come last and in this order')
+  for name, needed in zip(MEASURES[1:], MEASURES):
+    if name in measures and needed not in measures and name != 'benchmark':
+      problems.append(f'stages: {name} needs {needed}')
+  for name in names:
+    block = values.get(name) or {}
+    if name not in MEASURES and _kind(name, block) not in TRAININGS:
+      problems.append(
+          f'{name}.kind: {_kind(name, block)!r} is no kind of training'
+          f'{errors.nearest(str(_kind(name, block)), TRAININGS)}')
+  return names
+
+
+def _kind(name: str, block: Mapping[str, Any]) -> str:
+  return block.get('kind', name)
+
+
+def _add_training(
+    name: str,
+    values: Mapping[str, Any],
+    trainings: dict[str, Training],
+    done: dict[str, tuple[str, ...]],
+    problems: list[str],
+) -> None:
+  """Adds a training to those before it, and what it and they have done."""
+  block = values.get(name) or {}
+  fields = (*_OWN_FIELDS, *_OVERRIDES)
+  problems += [f'{name}.{field}: no such field{errors.nearest(field, fields)}'
+               for field in block if field not in fields]
+  source = block.get('from', next(reversed(trainings), None))
+  if source is not None and source not in trainings:
+    problems.append(f'{name}.from: {source!r} is no training before it'
+                    f'{errors.nearest(str(source), trainings)}')
+    return
+  overrides = _merge({k: v for k, v in (values.get('all') or {}).items()
+                      if k in _OVERRIDES},
+                     {k: v for k, v in block.items() if k in _OVERRIDES})
+  preserved = done.get(source, ()) if block.get('preserve', True) else ()
+  kind = _kind(name, block)
+  technique = TRAININGS[kind]
+  if technique == 'pruning' and 'clustering' in preserved:
+    problems.append(f'{name}: pruning would take the clusters apart; prune '
+                    'before clustering')
+  if technique is None or technique in preserved:
+    techniques = preserved
+  else:
+    techniques = (*preserved, technique)
+  techniques = tuple(
+      t for t in catalog.TECHNIQUES['_pcqat'] if t in techniques)
+  if technique == 'clustering' and 'pruning' in preserved:
+    # Zeros are a cluster of their own, so no mask is needed.
+    techniques = ('clustering',)
+    overrides = _merge(
+        {'task': {'clustering': {'preserve_sparsity': True}}}, overrides)
+  suffix = next(s for s, t in catalog.TECHNIQUES.items() if t == techniques)
+  if technique == 'quantization' and 'clustering' in preserved:
+    overrides = _merge(_preserved_clusters(trainings, source), overrides)
+  done[name] = preserved + ((technique,) if technique and not _removes_channels(
+      block) else ())
+  trainings[name] = Training(
+      name, values['model'] + suffix, source, overrides,
+      block.get('formats', _FORMATS[kind]))
+
+
+def _removes_channels(block: Mapping[str, Any]) -> bool:
+  """Whether a stage prunes channels, which leaves no zeros to preserve."""
+  pruning = (block.get('task') or {}).get('pruning') or {}
+  return pruning.get('granularity') == 'channel'
+
+
+def _preserved_clusters(
+    trainings: Mapping[str, Training], source: str) -> dict[str, Any]:
+  """Returns the clusters of an earlier stage, as overrides of a later one."""
+  while not trainings[source].experiment.endswith('_clustering'):
+    source = trainings[source].source
+  block = trainings[source].overrides.get('task', {}).get('clustering', {})
+  kept = ('number_of_clusters', 'cluster_per_channel', 'preserve_sparsity',
+          'rules')
+  return {'task': {'clustering': {k: block[k] for k in kept if k in block}}}
+
+
+def _merge(
+    below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns nested mappings put together; the second one wins."""
+  merged = dict(below)
+  for key, value in above.items():
+    if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+      value = _merge(merged[key], value)
+    merged[key] = value
+  return merged

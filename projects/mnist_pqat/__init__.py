@@ -1,0 +1,1 @@
+"""The published study of sparsity- and cluster-preserving QAT, on MNIST."""
