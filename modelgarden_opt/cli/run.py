@@ -15,22 +15,40 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='print the commands of all stages and stop')
 
 
+def load(path: str):
+  """Returns the pipeline of a YAML file; every training of it resolves.
+
+  Raises:
+    UsageError: If anything about the stages or their overrides is wrong.
+  """
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt import errors
+  from modelgarden_opt import registry_imports  # noqa: F401
+  from modelgarden_opt.configs import overrides
+  from modelgarden_opt.pipeline import stages
+  pipeline = stages.parse(overrides.load_yaml(path))
+  problems = []
+  for training in pipeline.trainings:
+    try:
+      overrides.resolve_values(
+          training.experiment, {training.name: training.overrides})
+    except errors.UsageError as e:
+      problems.append(str(e))
+  if problems:
+    raise errors.UsageError('\n'.join(problems))
+  return pipeline
+
+
 def run(args: argparse.Namespace) -> int:
   """Runs every stage that is not complete."""
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   import shlex
 
-  from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.cli import main
-  from modelgarden_opt.configs import overrides
   from modelgarden_opt.pipeline import commands
   from modelgarden_opt.pipeline import run as run_lib
-  from modelgarden_opt.pipeline import stages
-  pipeline = stages.parse(overrides.load_yaml(args.config_file))
-  for training in pipeline.trainings:
-    overrides.resolve_values(
-        training.experiment, {training.name: training.overrides})
+  pipeline = load(args.config_file)
   steps = commands.steps(
       pipeline, args.model_dir,
       f'modelgarden-opt run --config_file={args.config_file}')

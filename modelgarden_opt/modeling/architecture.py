@@ -33,11 +33,12 @@ def read(directory: str) -> dict[str, int]:
     return json.load(f)['filters']
 
 
-def of_checkpoint(prefix: str) -> dict[str, int]:
-  """Returns the numbers of the run that a checkpoint is of.
+def of_checkpoint(path: str) -> dict[str, int]:
+  """Returns the numbers of the run that a checkpoint is of, empty without one.
 
   Args:
-    prefix: File prefix of a checkpoint in a run directory or one level below.
+    path: File prefix or directory of a checkpoint, in a run directory or one
+      level below.
   """
-  directory = os.path.dirname(prefix)
+  directory = path if tf.io.gfile.isdir(path) else os.path.dirname(path)
   return read(directory) or read(os.path.dirname(directory))

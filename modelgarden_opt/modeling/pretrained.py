@@ -29,8 +29,8 @@ def load(model: tf_keras.Model, config: Any) -> None:
 def filters(config: Any) -> dict[str, int]:
   """Returns the numbers of filters of what those checkpoints are of."""
   found = {}
-  for path, _, field in _named(config):
-    found |= architecture.of_checkpoint(checkpoints.resolve(path, field))
+  for path, _, _ in _named(config):
+    found |= architecture.of_checkpoint(path)
   return found
 
 

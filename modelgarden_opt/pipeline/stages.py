@@ -149,15 +149,12 @@ def _add_training(
   preserved = done.get(source, ()) if block.get('preserve', True) else ()
   kind = _kind(name, block)
   technique = TRAININGS[kind]
-  if technique == 'pruning' and 'clustering' in preserved:
-    problems.append(f'{name}: pruning would take the clusters apart; prune '
-                    'before clustering')
-  if technique is None or technique in preserved:
-    techniques = preserved
-  else:
-    techniques = (*preserved, technique)
-  techniques = tuple(
-      t for t in catalog.TECHNIQUES['_pcqat'] if t in techniques)
+  order = list(TRAININGS.values())
+  if any(order.index(technique) < order.index(t) for t in preserved):
+    problems.append(f'{name}: {kind} would undo {preserved[-1]}; the order is '
+                    f'{", ".join(TRAININGS)}')
+    return
+  techniques = tuple(t for t in order if t in (*preserved, technique) and t)
   if technique == 'clustering' and 'pruning' in preserved:
     # Zeros are a cluster of their own, so no mask is needed.
     techniques = ('clustering',)
@@ -165,7 +162,10 @@ def _add_training(
         {'task': {'clustering': {'preserve_sparsity': True}}}, overrides)
   suffix = next(s for s, t in catalog.TECHNIQUES.items() if t == techniques)
   if technique == 'quantization' and 'clustering' in preserved:
-    overrides = _merge(_preserved_clusters(trainings, source), overrides)
+    clusters = _clusters_of(trainings, source)
+    if 'pruning' in techniques:
+      clusters.pop('preserve_sparsity', None)  # The experiment says so.
+    overrides = _merge({'task': {'clustering': clusters}}, overrides)
   done[name] = preserved + ((technique,) if technique and not _removes_channels(
       block) else ())
   trainings[name] = Training(
@@ -179,15 +179,16 @@ def _removes_channels(block: Mapping[str, Any]) -> bool:
   return pruning.get('granularity') == 'channel'
 
 
-def _preserved_clusters(
+def _clusters_of(
     trainings: Mapping[str, Training], source: str) -> dict[str, Any]:
-  """Returns the clusters of an earlier stage, as overrides of a later one."""
+  """Returns what a later stage has to know of the clusters of an earlier one.
+  """
   while not trainings[source].experiment.endswith('_clustering'):
     source = trainings[source].source
   block = trainings[source].overrides.get('task', {}).get('clustering', {})
   kept = ('number_of_clusters', 'cluster_per_channel', 'preserve_sparsity',
           'rules')
-  return {'task': {'clustering': {k: block[k] for k in kept if k in block}}}
+  return {k: block[k] for k in kept if k in block}
 
 
 def _merge(

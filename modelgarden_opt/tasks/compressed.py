@@ -22,9 +22,12 @@ class CompressedTask:
   Attributes:
     filters: Numbers of filters of the last model that was built, where they
       differ from the float model's.
+    resumed_at: Step from which training goes on. Deterministic training data
+      goes on there as well.
   """
 
   filters: architecture.Filters = {}
+  resumed_at = 0
   _pruned: channel_pruning.Result | None = None
 
   def build_model(self) -> tf_keras.Model:
@@ -112,4 +115,13 @@ class CompressedTask:
       input_context: tf.distribute.InputContext | None = None,
   ) -> tf.data.Dataset:
     """Returns batches of (images [b, h, w, 3], labels) of one split."""
-    return super().build_inputs(inputs.resolve(params), input_context)
+    data = super().build_inputs(inputs.resolve(params), input_context)
+    if not params.is_training:
+      return data
+    data = self.augment(data, params)
+    return data.skip(self.resumed_at) if params.deterministic else data
+
+  def augment(self, dataset: tf.data.Dataset, params) -> tf.data.Dataset:
+    """Returns batches of training data with what this project adds to them."""
+    del params
+    return dataset

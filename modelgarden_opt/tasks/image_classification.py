@@ -14,14 +14,10 @@ class ImageClassificationTask(
     compressed.CompressedTask, image_classification.ImageClassificationTask):
   """The Model Garden's task; every technique is an optional block of it."""
 
-  def build_inputs(
-      self,
-      params: cfg.DataConfig,
-      input_context: tf.distribute.InputContext | None = None,
+  def augment(
+      self, dataset: tf.data.Dataset, params: cfg.DataConfig
   ) -> tf.data.Dataset:
-    """Returns batches of (images [b, h, w, 3], labels [b]) of one split."""
-    dataset = super().build_inputs(params, input_context)
-    if params.is_training and getattr(params, 'random_affine', None):
-      dataset = inputs.augment(dataset, params.random_affine, params.seed)
-      dataset = dataset.prefetch(tf.data.AUTOTUNE)
-    return dataset
+    if not getattr(params, 'random_affine', None):
+      return dataset
+    dataset = inputs.augment(dataset, params.random_affine, params.seed)
+    return dataset.prefetch(tf.data.AUTOTUNE)

@@ -66,6 +66,12 @@ def read(model_dir: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in f.read().splitlines() if line]
 
 
+def evaluated(model_dir: str, step: int) -> bool:
+  """Whether a run wrote an evaluation at a training step."""
+  return any(record['step'] == step and record['split'] == 'validation'
+             for record in read(model_dir))
+
+
 def rewind(model_dir: str, step: int) -> None:
   """Drops what a killed run wrote behind the checkpoint that it resumes from.
 

@@ -8,6 +8,7 @@ from official.core import config_definitions as cfg
 from official.core import task_factory
 from official.modeling import performance
 import tensorflow as tf
+import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.modeling import architecture
@@ -56,8 +57,12 @@ def run_experiment(
       num_gpus=runtime.num_gpus,
       num_packs=runtime.num_packs,
       tpu_address=runtime.tpu)
+  if params.task.train_data.seed is not None:
+    tf_keras.utils.set_random_seed(params.task.train_data.seed)
   with strategy.scope():
     task = task_factory.get_task(params.task, logging_dir=model_dir)
+  if checkpoint:
+    task.resumed_at = int(checkpoint.rpartition('-')[2])
   # Builds the model, and restores or initializes it: whatever is wrong with
   # the configuration shows before the first file is written.
   runner = runner_lib.Runner(

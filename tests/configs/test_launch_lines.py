@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from modelgarden_opt.cli import main
+from modelgarden_opt.cli import run
 from modelgarden_opt.configs import overrides
 from tests import conftest
 
@@ -43,19 +44,27 @@ def test_yaml_is_short_says_how_to_launch_it_and_resolves(path):
   assert commands, 'the first lines give the launch command'
   assert any(line.startswith('# Expected') for line in lines)
   args = main._parser().parse_args(_arguments(commands[-1]))
-  assert any(f.endswith(path.name) for f in args.config_file)
+  files = args.config_file
+  if args.command == 'run':
+    assert files.endswith(path.name)
+    assert run.load(str(path)).trainings
+    return
+  assert any(f.endswith(path.name) for f in files)
   overrides.resolve(
-      args.experiment, [str(ROOT / f) for f in args.config_file],
-      args.params_override)
+      args.experiment, [str(ROOT / f) for f in files], args.params_override)
 
 
 @pytest.mark.parametrize('path', YAMLS, ids=_id)
 def test_yaml_holds_deltas_only(path):
   """No field repeats what the experiment says already."""
   args = main._parser().parse_args(_arguments(_commands(path)[-1]))
-  base = overrides.base(args.experiment).as_dict()
-  repeated = list(_repeated(yaml.safe_load(path.read_text()), base, ''))
-  assert not repeated
+  sources = ([(args.experiment, yaml.safe_load(path.read_text()))]
+             if args.command == 'train' else
+             [(training.experiment, training.overrides)
+              for training in run.load(str(path)).trainings])
+  for experiment, values in sources:
+    base = overrides.base(experiment).as_dict()
+    assert not list(_repeated(values, base, ''))
 
 
 def _repeated(values, base, path):

@@ -1,0 +1,82 @@
+"""What a staged YAML describes, and what is refused."""
+
+import pytest
+
+from modelgarden_opt import errors
+from modelgarden_opt.pipeline import commands
+from modelgarden_opt.pipeline import stages
+
+_FULL = ['float', 'prune', 'cluster', 'qat', 'export', 'evaluate', 'benchmark',
+         'report']
+
+
+def _parse(names=_FULL, **blocks):
+  return stages.parse({'model': 'mobilenet_v2', 'stages': names, **blocks})
+
+
+def test_every_stage_starts_from_the_one_before_and_keeps_what_it_did():
+  trainings = _parse(
+      cluster={'task': {'clustering': {'number_of_clusters': 8}}}).trainings
+  assert [(t.experiment, t.source) for t in trainings] == [
+      ('mobilenet_v2', None), ('mobilenet_v2_pruning', 'float'),
+      ('mobilenet_v2_clustering', 'prune'), ('mobilenet_v2_pcqat', 'cluster')]
+  assert trainings[2].overrides['task']['clustering'] == {
+      'number_of_clusters': 8, 'preserve_sparsity': True}
+  assert trainings[3].overrides['task']['clustering'] == {
+      'number_of_clusters': 8}
+
+
+@pytest.mark.parametrize('names, blocks, experiment', [
+    (['float', 'qat'], {}, 'qat'),
+    (['float', 'prune', 'qat'], {}, 'pqat'),
+    (['float', 'prune', 'qat'], {'qat': {'preserve': False}}, 'qat'),
+    (['float', 'cluster', 'qat'], {}, 'cqat'),
+    (['float', 'prune', 'cluster', 'qat'], {'qat': {'from': 'prune'}}, 'pqat'),
+    (['float', 'prune', 'other'], {'other': {'kind': 'qat'}}, 'pqat'),
+    # Removed channels leave no zeros.
+    (['float', 'prune', 'qat'],
+     {'prune': {'task': {'pruning': {'granularity': 'channel'}}}}, 'qat'),
+])
+def test_techniques_follow_from_the_stages_before(names, blocks, experiment):
+  last = _parse(names, **blocks).trainings[-1]
+  assert last.experiment == f'mobilenet_v2_{experiment}'
+
+
+def test_overrides_of_all_come_below_those_of_one():
+  trainings = _parse(
+      ['float', 'qat'],
+      all={'trainer': {'train_steps': 5, 'steps_per_loop': 5}},
+      qat={'trainer': {'train_steps': 2}}).trainings
+  assert trainings[0].overrides == {
+      'trainer': {'train_steps': 5, 'steps_per_loop': 5}}
+  assert trainings[1].overrides == {
+      'trainer': {'train_steps': 2, 'steps_per_loop': 5}}
+
+
+@pytest.mark.parametrize('values, expected', [
+    ({'model': 'mobilenet_v9'}, "model: 'mobilenet_v9' is not a model; did"),
+    ({'stages': []}, 'stages: expected a list'),
+    ({'stages': ['float', 'float']}, 'stages: float is there twice'),
+    ({'stages': ['float', 'export', 'qat']}, 'export come last'),
+    ({'stages': ['float', 'evaluate']}, 'evaluate needs export'),
+    ({'stages': ['float', 'prun']}, "kind: 'prun' is no kind .* 'prune'"),
+    ({'stages': ['float', 'cluster', 'prune']}, 'prune would undo clustering'),
+    ({'quat': {}}, 'quat: no such stage; did you mean'),
+    ({'qat': {'trainre': {}}}, 'qat.trainre: no such field; did you mean'),
+    ({'qat': {'from': 'prunes'}}, "qat.from: 'prunes' is no training before"),
+    ({'benchmark': {'runs': 3}}, 'benchmark.runs: no such field'),
+])
+def test_mistakes_are_told(values, expected):
+  with pytest.raises(errors.UsageError, match=expected):
+    stages.parse({'model': 'mobilenet_v2', 'stages': _FULL, **values})
+
+
+def test_commands_are_those_that_a_user_would_type():
+  steps = commands.steps(_parse(), 'out', 'the command')
+  assert [step.name for step in steps] == _FULL
+  assert steps[1].commands == [[
+      'train', '--experiment=mobilenet_v2_pruning',
+      '--config_file=out/prune.yaml', '--model_dir=out/prune',
+      '--params_override=task.pruning.pretrained_original_checkpoint='
+      'out/float/best_ckpt']]
+  assert len(steps[4].commands) == 7
