@@ -101,7 +101,7 @@ MODELS = {
         task='image_classification',
         base='mobilenet_imagenet',
         overrides={'task': {'model': {
-            'num_classes': 10, 'input_size': [28, 28, 3],
+            'num_classes': 10, 'input_size': [28, 28, 3], 'dropout_rate': 0.0,
             'backbone': {'type': 'small_cnn'}}}},
         blocks=()),
     'deeplabv3_mobilenet_v2': _deeplab('mnv2_deeplabv3_pascal', *_INVERTED),

@@ -133,7 +133,7 @@ class Runner(train_lib.OrbitExperimentRunner):
             train_steps=config.train_steps,
             eval_steps=config.validation_steps,
             eval_interval=config.validation_interval)
-        step = int(self.trainer.global_step)
+        step = int(self.trainer.global_step.numpy())
         if logs is None and not metrics.evaluated(self.model_dir, step):
           # Killed between its last checkpoint and the evaluation of it.
           logs = self.controller.evaluate(steps=config.validation_steps)

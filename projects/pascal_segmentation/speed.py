@@ -18,6 +18,7 @@ import tf_keras
 from modelgarden_opt import files
 from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.benchmark import latency
+from modelgarden_opt.benchmark import training
 from modelgarden_opt.configs import quantization
 from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
@@ -52,21 +53,9 @@ def steps(experiment: str, rounds: int) -> dict[str, float]:
   images = tf.constant(rng.normal(size=[*shape, 3]).astype(np.float32))
   labels = {'masks': tf.constant(rng.integers(
       0, 21, [*shape, 1]).astype(np.float32))}
-  functions = []
-  for model in (floats, quantized):
-    optimizer = tf_keras.optimizers.SGD(1e-4)
-    step = tf.function(lambda x, y, m=model, o=optimizer: task.train_step(
-        (x, y), m, o)[task.loss])
-    step(images, labels)
-    functions.append(step)
-  times = [[], []]
-  for _ in range(rounds):
-    for function, seconds in zip(functions, times):
-      start = time.perf_counter()
-      function(images, labels).numpy()
-      seconds.append(time.perf_counter() - start)
-  return {'build': built[1] / built[0],
-          'step': float(np.median(np.array(times[1]) / np.array(times[0])))}
+  ratios = training.step_ratios(
+      task, {'float': floats, 'QAT': quantized}, (images, labels), rounds)
+  return {'build': built[1] / built[0], 'step': ratios['QAT']}
 
 
 def exported(experiment: str, directory: str) -> dict[str, dict]:

@@ -1,0 +1,118 @@
+"""Times pruned models: `python -m projects.imagenet_pruning.speed`.
+
+Latency at 224 pixels, dense and with half of the FLOPs, and what masks
+and clusters add to a training step. Whatever is compared is taken in turn in
+one run. Weights are random.
+"""
+
+import argparse
+import os
+import tempfile
+
+import numpy as np
+from official.core import exp_factory
+from official.core import task_factory
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt import files
+from modelgarden_opt import registry_imports  # noqa: F401
+from modelgarden_opt.benchmark import latency
+from modelgarden_opt.benchmark import training
+from modelgarden_opt.configs import pruning as pruning_cfg
+from modelgarden_opt.export import convert
+from modelgarden_opt.modeling import channel_pruning
+from modelgarden_opt.modeling import factory
+from modelgarden_opt.report import tables
+
+_README = os.path.join(os.path.dirname(__file__), 'README.md')
+_MODELS = ('mobilenet_v2', 'resnet50')
+# Experiments whose steps are compared, each with the one that it is measured
+# against.
+_STEPS = {'_pruning': '', '_clustering': '', '_pqat': '_qat', '_cqat': '_qat',
+          '_pcqat': '_qat'}
+
+
+def _build(experiment: str):
+  config = exp_factory.get_exp_config(experiment)
+  task = task_factory.get_task(config.task)
+  return task, task.build_model()
+
+
+def _images(count: int) -> np.ndarray:
+  rng = np.random.default_rng(0)
+  return rng.normal(size=[count, 224, 224, 3]).astype(np.float32)
+
+
+def latencies(name: str, directory: str) -> list[str]:
+  """Returns a model's line of the table of latencies."""
+  _, model = _build(name)
+  dense = factory.neutral(model)
+  found = channel_pruning.prune(
+      dense, pruning_cfg.Pruning(granularity='channel'), lambda: ())
+  small = factory.neutral(model, found.candidate.filters)
+  channel_pruning.transfer(found.candidate, small)
+  images = _images(8)
+  paths = {}
+  for kind, network in (('dense', dense), ('small', small)):
+    for layer in network._flatten_layers():
+      if isinstance(layer, tf_keras.layers.BatchNormalization):
+        layer.momentum = 0.0  # Statistics of these images, as if trained.
+    network(images, training=True)
+    for form in ('float32', 'int8'):
+      path = paths[kind, form] = os.path.join(
+          directory, f'{name}_{kind}_{form}.tflite')
+      files.write_atomically(path, convert.convert(
+          network, form, representative=lambda: (
+              image[np.newaxis] for image in images)))
+  ratios = []
+  for form in ('float32', 'int8'):
+    timed = latency.benchmark(
+        [paths['dense', form], paths['small', form]], 1, 100)
+    ratios.append(f"{timed['results'][1]['ratio']:.2f}")
+  sizes = [os.path.getsize(paths[kind, 'float32']) / 2**20
+           for kind in ('dense', 'small')]
+  return [name, f'{found.ratio:.1%}', *(f'{size:.2f}' for size in sizes),
+          *ratios]
+
+
+def steps(name: str, rounds: int) -> list[list[str]]:
+  """Returns the lines of the table of training steps."""
+  rows = []
+  # Masks and tables cost the same whatever they hold.
+  batch = tf.constant(_images(16)), tf.constant(np.arange(16))
+  for reference in dict.fromkeys(_STEPS.values()):
+    suffixes = [s for s, against in _STEPS.items() if against == reference]
+    task, first = _build(name + reference)
+    models = {reference: first}
+    for suffix in suffixes:
+      _, models[suffix] = _build(name + suffix)
+    ratios = training.step_ratios(task, models, batch, rounds)
+    rows += [[f'{name}{suffix}', f'{name}{reference}',
+              f'{ratios[suffix]:.2f}'] for suffix in suffixes]
+  return rows
+
+
+def main() -> None:
+  """Measures, and puts the tables into README.md."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--rounds', type=int, default=10)
+  args = parser.parse_args()
+  with tempfile.TemporaryDirectory() as directory:
+    channels = [latencies(name, directory) for name in _MODELS]
+  timed = [row for name in _MODELS for row in steps(name, args.rounds)]
+  environment = ', '.join(
+      f'{k} {v}' for k, v in latency.environment().items())
+  text = '\n'.join([
+      tables.markdown(
+          ['model', 'FLOPs left', 'dense MiB', 'small MiB',
+           'float32 latency / dense', 'int8 latency / dense int8'], channels),
+      '', tables.markdown(
+          ['training step of', 'against', 'ratio'], timed, num_text=2),
+      '', f'Measured on: {environment}.'])
+  print(text)
+  files.replace_section(_README, 'speed', text)
+
+
+if __name__ == '__main__':
+  main()
