@@ -27,6 +27,7 @@ from modelgarden_opt.report import tables
 
 _README = os.path.join(os.path.dirname(__file__), 'README.md')
 _MODELS = ('mobilenet_v2', 'resnet50')
+_STEPS_OF = 'mobilenet_v2'
 # Experiments whose steps are compared, each with the one that it is measured
 # against.
 _STEPS = {'_pruning': '', '_clustering': '', '_pqat': '_qat', '_cqat': '_qat',
@@ -100,7 +101,8 @@ def main() -> None:
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as directory:
     channels = [latencies(name, directory) for name in _MODELS]
-  timed = [row for name in _MODELS for row in steps(name, args.rounds)]
+  print(channels, flush=True)
+  timed = steps(_STEPS_OF, args.rounds)
   environment = ', '.join(
       f'{k} {v}' for k, v in latency.environment().items())
   text = '\n'.join([
