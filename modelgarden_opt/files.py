@@ -34,6 +34,15 @@ def write_json(path: str, value: Any) -> None:
   write_atomically(path, json.dumps(value, indent=2) + '\n')
 
 
+def read_json(path: str) -> Any:
+  """Returns the content of a JSON file, None if there is no such file."""
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  if not tf.io.gfile.exists(path):
+    return None
+  with tf.io.gfile.GFile(path) as f:
+    return json.loads(f.read())
+
+
 def replace_section(path: str, name: str, content: str) -> None:
   """Replaces what stands between two markers of a Markdown file.
 

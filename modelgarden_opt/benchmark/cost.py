@@ -16,7 +16,7 @@ from modelgarden_opt.modeling import factory
 _NUM_RUNS = 30
 
 
-@costs.register('latency')
+@costs.COSTS.register('latency')
 def latency(dense: tf_keras.Model) -> costs.Cost:
   """Latency of the float32 file on one thread, timed in turn with the dense.
 

@@ -4,6 +4,8 @@ import dataclasses
 
 from official.modeling import hyperparams
 
+from modelgarden_opt.configs import checks
+
 PRESERVE = 'PRESERVE'
 INITIALIZATIONS = (
     'LINEAR', 'RANDOM', 'DENSITY_BASED', 'KMEANS_PLUS_PLUS', PRESERVE)
@@ -55,11 +57,8 @@ class Clustering(hyperparams.Config):
 
   def problems(self) -> list[str]:
     """Returns one line for every value that breaks a rule."""
-    found = []
-    if self.cluster_centroids_init not in INITIALIZATIONS:
-      found.append('cluster_centroids_init: must be one of '
-                   f'{", ".join(INITIALIZATIONS)}, received '
-                   f'{self.cluster_centroids_init!r}')
+    found = checks.unless_one_of(
+        'cluster_centroids_init', self.cluster_centroids_init, INITIALIZATIONS)
     least = 3 if self.preserve_sparsity else 2
     numbers = [('', self.number_of_clusters), *(
         (f'rules[{index}].', rule.number_of_clusters)

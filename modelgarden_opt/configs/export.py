@@ -5,6 +5,7 @@ import dataclasses
 from official.modeling import hyperparams
 
 from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs import checks
 
 LOWERINGS = ('decomposed', 'fused')
 
@@ -22,7 +23,7 @@ class Export(hyperparams.Config):
 
   def problems(self) -> list[str]:
     """Returns one line for every value that breaks a rule."""
-    return _unless_one_of('hard_swish', self.hard_swish, LOWERINGS)
+    return checks.unless_one_of('hard_swish', self.hard_swish, LOWERINGS)
 
 
 @dataclasses.dataclass
@@ -37,11 +38,5 @@ class SegmentationExport(Export):
   output: str = 'logits'
 
   def problems(self) -> list[str]:
-    return super().problems() + _unless_one_of(
+    return super().problems() + checks.unless_one_of(
         'output', self.output, catalog.SEGMENTATION_OUTPUTS)
-
-
-def _unless_one_of(name: str, value: str, choices: tuple[str, ...]):
-  if value in choices:
-    return []
-  return [f'{name}: must be one of {", ".join(choices)}, received {value!r}']

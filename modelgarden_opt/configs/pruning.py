@@ -5,6 +5,8 @@ from typing import Any
 
 from official.modeling import hyperparams
 
+from modelgarden_opt.configs import checks
+
 PRESERVE = 'Preserve'
 GRANULARITIES = ('weight', 'channel')
 POLICIES = ('default', 'all', 'pointwise')
@@ -137,7 +139,7 @@ class Pruning(hyperparams.Config):
     Args:
       train_steps: `trainer.train_steps`.
     """
-    found = _unless_one_of('granularity', self.granularity, GRANULARITIES)
+    found = checks.unless_one_of('granularity', self.granularity, GRANULARITIES)
     if self.batch_norm_steps < 0:
       found.append('batch_norm_steps: must be >= 0, received '
                    f'{self.batch_norm_steps}')
@@ -166,7 +168,7 @@ class Pruning(hyperparams.Config):
     return found
 
   def _channel_problems(self) -> list[str]:
-    found = _unless_one_of('importance', self.importance, IMPORTANCES)
+    found = checks.unless_one_of('importance', self.importance, IMPORTANCES)
     if not 0.0 < self.keep_ratio < 1.0:
       found.append(
           f'keep_ratio: must lie in (0, 1), received {self.keep_ratio}')
@@ -176,8 +178,8 @@ class Pruning(hyperparams.Config):
     return found
 
   def _weight_problems(self, train_steps: int) -> list[str]:
-    found = _unless_one_of('policy', self.policy, POLICIES)
-    found += _unless_one_of(
+    found = checks.unless_one_of('policy', self.policy, POLICIES)
+    found += checks.unless_one_of(
         'block_pooling_type', self.block_pooling_type, POOLINGS)
     if len(self.block_size) != 2 or min(self.block_size) < 1:
       found.append('block_size: must be two numbers >= 1, received '
@@ -242,9 +244,3 @@ def _schedule_problems(
     if value is not None and not 0.0 <= value < 1.0:
       found.append(f'{prefix}{name}: must lie in [0, 1), received {value}')
   return found
-
-
-def _unless_one_of(name: str, value: str, choices: tuple[str, ...]):
-  if value in choices:
-    return []
-  return [f'{name}: must be one of {", ".join(choices)}, received {value!r}']

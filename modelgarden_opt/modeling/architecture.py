@@ -1,7 +1,6 @@
 """The numbers of filters of a model that has fewer than its configuration."""
 
 from collections.abc import Mapping
-import json
 import os
 
 import tensorflow as tf
@@ -26,11 +25,8 @@ def write(filters: Filters, directory: str) -> None:
 
 def read(directory: str) -> dict[str, int]:
   """Returns the numbers of a run, empty if its directory has none."""
-  path = os.path.join(directory, FILE)
-  if not tf.io.gfile.exists(path):
-    return {}
-  with tf.io.gfile.GFile(path) as f:
-    return json.load(f)['filters']
+  found = files.read_json(os.path.join(directory, FILE))
+  return found['filters'] if found else {}
 
 
 def of_checkpoint(path: str) -> dict[str, int]:

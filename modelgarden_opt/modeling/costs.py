@@ -2,7 +2,7 @@
 
 A cost of one's own is a function of a candidate:
 
-    @costs.register('energy')
+    @costs.COSTS.register('energy')
     def energy(dense):
       return lambda candidate: ...
 
@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt import registry
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
@@ -24,33 +25,17 @@ from modelgarden_opt.modeling import observing
 Cost = Callable[[channels.Candidate], float]
 # Cost by name: takes the model with all channels and returns a function of
 # candidates. Only ratios count.
-COSTS: dict[str, Callable[[tf_keras.Model], Cost]] = {}
+COSTS = registry.Registry('cost')
 
 
-def register(name: str) -> Callable[[Callable], Callable]:
-  """Returns a decorator that makes a function a cost.
-
-  Raises:
-    ValueError: If there is a cost of that name.
-  """
-  if name in COSTS:
-    raise ValueError(f'cost {name!r} is registered already')
-
-  def add(function):
-    COSTS[name] = function
-    return function
-
-  return add
-
-
-@register('params')
+@COSTS.register('params')
 def _params(dense: tf_keras.Model) -> Cost:
   """Number of trainable weights."""
   variables = dense.trainable_variables
   return lambda candidate: sum(map(candidate.num_elements, variables))
 
 
-@register('flops')
+@COSTS.register('flops')
 def _flops(dense: tf_keras.Model) -> Cost:
   """Multiplications and additions of convolutions and dense layers."""
   applied = positions(dense)

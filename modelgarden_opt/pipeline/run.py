@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
-import json
 import os
 import shlex
 from typing import Any
@@ -69,11 +68,7 @@ def _assert_unchanged(
 
 
 def _recorded(step: commands_lib.Step, model_dir: str) -> Any:
-  path = _path(step, model_dir)
-  if not os.path.exists(path):
-    return None
-  with open(path, encoding='utf-8') as f:
-    return json.load(f)
+  return files.read_json(_path(step, model_dir))
 
 
 def _path(step: commands_lib.Step, model_dir: str) -> str:

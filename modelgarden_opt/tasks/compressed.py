@@ -10,6 +10,7 @@ from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import batch_norm
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import channel_pruning
+from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling import importance
@@ -39,7 +40,7 @@ class CompressedTask:
     """
     config = self.task_config
     model = super().build_model()
-    if self.logging_dir and tf.train.latest_checkpoint(self.logging_dir):
+    if checkpoints.any_in(self.logging_dir):
       self.filters = architecture.read(self.logging_dir)
     else:
       self.filters = pretrained.filters(config)

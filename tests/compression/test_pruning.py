@@ -157,7 +157,7 @@ def test_policies_say_what_stays_dense_and_why(
 
 
 def test_a_registered_schedule_is_used_and_names_are_unique():
-  @schedules.register('HalfWay')
+  @schedules.SCHEDULES.register('HalfWay')
   def _half(step, begin_step, end_step, initial_sparsity, final_sparsity,
             power):
     del step, begin_step, end_step, initial_sparsity, power
@@ -168,6 +168,6 @@ def test_a_registered_schedule_is_used_and_names_are_unique():
         **vars(transform.schedule), 'name': 'HalfWay'})
     assert half.sparsity(5) == 0.25 and half.sparsity(10) == 0.5
     with pytest.raises(ValueError, match='registered already'):
-      schedules.register('HalfWay')
+      schedules.SCHEDULES.register('HalfWay')
   finally:
     del schedules.SCHEDULES['HalfWay']

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -46,6 +47,16 @@ def test_the_run_directory_alone_rebuilds_the_model(
   shapes = {tuple(k['shape'][:1]) for k in found['kernels']}
   assert {(count,) for count in filters.values()} <= shapes
   assert found['agreement'] == 1.0
+
+
+def test_the_best_checkpoint_is_enough(pruned, tmp_path):
+  copy = str(tmp_path / 'copy')
+  shutil.copytree(pruned, copy, ignore=shutil.ignore_patterns('ckpt-*'))
+  shutil.copytree(os.path.join(pruned, 'best_ckpt'),
+                  os.path.join(copy, 'best_ckpt'), dirs_exist_ok=True)
+  os.remove(os.path.join(copy, 'checkpoint'))
+  assert run_directory.load(copy).model.count_params() == run_directory.load(
+      pruned).model.count_params()
 
 
 def test_a_killed_run_resumes_as_it_was(pruned, tiny_params, tmp_path):

@@ -3,7 +3,7 @@
 `PolynomialDecay` and `ConstantSparsity` are TFMOT's, by formula and by name. A
 schedule of one's own is a function:
 
-    @schedules.register('Cosine')
+    @schedules.SCHEDULES.register('Cosine')
     def cosine(step, begin_step, end_step, initial_sparsity, final_sparsity,
                power):
       ...
@@ -11,31 +11,16 @@ schedule of one's own is a function:
 and `pruning_schedule: Cosine` in a YAML names it.
 """
 
-from collections.abc import Callable
 import dataclasses
+
+from modelgarden_opt import registry
 
 # Every schedule by name; each returns a sparsity in [0, 1] for
 # begin_step <= step <= end_step, and the final sparsity at `end_step`.
-SCHEDULES: dict[str, Callable[..., float]] = {}
+SCHEDULES = registry.Registry('pruning schedule')
 
 
-def register(name: str) -> Callable[[Callable], Callable]:
-  """Returns a decorator that makes a function a schedule.
-
-  Raises:
-    ValueError: If there is a schedule of that name.
-  """
-  if name in SCHEDULES:
-    raise ValueError(f'pruning schedule {name!r} is registered already')
-
-  def add(function):
-    SCHEDULES[name] = function
-    return function
-
-  return add
-
-
-@register('PolynomialDecay')
+@SCHEDULES.register('PolynomialDecay')
 def _polynomial_decay(
     step, begin_step, end_step, initial_sparsity, final_sparsity, power):
   """Source: Zhu & Gupta, "To prune, or not to prune", arXiv:1710.01878."""
@@ -45,7 +30,7 @@ def _polynomial_decay(
   return final_sparsity + (initial_sparsity - final_sparsity) * left**power
 
 
-@register('ConstantSparsity')
+@SCHEDULES.register('ConstantSparsity')
 def _constant_sparsity(
     step, begin_step, end_step, initial_sparsity, final_sparsity, power):
   del step, begin_step, end_step, initial_sparsity, power
@@ -56,7 +41,7 @@ def _constant_sparsity(
 PRESERVE = 'Preserve'
 
 
-@register(PRESERVE)
+@SCHEDULES.register(PRESERVE)
 def _preserve(
     step, begin_step, end_step, initial_sparsity, final_sparsity, power):
   del step, begin_step, end_step, initial_sparsity, final_sparsity, power

@@ -1,0 +1,82 @@
+"""Masks, clusters, fewer channels: in every family, up to the integer file."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs import clustering
+from modelgarden_opt.configs import pruning
+from modelgarden_opt.configs import quantization
+from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.export import convert
+from modelgarden_opt.export import invariants
+from modelgarden_opt.modeling import channel_pruning
+from modelgarden_opt.modeling import channels
+from modelgarden_opt.modeling import constraints
+from modelgarden_opt.modeling import factory
+from tests import conftest
+from tests.families import test_families
+from tests.families import test_segmentation
+
+_DEEP = (*test_families.DEEP, 'deeplabv3_resnet50', 'deeplabv3plus_resnet50')
+FAMILIES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in _DEEP else name
+    for name in catalog.MODELS]
+
+
+def _float_model(name, data_dir):
+  if catalog.MODELS[name].task == 'image_classification':
+    model = test_families._task(name, data_dir).build_model()
+  else:
+    model = test_segmentation.make_task(name, data_dir).build_model()
+  conftest.randomize_norms(model)
+  return model
+
+
+def _file(model, path):
+  path.write_bytes(convert.convert(model, 'int8'))
+  return str(path)
+
+
+@pytest.mark.parametrize('name', FAMILIES)
+def test_pcqat_keeps_zeros_and_clusters_in_the_file(name, data_dir, tmp_path):
+  model = factory.compress(
+      _float_model(name, data_dir),
+      quantization.Quantization(),
+      pruning.Pruning(pruning_schedule='ConstantSparsity', end_step=0),
+      clustering.Clustering(
+          cluster_centroids_init='LINEAR', preserve_sparsity=True))
+  found = constraints.find(model)
+  constraints.update(found, 0)
+  constraints.start(found)
+  assert constraints.problems(found) == []
+  assert constraints.sparsity(found) == pytest.approx(0.5, abs=1e-3)
+  kernels = inspection.kernels(_file(model, tmp_path / 'm.tflite'))
+  assert invariants.problems(model, kernels, quantized=True) == []
+  clustered = constraints.find(model, 'clustering')
+  assert sum(k.distinct <= 16 for k in kernels) >= len(clustered)
+
+
+@pytest.mark.parametrize('name', FAMILIES)
+def test_fewer_channels_reach_the_file(name, data_dir, tmp_path):
+  floats = _float_model(name, data_dir)
+  whole = factory.neutral(floats)
+  if not channels.groups(whole):
+    pytest.skip('no channels that end inside of a block')
+  result = channel_pruning.prune(
+      whole, pruning.Pruning(
+          granularity='channel', keep_ratio=0.97, channel_multiple=4), None)
+  small = factory.compress(
+      floats, quantization.Quantization(), filters=result.candidate.filters)
+  channel_pruning.transfer(result.candidate, small)
+  assert small.count_params() < whole.count_params()
+  path = _file(small, tmp_path / 'm.tflite')
+  assert not tflite.census(path).float_ops
+  inputs = small.inputs or small.backbone.inputs
+  images = conftest.random_images([1, *inputs[0].shape[1:]])
+  expected = factory.logits(small(images, training=False))
+  actual = tflite.Model(path)(images.numpy())
+  assert np.all(np.isfinite(actual)) and actual.shape == expected.shape
+  assert tf.reduce_any(expected != 0)
