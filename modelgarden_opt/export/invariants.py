@@ -27,8 +27,8 @@ def problems(
 ) -> list[str]:
   """Returns one line for every kernel of a file that lost its form.
 
-  A file does not name layers, so kernels of equal shape are compared in the
-  order of their zeros.
+  A file does not name layers, so each of its kernels is compared with the
+  kernel of equal shape that fits it best.
 
   Args:
     model: The model that the file was converted from.
@@ -61,21 +61,36 @@ def _constrained(layer: leaves.Rewired) -> bool:
 def _compare(
     items, kernels: Sequence[inspection.Kernel], quantized: bool
 ) -> list[str]:
-  """Compares the kernels of one shape."""
-  if len(items) != len(kernels):
-    return [f'{len(items)} kernels of shape {items[0][1].shape} became '
-            f'{len(kernels)}']
+  """Finds a kernel of the model for every kernel of a file, all of one shape.
+
+  Some of the model's may be left over: its outputs do not depend on them.
+  """
+  lines, left = [], list(items)
+  for kernel in sorted(kernels, key=lambda kernel: kernel.sparsity):
+    losses = [_losses(*item, kernel, quantized) for item in left]
+    if not losses:
+      return [*lines, f'{kernel.name}: the model has fewer such kernels']
+    best = min(range(len(left)), key=lambda index: len(losses[index]))
+    lines += losses[best]
+    del left[best]
+  return lines
+
+
+def _losses(
+    layer: leaves.Rewired,
+    values: np.ndarray,
+    kernel: inspection.Kernel,
+    quantized: bool,
+) -> list[str]:
+  """Returns what a kernel lost if a file's kernel came of it."""
   lines = []
-  items = sorted(items, key=lambda item: np.sum(item[1] == 0))
-  kernels = sorted(kernels, key=lambda kernel: kernel.sparsity)
-  for (layer, values), kernel in zip(items, kernels):
-    before, after = int(np.sum(values == 0)), int(np.sum(kernel.values == 0))
-    if abs(after - before) > 1:
-      lines.append(f'{layer.path}: {before} zeros became {after}')
-    distinct = kernel.distinct if quantized else kernel.distinct_per_channel
-    if _shared(layer.chain) and distinct > len(np.unique(values)):
-      lines.append(f'{layer.path}: {len(np.unique(values))} distinct values '
-                   f'became {distinct}')
+  before, after = int(np.sum(values == 0)), int(np.sum(kernel.values == 0))
+  if abs(after - before) > 1:
+    lines.append(f'{layer.path}: {before} zeros became {after}')
+  distinct = kernel.distinct if quantized else kernel.distinct_per_channel
+  if _shared(layer.chain) and distinct > len(np.unique(values)):
+    lines.append(f'{layer.path}: {len(np.unique(values))} distinct values '
+                 f'became {distinct}')
   return lines
 
 
