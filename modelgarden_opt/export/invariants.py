@@ -65,8 +65,10 @@ def _compare(
 
   Some of the model's may be left over: its outputs do not depend on them.
   """
-  lines, left = [], list(items)
-  for kernel in sorted(kernels, key=lambda kernel: kernel.sparsity):
+  lines = []
+  # Those with most values first, each to the one with fewest that it may be of.
+  left = sorted(items, key=lambda item: len(np.unique(item[1])))
+  for kernel in sorted(kernels, key=lambda kernel: -kernel.distinct):
     losses = [_losses(*item, kernel, quantized) for item in left]
     if not losses:
       return [*lines, f'{kernel.name}: the model has fewer such kernels']

@@ -20,7 +20,10 @@ from tests import conftest
 from tests.families import test_families
 from tests.families import test_segmentation
 
-_DEEP = (*test_families.DEEP, 'deeplabv3_resnet50', 'deeplabv3plus_resnet50')
+# Beside them those whose blocks other families have, too.
+_DEEP = (*test_families.DEEP, 'mobilenet_v1', 'mobilenet_multi_avg', 'resnet50',
+         'deeplabv3_resnet50', 'deeplabv3plus_resnet50',
+         'deeplabv3plus_mobilenet_v2')
 FAMILIES = [
     pytest.param(name, marks=pytest.mark.slow) if name in _DEEP else name
     for name in catalog.MODELS]
@@ -55,8 +58,10 @@ def test_pcqat_keeps_zeros_and_clusters_in_the_file(name, data_dir, tmp_path):
   assert constraints.sparsity(found) == pytest.approx(0.5, abs=1e-3)
   kernels = inspection.kernels(_file(model, tmp_path / 'm.tflite'))
   assert invariants.problems(model, kernels, quantized=True) == []
-  clustered = constraints.find(model, 'clustering')
-  assert sum(k.distinct <= 16 for k in kernels) >= len(clustered)
+  # DeepLab's outputs do not depend on the last convolution of its backbone.
+  expected = len(constraints.find(model, 'clustering')) - (
+      catalog.MODELS[name].task == 'semantic_segmentation')
+  assert sum(k.distinct <= 16 for k in kernels) >= expected
 
 
 @pytest.mark.parametrize('name', FAMILIES)
@@ -67,7 +72,7 @@ def test_fewer_channels_reach_the_file(name, data_dir, tmp_path):
     pytest.skip('no channels that end inside of a block')
   result = channel_pruning.prune(
       whole, pruning.Pruning(
-          granularity='channel', keep_ratio=0.97, channel_multiple=4), None)
+          granularity='channel', keep_ratio=0.995, channel_multiple=4), None)
   small = factory.compress(
       floats, quantization.Quantization(), filters=result.candidate.filters)
   channel_pruning.transfer(result.candidate, small)
