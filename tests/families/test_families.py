@@ -18,8 +18,9 @@ from tests import tiny
 SIZE = 32
 FLOAT_STEPS = 200
 # Families whose blocks other families have, too, or that take minutes.
-DEEP = ('mobilenet_v3_large', 'mobilenet_multi_max', 'mobilenet_v4_conv_medium',
-        'resnet34', 'resnet101', 'resnet152')
+DEEP = ('mobilenet_v1', 'mobilenet_v3_large', 'mobilenet_multi_avg',
+        'mobilenet_multi_max', 'mobilenet_v4_conv_medium', 'resnet34',
+        'resnet50', 'resnet101', 'resnet152')
 
 
 def _task(name, data_dir):

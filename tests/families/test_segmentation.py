@@ -49,8 +49,8 @@ OPTIONS = {
         'low_level_num_filters': 32}},
 }
 # What other cases cover in part.
-SLOW = ('tensor', 'no_decoder', 'swish', 'upsampled', 'pyramid_2_depthwise',
-        'plus_sum')
+SLOW = ('tensor', 'no_decoder', 'swish', 'upsampled', 'pyramid_2',
+        'pool_kernel', 'pyramid_2_depthwise', 'plus_sum')
 # The two that are written with ops that the delegate does not take.
 NOT_DELEGATED = ('upsampled', 'softmax')
 EXPERIMENTS = (

@@ -20,9 +20,7 @@ from tests import conftest
 from tests.families import test_families
 from tests.families import test_segmentation
 
-# Beside them those whose blocks other families have, too.
-_DEEP = (*test_families.DEEP, 'mobilenet_v1', 'mobilenet_multi_avg', 'resnet50',
-         'deeplabv3_resnet50', 'deeplabv3plus_resnet50',
+_DEEP = (*test_families.DEEP, 'deeplabv3_resnet50', 'deeplabv3plus_resnet50',
          'deeplabv3plus_mobilenet_v2')
 FAMILIES = [
     pytest.param(name, marks=pytest.mark.slow) if name in _DEEP else name
