@@ -43,6 +43,11 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+  """Returns the arguments of a command; exits with 2 if they are wrong."""
+  return _parser().parse_args(argv)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one sub-command.
 
@@ -52,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     0 done, 1 failed while running, 2 bad usage or configuration.
   """
-  args = _parser().parse_args(argv)
+  args = parse(argv)
   command = importlib.import_module(f'modelgarden_opt.cli.{args.command}')
   try:
     return command.run(args) or 0

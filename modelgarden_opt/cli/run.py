@@ -25,10 +25,15 @@ def load(path: str):
   from modelgarden_opt import errors
   from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.configs import overrides
+  from modelgarden_opt.export import convert
   from modelgarden_opt.pipeline import stages
   pipeline = stages.parse(overrides.load_yaml(path))
   problems = []
   for training in pipeline.trainings:
+    problems += [
+        f'{training.name}.formats: {name!r} is not an export format'
+        f'{errors.nearest(str(name), convert.FORMATS)}'
+        for name in training.formats if name not in convert.FORMATS]
     try:
       overrides.resolve_values(
           training.experiment, {training.name: training.overrides})
@@ -52,6 +57,9 @@ def run(args: argparse.Namespace) -> int:
   steps = commands.steps(
       pipeline, args.model_dir,
       f'modelgarden-opt run --config_file={args.config_file}')
+  for step in steps:
+    for command in step.commands:
+      main.parse(command)  # Options of late stages are wrong now or never.
   if args.dry_run:
     for step in steps:
       for command in step.commands:

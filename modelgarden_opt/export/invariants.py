@@ -47,6 +47,8 @@ def problems(
   for kernel in kernels:
     found[kernel.values.shape].append(kernel)
   lines = []
+  if not expected.keys() & found.keys():
+    lines.append('no kernel of the file has the shape of one of the model')
   for shape, items in expected.items():
     # Shapes of which rules leave some kernels alone cannot be told apart.
     if all(_constrained(layer) for layer, _ in items):

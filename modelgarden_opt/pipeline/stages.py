@@ -113,6 +113,16 @@ def _stage_names(values: Mapping[str, Any], problems: list[str]) -> list[str]:
   for name, needed in zip(MEASURES[1:], MEASURES):
     if name in measures and needed not in measures and name != 'benchmark':
       problems.append(f'stages: {name} needs {needed}')
+  problems += [
+      f'{field}: expected `field: value` pairs, received {block!r}'
+      for field, block in values.items()
+      if field not in ('model', 'stages') and not (
+          block is None or isinstance(block, Mapping))]
+  if problems:
+    return []
+  problems += [
+      f'all.{field}: no such field{errors.nearest(field, _OVERRIDES)}'
+      for field in values.get('all') or {} if field not in _OVERRIDES]
   for name in names:
     block = values.get(name) or {}
     if name not in MEASURES and _kind(name, block) not in TRAININGS:
@@ -143,9 +153,8 @@ def _add_training(
     problems.append(f'{name}.from: {source!r} is no training before it'
                     f'{errors.nearest(str(source), trainings)}')
     return
-  overrides = _merge({k: v for k, v in (values.get('all') or {}).items()
-                      if k in _OVERRIDES},
-                     {k: v for k, v in block.items() if k in _OVERRIDES})
+  overrides = _merge(values.get('all') or {}, {
+      k: v for k, v in block.items() if k in _OVERRIDES})
   preserved = done.get(source, ()) if block.get('preserve', True) else ()
   kind = _kind(name, block)
   technique = TRAININGS[kind]

@@ -15,6 +15,7 @@ from modelgarden_opt.modeling import channel_pruning
 from modelgarden_opt.modeling import channels
 from modelgarden_opt.modeling import costs
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling import importance as importance_lib
 from tests import conftest
 
 _RESNET = {'task': {'model': {'backbone': {
@@ -124,6 +125,30 @@ def test_the_least_important_channels_go(neutral):
   np.testing.assert_array_equal(
       result.candidate.value(group.norm.gamma),
       np.arange(group.size - kept + 1.0, group.size + 1))
+
+
+def test_taylor_is_the_squared_change_of_the_loss(neutral):
+  found = channels.groups(neutral)[:1]
+  norm = found[0].norm
+  rng = np.random.default_rng(1)
+  batches = [{v.ref(): tf.constant(rng.normal(size=v.shape), tf.float32)
+              for v in (norm.gamma, norm.beta)} for _ in range(2)]
+  expected = sum(
+      (b[norm.gamma.ref()] * norm.gamma + b[norm.beta.ref()] * norm.beta)**2
+      for b in batches)
+  actual = importance_lib.of('taylor', found, lambda: batches)
+  np.testing.assert_allclose(actual[found[0].path], expected, rtol=1e-5)
+
+
+def test_latency_is_measured_on_files(neutral):
+  found = channels.groups(neutral)
+  cost = costs.COSTS['latency'](neutral)
+  small = channels.Candidate(
+      neutral, found, {g.path: np.arange(2) for g in found})
+  first = cost(small)
+  assert first > 0
+  # Measured once: a second measurement would not be the same to the bit.
+  assert cost(small) == first
 
 
 def test_rules_leave_groups_whole(neutral):

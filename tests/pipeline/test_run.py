@@ -154,3 +154,22 @@ def test_overrides_of_stages_are_checked_before_anything_runs(
   message = capsys.readouterr().err
   assert 'qat: task.quantization.num_bit_weight: no such field' in message
   assert not out.exists()
+
+
+@pytest.mark.parametrize('block, expected', [
+    ({'qat': {'formats': ['int9']}}, "qat.formats: 'int9' is not an export"),
+    ({'benchmark': {'num_runs': 'many'}}, "invalid int value: 'many'"),
+    ({'evaluate': {'split': 'tset'}}, "invalid choice: 'tset'"),
+])
+def test_mistakes_of_late_stages_are_told_before_anything_runs(
+    block, expected, config_file, tmp_path, capsys):
+  values = yaml.safe_load(pathlib.Path(config_file).read_text())
+  path, out = tmp_path / 'bad.yaml', tmp_path / 'none'
+  path.write_text(yaml.safe_dump({**values, **block}))
+  try:
+    code = main.main(
+        ['run', f'--config_file={path}', f'--model_dir={out}'])
+  except SystemExit as e:
+    code = e.code
+  assert code == 2 and expected in capsys.readouterr().err
+  assert not out.exists()

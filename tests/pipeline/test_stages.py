@@ -65,6 +65,8 @@ def test_overrides_of_all_come_below_those_of_one():
     ({'qat': {'trainre': {}}}, 'qat.trainre: no such field; did you mean'),
     ({'qat': {'from': 'prunes'}}, "qat.from: 'prunes' is no training before"),
     ({'benchmark': {'runs': 3}}, 'benchmark.runs: no such field'),
+    ({'all': {'trainr': {}}}, "all.trainr: no such field; did you mean 'tra"),
+    ({'qat': 3}, 'qat: expected `field: value` pairs, received 3'),
 ])
 def test_mistakes_are_told(values, expected):
   with pytest.raises(errors.UsageError, match=expected):

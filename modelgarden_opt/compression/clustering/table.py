@@ -46,7 +46,7 @@ class ClusterTable(transforms.KernelTransform):
 
   def build(self, layer: tf_keras.layers.Layer, kernel: tf.Variable) -> None:
     self._depthwise = isinstance(layer, tf_keras.layers.DepthwiseConv2D)
-    rows = self._by_channel(np.empty(kernel.shape, np.int8)).shape[1]
+    rows = self._num_rows(kernel.shape)
 
     def variable(name, shape, dtype):
       return layer.add_weight(
@@ -62,11 +62,12 @@ class ClusterTable(transforms.KernelTransform):
 
   def _by_channel(self, kernel: np.ndarray) -> np.ndarray:
     """Returns [weights of a row of the table, rows]."""
+    return kernel.reshape(-1, self._num_rows(kernel.shape))
+
+  def _num_rows(self, shape) -> int:
     if not self._per_channel:
-      return kernel.reshape(-1, 1)
-    channels = np.prod(kernel.shape[-2:]) if self._depthwise else (
-        kernel.shape[-1])
-    return kernel.reshape(-1, channels)
+      return 1
+    return shape[-2] * shape[-1] if self._depthwise else shape[-1]
 
   def __call__(self, kernel: tf.Tensor, training: bool) -> tf.Tensor:
     return kernel
