@@ -154,6 +154,26 @@ def test_zeros_stay_in_moving_averages(tiny_params, float_run, tmp_path):
   assert sum(share >= 0.59 for share in shares) == 8
 
 
+@pytest.mark.parametrize('steps', [0, 4])
+def test_batch_norm_is_estimated_anew_behind_the_last_masks(
+    tiny_params, float_run, tmp_path, steps):
+  # With momentum 1 training leaves moving averages alone.
+  params = tiny_params('mobilenet_v2_pruning', {
+      'task': {
+          'model': {'norm_activation': {'norm_momentum': 1.0}},
+          'pruning': {**PRUNING, 'begin_step': 10, 'end_step': 10,
+                      'batch_norm_steps': steps,
+                      'pretrained_original_checkpoint': float_run}},
+      'trainer': {'train_steps': 20}})
+  run.run_experiment(params, 'train', str(tmp_path))
+  before, after = (
+      [v.numpy() for v in run_directory.load(d, 'latest').model.variables
+       if 'moving' in v.name] for d in (float_run, str(tmp_path)))
+  assert len(before) == 18
+  changed = [not np.array_equal(a, b) for a, b in zip(before, after)]
+  assert changed == [bool(steps)] * len(before)
+
+
 @pytest.mark.parametrize(('block', 'expected'), [
     ({'end_step': 5000}, 'would not be reached'),
     ({'begin_step': 90, 'end_step': 80}, 'must be >= begin_step 90'),
