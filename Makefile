@@ -12,10 +12,10 @@ demo: $(READY)
 	$(BIN)/python scripts/demo.py --output_dir=runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 bench: $(READY)
 	$(BIN)/python scripts/bench_model_garden.py
