@@ -7,6 +7,7 @@ import sys
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from modelgarden_opt import files
 from projects.model_garden_bench import compare
 from projects.model_garden_bench import variants
 
@@ -17,13 +18,18 @@ def main() -> None:
   parser.add_argument('--image_size', type=int, default=224)
   parser.add_argument('--batch_size', type=int, default=16)
   parser.add_argument('--rounds', type=int, default=10)
+  parser.add_argument('--only', choices=compare.PARTS,
+                      help='keep the rest of --output_json as it is')
   parser.add_argument('--output_json', default='runs/bench.json')
   parser.add_argument('--output_markdown', default='docs/benchmarks.md')
+  parser.add_argument('--output_summary', default='README.md')
   args = parser.parse_args()
   result = compare.compare(
       args.family or variants.FAMILIES, args.image_size, args.batch_size,
-      args.rounds)
-  compare.write(result, args.output_json, args.output_markdown)
+      args.rounds, [args.only] if args.only else compare.PARTS,
+      files.read_json(args.output_json) if args.only else None)
+  compare.write(
+      result, args.output_json, args.output_markdown, args.output_summary)
   print(compare.markdown(result))
 
 

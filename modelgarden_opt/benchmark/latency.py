@@ -38,8 +38,9 @@ def benchmark(
 
   Returns:
     `environment`, and `results` with one record a file in the order of
-    `paths`: milliseconds, sizes, and `ratio`, the median over rounds of this
-    file's time by the first file's.
+    `paths`: milliseconds, sizes, `block_ms`, the medians of the blocks, which
+    can be paired between files, and `ratio`, the median of this file's by the
+    first file's.
 
   Raises:
     UsageError: If a file is missing or cannot be loaded.
@@ -55,11 +56,14 @@ def benchmark(
         range(len(models) - 1, -1, -1))
     for index in order:
       times[index] += _time_block(models[index])
+  milliseconds = 1e3 * np.array(times)
+  blocks = np.median(milliseconds.reshape(len(paths), -1, _BLOCK), axis=-1)
   return {
       'environment': environment(),
       'results': [
-          _record(path, np.array(t) * 1e3, np.array(times[0]) * 1e3,
-                  num_threads) for path, t in zip(paths, times)],
+          {**_record(path, t, num_threads), 'block_ms': block.tolist(),
+           'ratio': float(np.median(block / blocks[0]))}
+          for path, t, block in zip(paths, milliseconds, blocks)],
   }
 
 
@@ -74,11 +78,7 @@ def _time_block(model: tflite.Model) -> list[float]:
   return seconds
 
 
-def _record(
-    path: str, times: np.ndarray, first: np.ndarray, num_threads: int
-) -> dict[str, Any]:
-  ratios = (np.median(times.reshape(-1, _BLOCK), axis=1) /
-            np.median(first.reshape(-1, _BLOCK), axis=1))
+def _record(path: str, times: np.ndarray, num_threads: int) -> dict[str, Any]:
   with open(path, 'rb') as f:
     content = f.read()
   return {
@@ -87,7 +87,6 @@ def _record(
       'p90_ms': float(np.percentile(times, 90)),
       'p99_ms': float(np.percentile(times, 99)),
       'min_ms': float(np.min(times)),
-      'ratio': float(np.median(ratios)),
       'num_runs': len(times),
       'num_threads': num_threads,
       'size_bytes': len(content),

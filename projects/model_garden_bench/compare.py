@@ -1,7 +1,7 @@
 """Times this project against the installed `official.projects.qat`."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +17,7 @@ from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.report import tables
 from projects.model_garden_bench import variants as variants_lib
 
+PARTS = ('training', 'files')
 _FILES = ('float32', 'ptq', 'qat', 'peer')
 
 
@@ -25,6 +26,8 @@ def compare(
     image_size: int = 224,
     batch_size: int = 16,
     rounds: int = 10,
+    parts: Sequence[str] = PARTS,
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """Measures every family; whatever is compared is timed in turn.
 
@@ -33,22 +36,25 @@ def compare(
     image_size: Side of the images in pixels.
     batch_size: Images of a training step.
     rounds: Counted training steps of every model.
+    parts: What to measure beside building: `training`, `files` or both.
+    before: An earlier comparison; what is not measured is taken from it.
 
   Returns:
     `{"environment": …, "settings": …, "families": {name: measurements}}`.
   """
-  measured = {}
+  measured = dict(before['families']) if before else {}
   for family in families:
     print(f'{family} ...', flush=True)
     variants = variants_lib.Variants(family, image_size)
-    measured[family] = {
-        'build_s': _builds(variants),
-        **_steps(variants, batch_size, rounds),
-        **_conversion(variants),
-        'peak_memory_mib': {
-            name: _peak_memory(family, name, image_size, batch_size)
-            for name in variants_lib.NAMES},
-    }
+    found = {'build_s': _builds(variants)}
+    if 'training' in parts:
+      found |= _steps(variants, batch_size, rounds)
+      found['peak_memory_mib'] = {
+          name: _peak_memory(family, name, image_size, batch_size)
+          for name in variants_lib.NAMES}
+    if 'files' in parts:
+      found |= _conversion(variants)
+    measured[family] = {**measured.get(family, {}), **found}
   return {
       'environment': latency.environment(),
       'settings': {'image_size': image_size, 'batch_size': batch_size,
@@ -95,8 +101,8 @@ def _conversion(variants: variants_lib.Variants) -> dict[str, Any]:
         'census': {name: vars(tflite.census(path))
                    for name, path in zip(_FILES, paths)},
         'latency': {
-            threads: dict(zip(_FILES, latency.benchmark(
-                paths, num_threads=threads, num_runs=60)['results']))
+            str(threads): dict(zip(_FILES, latency.benchmark(
+                paths, num_threads=threads, num_runs=100)['results']))
             for threads in (1, 2)},
     }
 
@@ -128,12 +134,12 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> str:
   return f'{np.median(ratios):.2f}x'
 
 
-def markdown(result: dict[str, Any]) -> str:
-  """Returns the table of a comparison."""
-  rows = []
+def _rows(result: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+  """Returns what is shown of every family, by title and variant."""
+  rows = {}
 
   def row(title, of, show):
-    rows.append([title, of, *(show(m) for m in result['families'].values())])
+    rows[title, of] = [show(m) for m in result['families'].values()]
 
   for name in ('qat', 'peer'):
     row('build / float build', name,
@@ -154,36 +160,55 @@ def markdown(result: dict[str, Any]) -> str:
         lambda m, n=name: f"{m['census'][n]['size_bytes'] / 2**20:.2f}")
   row('conversion, s', 'float32', lambda m: f"{m['convert_s']['float32']:.1f}")
   row('conversion, s', 'PTQ', lambda m: f"{m['convert_s']['ptq']:.1f}")
-  for threads in (1, 2):
+  for threads in ('1', '2'):
     row(f'fp32 latency, ms, {threads} thread(s)', 'float32',
         lambda m, t=threads: f"{m['latency'][t]['float32']['median_ms']:.2f}")
-    for name in ('ptq', 'qat', 'peer'):
-      row(f'latency / fp32, {threads} thread(s)', name,
-          lambda m, t=threads, n=name: f"{m['latency'][t][n]['ratio']:.2f}x")
-  return tables.markdown(['', 'of', *result['families']], rows, num_text=2)
+    for base, title, names in (('float32', 'fp32', ('ptq', 'qat', 'peer')),
+                               ('ptq', 'PTQ', ('qat', 'peer'))):
+      for name in names:
+        row(f'latency / {title}, {threads} thread(s)', name,
+            lambda m, t=threads, b=base, n=name: ratio(
+                *(m['latency'][t][key]['block_ms'] for key in (n, b))))
+  return rows
 
 
-def write(result: dict[str, Any], json_path: str, markdown_path: str) -> None:
-  """Writes the JSON and puts the table into a Markdown file.
+def markdown(result: dict[str, Any]) -> str:
+  """Returns the whole table of a comparison."""
+  return tables.markdown(
+      ['', 'of', *result['families']],
+      [[*key, *cells] for key, cells in _rows(result).items()], num_text=2)
+
+
+def summary(result: dict[str, Any]) -> str:
+  """Returns a table of this project with the peer in brackets."""
+  rows = _rows(result)
+  return tables.markdown(
+      ['this project (peer)', *result['families']],
+      [[title, *(f'{ours} ({theirs})'
+                 for ours, theirs in zip(cells, rows[title, 'peer']))]
+       for (title, of), cells in rows.items()
+       if of == 'qat' and '2 thread' not in title])
+
+
+def write(
+    result: dict[str, Any], json_path: str, markdown_path: str,
+    summary_path: str,
+) -> None:
+  """Writes the JSON and puts the tables into Markdown files.
 
   Args:
     result: What `compare` returned.
     json_path: Path of the JSON file.
     markdown_path: A file with the lines `<!-- bench -->` and `<!-- /bench -->`;
-      what stands between them is replaced.
+      the table replaces what stands between them.
+    summary_path: Another one, for the summary.
   """
   files.write_json(json_path, result)
   environment = ', '.join(
       f'{k} {v}' for k, v in result['environment'].items())
   settings = ', '.join(
       f"{k.replace('_', ' ')} {v}" for k, v in result['settings'].items())
-  files.replace_section(
-      markdown_path, 'bench',
-      f'{markdown(result)}\n\nMeasured on: {environment}. '
-      f'Settings: {settings}.')
-
-
-def load(path: str) -> dict[str, Any]:
-  """Returns a comparison that was written before."""
-  with open(path, encoding='utf-8') as f:
-    return json.load(f)
+  measured = f'Measured on: {environment}. Settings: {settings}.'
+  for path, table in ((markdown_path, markdown(result)),
+                      (summary_path, summary(result))):
+    files.replace_section(path, 'bench', f'{table}\n\n{measured}')

@@ -2,6 +2,7 @@
 
 import numpy as np
 from official.core import task_factory
+from official.modeling import tf_utils
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -41,6 +42,24 @@ def test_names_and_parts_stay(float_model):
 
 def test_without_a_block_the_model_is_the_float_one(float_model):
   assert factory.compress(float_model, None) is float_model
+
+
+@pytest.mark.parametrize('name', ['relu', 'relu6', 'swish', 'sigmoid'])
+def test_a_function_that_a_model_calls_directly_is_quantized(name):
+  inputs = tf_keras.Input([32, 32, 3])
+  x = tf_keras.layers.Conv2D(8, 3, use_bias=False)(inputs)
+  x = tf_keras.layers.BatchNormalization()(x)
+  floats = tf_keras.Model(inputs, tf_utils.get_activation(name)(x))
+  conftest.randomize_norms(floats)
+  model = factory.compress(floats, Quantization())
+  assert type(model.layers[-1]).__name__ == 'ActivationQuantized'
+  with calibration.quantizer_mode(model, calibration.Mode.PASS_THROUGH):
+    np.testing.assert_array_equal(
+        model(IMAGES, training=False), floats(IMAGES, training=False))
+  calibration.calibrate(
+      model, tf.data.Dataset.from_tensors((IMAGES, np.zeros(4))))
+  assert conftest.sqnr_db(floats(IMAGES).numpy(),
+                          model(IMAGES, training=False).numpy()) >= 25
 
 
 def test_rules_reach_inside_blocks_by_path_and_type(float_model):

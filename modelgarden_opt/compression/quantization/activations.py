@@ -182,7 +182,8 @@ class ActivationQuantized(tf_keras.layers.Activation):
       quantizer.build(self, key)
 
   @tf.autograph.experimental.do_not_convert
-  def call(self, inputs, training=None):
+  def call(self, inputs, training=None, name=None):
+    del name  # Of the function, where a functional model calls it directly.
     active = [q for q in self._quantizers.values()
               if q.mode is not quantizers.Mode.PASS_THROUGH]
     if not active:
@@ -218,6 +219,11 @@ def is_activation(layer: tf_keras.layers.Layer) -> bool:
   return kind == 'ReLU'
 
 
+# Functions that hand on what they get. The Model Garden's own relu6 begins with
+# the second.
+_WITHOUT_ARITHMETIC = ('identity', 'convert_to_tensor_v2_with_dispatch')
+
+
 class Passing(tf_keras.layers.Layer):
   """Hands on its input, and whatever is known of it."""
 
@@ -230,10 +236,10 @@ def to_passing(layer: tf_keras.layers.Layer, path: str) -> Passing:
   """Returns the twin of a `TFOpLambda` without arithmetic.
 
   Raises:
-    ValueError: If the function is not the identity.
+    ValueError: If the function computes something.
   """
   name = function_name(layer.function)
-  if name != 'identity':
+  if name not in _WITHOUT_ARITHMETIC:
     raise ValueError(
         f'{path}: function {name!r} of the model cannot be quantized; '
         f'activations that can are: {", ".join(sorted(RECIPES))}')
