@@ -169,7 +169,7 @@ def test_batch_norm_is_estimated_anew_behind_the_last_masks(
   before, after = (
       [v.numpy() for v in run_directory.load(d, 'latest').model.variables
        if 'moving' in v.name] for d in (float_run, str(tmp_path)))
-  assert len(before) == 18
+  assert before
   changed = [not np.array_equal(a, b) for a, b in zip(before, after)]
   assert changed == [bool(steps)] * len(before)
 
