@@ -180,11 +180,11 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def summary(result: dict[str, Any]) -> str:
-  """Returns a table of this project with the peer in brackets."""
+  """Returns a table of this project, in brackets the peer where it differs."""
   rows = _rows(result)
   return tables.markdown(
-      ['this project (peer)', *result['families']],
-      [[title, *(f'{ours} ({theirs})'
+      ['this project (peer, if different)', *result['families']],
+      [[title, *(ours if ours == theirs else f'{ours} ({theirs})'
                  for ours, theirs in zip(cells, rows[title, 'peer']))]
        for (title, of), cells in rows.items()
        if of == 'qat' and '2 thread' not in title])
