@@ -24,10 +24,14 @@ def main() -> None:
   parser.add_argument('--output_markdown', default='docs/benchmarks.md')
   parser.add_argument('--output_summary', default='README.md')
   args = parser.parse_args()
+  families = args.family or variants.FAMILIES
+  before = files.read_json(args.output_json) if args.only else None
+  if args.only and not (before and {*families} <= {*before['families']}):
+    parser.error(f'--only: {args.output_json!r} holds no earlier comparison of '
+                 f'{", ".join(families)}; run without --only first')
   result = compare.compare(
-      args.family or variants.FAMILIES, args.image_size, args.batch_size,
-      args.rounds, [args.only] if args.only else compare.PARTS,
-      files.read_json(args.output_json) if args.only else None)
+      families, args.image_size, args.batch_size, args.rounds,
+      [args.only] if args.only else compare.PARTS, before)
   compare.write(
       result, args.output_json, args.output_markdown, args.output_summary)
   print(compare.markdown(result))

@@ -43,7 +43,7 @@ def test_yaml_is_short_says_how_to_launch_it_and_resolves(path):
   commands = _commands(path)
   assert commands, 'the first lines give the launch command'
   assert any(line.startswith('# Expected') for line in lines)
-  args = main._parser().parse_args(_arguments(commands[-1]))
+  args = main.parse(_arguments(commands[-1]))
   files = args.config_file
   if args.command == 'run':
     assert files.endswith(path.name)
@@ -57,7 +57,7 @@ def test_yaml_is_short_says_how_to_launch_it_and_resolves(path):
 @pytest.mark.parametrize('path', YAMLS, ids=_id)
 def test_yaml_holds_deltas_only(path):
   """No field repeats what the experiment says already."""
-  args = main._parser().parse_args(_arguments(_commands(path)[-1]))
+  args = main.parse(_arguments(_commands(path)[-1]))
   sources = ([(args.experiment, yaml.safe_load(path.read_text()))]
              if args.command == 'train' else
              [(training.experiment, training.overrides)
@@ -81,7 +81,7 @@ def test_documented_commands_parse(path):
   for command in _commands(path):
     arguments = _arguments(command)
     if arguments[0] in main.COMMANDS:
-      main._parser().parse_args(arguments)
+      main.parse(arguments)
     else:
       assert (ROOT / 'scripts' / f'{arguments[0]}.py').exists(), command
 
