@@ -15,6 +15,12 @@ from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.configs import overrides
 from tests import tiny
 
+# Two replicas in one process: TensorFlow makes devices when it starts.
+NUM_LOGICAL_CPUS = 4
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices('CPU')[0],
+    [tf.config.LogicalDeviceConfiguration()] * NUM_LOGICAL_CPUS)
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)

@@ -20,10 +20,14 @@ class CompressedTask(hyperparams.Config):
     quantization: Quantization-aware training, or None for float.
     pruning: Pruning, or None for dense kernels.
     clustering: Weight clustering, or None for weights of their own.
+    batch_norm_steps: Batches of training data from which the statistics of
+      batch normalization are estimated after the last training step; 0 keeps
+      their moving averages.
   """
   quantization: quantization_cfg.Quantization | None = None
   pruning: pruning_cfg.Pruning | None = None
   clustering: clustering_cfg.Clustering | None = None
+  batch_norm_steps: int = 0
 
   def without_techniques(self) -> 'CompressedTask':
     """Returns the configuration of the float model, not pretrained."""

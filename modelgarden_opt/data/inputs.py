@@ -61,14 +61,23 @@ def for_calibration(params: DataConfig) -> DataConfig:
 
 
 def augment(
-    dataset: tf.data.Dataset, params: cfg.RandomAffine, seed: int | None
+    dataset: tf.data.Dataset,
+    params: cfg.RandomAffine,
+    seed: int | None,
+    first_batch: int = 0,
+    input_context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
   """Shifts, turns and scales every image of every batch at random.
+
+  What happens to an example depends on the seed and on its number only, not on
+  the replicas that share a batch or on where a run was resumed.
 
   Args:
     dataset: Batches of (normalized images [b, h, w, 3], labels).
     params: Largest shift, rotation and scaling.
     seed: Seed of the random numbers, or None.
+    first_batch: Number of the first batch of this input pipeline.
+    input_context: Tells pipelines of several workers apart.
   """
   # What black becomes by normalization, so that borders stay black.
   black = preprocess_ops.normalize_image(
@@ -76,12 +85,22 @@ def augment(
       preprocess_ops.STDDEV_RGB)
   seed = seed if seed is not None else int.from_bytes(os.urandom(3), 'big')
 
+  pipelines, pipeline = 1, 0
+  if input_context:
+    pipelines = input_context.num_input_pipelines
+    pipeline = input_context.input_pipeline_id
+
+  def draw(number):
+    return tf.random.stateless_uniform(
+        [4], (seed, number * pipelines + pipeline), -1.0, 1.0)
+
   def transform(index, batch):
     images, labels = batch
-    shape = tf.shape(images)
+    shape = tf.shape(images, tf.int64)
     height, width = (tf.cast(s, tf.float32) for s in (shape[1], shape[2]))
-    draws = tf.random.stateless_uniform(
-        [4, shape[0]], (seed, index), -1.0, 1.0)
+    numbers = index * shape[0] + tf.range(shape[0])
+    draws = tf.transpose(tf.map_fn(
+        draw, numbers, fn_output_signature=tf.TensorSpec([4], tf.float32)))
     angle = draws[0] * params.rotate * (math.pi / 180.0)
     scale = 1.0 + draws[1] * params.scale
     cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
@@ -95,10 +114,11 @@ def augment(
         sin, cos, center_y - sin * center_x - cos * center_y + shift_y,
         zero, zero], axis=1)
     moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=images - black, transforms=matrix, output_shape=shape[1:3],
+        images=images - black, transforms=matrix,
+        output_shape=tf.cast(shape[1:3], tf.int32),
         fill_value=0.0, interpolation='BILINEAR', fill_mode='CONSTANT')
     moved.set_shape(images.shape)
     return moved + black, labels
 
-  return dataset.enumerate().map(
+  return dataset.enumerate(first_batch).map(
       transform, num_parallel_calls=tf.data.AUTOTUNE)

@@ -135,13 +135,6 @@ def resolve(path: str, field: str = '') -> str:
   return prefix
 
 
-def any_in(directory: str) -> bool:
-  """Whether a run directory holds a checkpoint, be it only the best one."""
-  return bool(directory) and bool(
-      tf.train.latest_checkpoint(directory) or
-      tf.io.gfile.glob(os.path.join(directory, '*', 'checkpoint')))
-
-
 def _neighbours(directory: str) -> str:
   """Names what a user might have meant: the checkpoints at and near a path."""
   if not tf.io.gfile.isdir(directory):

@@ -14,6 +14,7 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.compression import leaves
+from modelgarden_opt.compression import replicas
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.pruning import mask as mask_lib
 from modelgarden_opt.compression.pruning import technique
@@ -113,12 +114,12 @@ def apply(
     found: What `find` returned.
     optimizer: The optimizer that just changed the kernels.
   """
-  averaged = getattr(optimizer, 'has_shadow_copy', False)
-  for item in found:
-    item.transform.apply(item.kernel)
-    if averaged:
-      item.transform.apply_to_copy(
-          optimizer.get_slot(item.kernel, 'average'))
+  changes = [(item.kernel, item.transform.apply) for item in found]
+  if getattr(optimizer, 'has_shadow_copy', False):
+    changes += [(optimizer.get_slot(item.kernel, 'average'),
+                 item.transform.apply_to_copy) for item in found]
+  replicas.update([variable for variable, _ in changes],
+                  lambda index, copy: changes[index][1](copy))
 
 
 def update(found: Sequence[Constraint], step: int) -> list[Constraint]:

@@ -6,11 +6,11 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.data import inputs
+from modelgarden_opt.data import resuming
 from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import batch_norm
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import channel_pruning
-from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling import importance
@@ -23,11 +23,14 @@ class CompressedTask:
   Attributes:
     filters: Numbers of filters of the last model that was built, where they
       differ from the float model's.
+    begun: Whether the run directory (`logging_dir`) holds a model already,
+      whose numbers of filters are known then.
     resumed_at: Step from which training goes on. Deterministic training data
       goes on there as well.
   """
 
   filters: architecture.Filters = {}
+  begun = False
   resumed_at = 0
   _pruned: channel_pruning.Result | None = None
 
@@ -40,7 +43,7 @@ class CompressedTask:
     """
     config = self.task_config
     model = super().build_model()
-    if checkpoints.any_in(self.logging_dir):
+    if self.begun:
       self.filters = architecture.read(self.logging_dir)
     else:
       self.filters = pretrained.filters(config)
@@ -86,16 +89,15 @@ class CompressedTask:
     else:
       channel_pruning.transfer(self._pruned.candidate, model)
       self._pruned = None
-      self.reestimate_batch_norm(model)
+      self.reestimate_batch_norm(model, config.pruning.batch_norm_steps)
     constraints.start(constraints.find(model))
     quantization = config.quantization
     if quantization is not None and quantization.calibration_steps:
       calibration.calibrate(
           model, self._training_batches(quantization.calibration_steps))
 
-  def reestimate_batch_norm(self, model: tf_keras.Model) -> None:
-    """Estimates batch normalization anew if the configuration says so."""
-    steps = self.task_config.pruning.batch_norm_steps
+  def reestimate_batch_norm(self, model: tf_keras.Model, steps: int) -> None:
+    """Estimates batch normalization from so many batches, if any."""
     if steps:
       batch_norm.reestimate(
           model, (images for images, _ in self._training_batches(steps)))
@@ -116,13 +118,35 @@ class CompressedTask:
       input_context: tf.distribute.InputContext | None = None,
   ) -> tf.data.Dataset:
     """Returns batches of (images [b, h, w, 3], labels) of one split."""
-    data = super().build_inputs(inputs.resolve(params), input_context)
+    params = inputs.resolve(params)
     if not params.is_training:
-      return data
-    data = self.augment(data, params)
-    return data.skip(self.resumed_at) if params.deterministic else data
+      return super().build_inputs(params, input_context)
+    first = resuming.num_batches(
+        self.resumed_at if params.deterministic else 0, input_context)
+    batch_size = params.global_batch_size
+    if input_context:
+      batch_size = input_context.get_per_replica_batch_size(batch_size)
+    if first and resuming.can_skip_records(params):
+      with resuming.skipping(first * batch_size):
+        data = super().build_inputs(params, input_context)
+    else:
+      data = super().build_inputs(params, input_context).skip(first)
+    return self.augment(data, params, first, input_context)
 
-  def augment(self, dataset: tf.data.Dataset, params) -> tf.data.Dataset:
-    """Returns batches of training data with what this project adds to them."""
-    del params
+  def augment(
+      self,
+      dataset: tf.data.Dataset,
+      params,
+      first_batch: int,
+      input_context: tf.distribute.InputContext | None = None,
+  ) -> tf.data.Dataset:
+    """Returns batches of training data with what this project adds to them.
+
+    Args:
+      dataset: Batches of one input pipeline.
+      params: The input of training.
+      first_batch: Number of the first batch, 0 for a fresh run.
+      input_context: What `tf.distribute` says of the pipeline.
+    """
+    del params, first_batch, input_context
     return dataset

@@ -15,9 +15,14 @@ class ImageClassificationTask(
   """The Model Garden's task; every technique is an optional block of it."""
 
   def augment(
-      self, dataset: tf.data.Dataset, params: cfg.DataConfig
+      self,
+      dataset: tf.data.Dataset,
+      params: cfg.DataConfig,
+      first_batch: int,
+      input_context: tf.distribute.InputContext | None = None,
   ) -> tf.data.Dataset:
     if not getattr(params, 'random_affine', None):
       return dataset
-    dataset = inputs.augment(dataset, params.random_affine, params.seed)
+    dataset = inputs.augment(
+        dataset, params.random_affine, params.seed, first_batch, input_context)
     return dataset.prefetch(tf.data.AUTOTUNE)

@@ -114,6 +114,7 @@ def load(model_dir: str, checkpoint: str = 'best') -> Run:
   params = load_params(model_dir)
   path = find_checkpoint(model_dir, params, checkpoint)
   task = task_factory.get_task(params.task, logging_dir=model_dir)
+  task.begun = True
   # Layers are named, and so are the tensors of files, as in a fresh process.
   tf_keras.backend.reset_uids()
   model = task.build_model()

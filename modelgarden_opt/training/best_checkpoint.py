@@ -70,10 +70,7 @@ class BestCheckpointExporter(train_utils.BestCheckpointExporter):
     Returns:
       Whether it was saved.
     """
-    if global_step < self._first_step:
-      return False
-    if self._best_ckpt_logs is not None and self._new_metric_is_better(
-        eval_logs, self._best_ckpt_logs):
+    if global_step < self._first_step or not self._beats(eval_logs):
       return False
     self._best_ckpt_logs = dict(eval_logs)
     self._get_checkpoint_manager(checkpoint).save(
@@ -81,6 +78,19 @@ class BestCheckpointExporter(train_utils.BestCheckpointExporter):
     if write_logs:
       self.export_best_eval_metric(dict(eval_logs), global_step)
     return True
+
+  def _beats(self, eval_logs: dict[str, Any]) -> bool:
+    """Whether metrics are at least as good as the best; not-a-number never is.
+    """
+    if math.isnan(self._value(eval_logs)):
+      return False
+    best = self._best_ckpt_logs
+    return best is None or math.isnan(self._value(best)) or (
+        not self._new_metric_is_better(eval_logs, best))
+
+  def _value(self, logs: dict[str, Any]) -> float:
+    return float(orbit.utils.get_value(
+        train_utils.get_leaf_nested_dict(logs, self._metric_name)))
 
   def export_best_eval_metric(
       self, eval_logs: dict[str, Any], global_step: int) -> None:

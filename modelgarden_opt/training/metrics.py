@@ -22,7 +22,8 @@ class JsonlSummaryManager(utils.SummaryManager):
   """
 
   def __init__(
-      self, model_dir: str, subdir: str, split: str, global_step: tf.Variable
+      self, model_dir: str, subdir: str, split: str, global_step: tf.Variable,
+      enabled: bool = True,
   ):
     """Initializes the manager; nothing is written before the first summary.
 
@@ -31,15 +32,20 @@ class JsonlSummaryManager(utils.SummaryManager):
       subdir: Directory of the event files below it.
       split: `train` or `validation`.
       global_step: The variable that counts training steps.
+      enabled: Whether this process writes; of several workers one does.
     """
     super().__init__(
-        os.path.join(model_dir, subdir), tf.summary.scalar, global_step)
+        os.path.join(model_dir, subdir) if enabled else None,
+        tf.summary.scalar, global_step)
+    self._writes = enabled
     self._path = os.path.join(model_dir, FILE_NAME)
     self._split = split
     self._step = global_step
 
   def write_summaries(self, summary_dict: dict[str, Any]) -> None:
     super().write_summaries(summary_dict)
+    if not self._writes:
+      return
     record = {'step': int(self._step.numpy()), 'split': self._split,
               'time': round(time.time(), 3), **_flatten(summary_dict)}
     with tf.io.gfile.GFile(self._path, 'a') as f:
@@ -72,21 +78,22 @@ def evaluated(model_dir: str, step: int) -> bool:
              for record in read(model_dir))
 
 
-def rewind(model_dir: str, step: int) -> None:
-  """Drops what a killed run wrote behind the checkpoint that it resumes from.
+def rewind(model_dir: str, step: int | None) -> None:
+  """Drops what a killed run wrote after the checkpoint that it resumes from.
 
   A line that the kill cut in two goes as well.
 
   Args:
     model_dir: The run directory.
-    step: The training step of that checkpoint.
+    step: The training step of that checkpoint; None if there is none.
   """
   path = os.path.join(model_dir, FILE_NAME)
   if not tf.io.gfile.exists(path):
     return
   with tf.io.gfile.GFile(path) as f:
     lines = f.read().splitlines()
-  kept = [line for line in lines if _step_of(line) <= step]
+  kept = [line for line in lines
+          if step is not None and _step_of(line) <= step]
   if kept != lines:
     files.write_atomically(path, ''.join(line + '\n' for line in kept))
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from official.common import distribute_utils
 from official.core import config_definitions as cfg
 from official.core import task_factory
 from official.modeling import performance
@@ -13,9 +12,11 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import constraints
+from modelgarden_opt.modeling import pretrained
 from modelgarden_opt.tasks import run_directory
-from modelgarden_opt.training import metrics
+from modelgarden_opt.training import batch_norm_action
 from modelgarden_opt.training import runner as runner_lib
+from modelgarden_opt.training import strategies
 
 # What must not change between two sessions of one run.
 _IDENTITY = ('model', 'quantization', 'pruning', 'clustering')
@@ -43,25 +44,20 @@ def run_experiment(
       been written then.
   """
   checkpoint = tf.train.latest_checkpoint(model_dir)
-  if mode == 'eval' and checkpoint is None:
-    raise errors.UsageError(
-        f'model_dir: {model_dir!r} holds no checkpoint to evaluate')
+  if checkpoint is None and mode in runner_lib.EVALUATING_MODES:
+    checkpoint = _first_checkpoint(params, mode, model_dir)
   if checkpoint:
     _assert_same_run(params, model_dir)
   runtime = params.runtime
   if runtime.mixed_precision_dtype:
     performance.set_mixed_precision_policy(runtime.mixed_precision_dtype)
-  strategy = distribute_utils.get_distribution_strategy(
-      distribution_strategy=runtime.distribution_strategy,
-      all_reduce_alg=runtime.all_reduce_alg,
-      num_gpus=runtime.num_gpus,
-      num_packs=runtime.num_packs,
-      tpu_address=runtime.tpu)
+  strategy = strategies.get_strategy(runtime)
   if params.task.train_data.seed is not None:
     tf_keras.utils.set_random_seed(params.task.train_data.seed)
   with strategy.scope():
     task = task_factory.get_task(params.task, logging_dir=model_dir)
   if checkpoint:
+    task.begun = True
     task.resumed_at = int(checkpoint.rpartition('-')[2])
   # Builds the model, and restores or initializes it: whatever is wrong with
   # the configuration shows before the first file is written.
@@ -69,9 +65,11 @@ def run_experiment(
       distribution_strategy=strategy, task=task, mode=mode, params=params,
       model_dir=model_dir)
   if mode not in runner_lib.EVALUATING_MODES:
-    architecture.write(task.filters, model_dir)
-    run_directory.save_params(params, model_dir)
-    metrics.rewind(model_dir, int(runner.trainer.global_step.numpy()))
+    batch_norm_action.warn_of_momentum(
+        params, pretrained=bool(checkpoint or pretrained.named(params.task)))
+    if strategy.extended.should_checkpoint:
+      architecture.write(task.filters, model_dir)
+      run_directory.save_params(params, model_dir)
   model, logs = runner.run()
   broken = constraints.problems(constraints.find(model))
   if broken:
@@ -79,6 +77,19 @@ def run_experiment(
         'the kernels are not as pruning and clustering left them: '
         + '; '.join(broken))
   return logs
+
+
+def _first_checkpoint(
+    params: cfg.ExperimentConfig, mode: str, model_dir: str) -> str:
+  """Returns the checkpoint that a run is about to write, if it may wait."""
+  timeout = params.trainer.continuous_eval_timeout
+  if mode == 'continuous_eval':
+    for checkpoint in tf.train.checkpoints_iterator(model_dir, timeout=timeout):
+      return checkpoint
+  raise errors.UsageError(
+      f'model_dir: {model_dir!r} holds no checkpoint to evaluate'
+      + (f', and none came in {timeout} seconds '
+         '(trainer.continuous_eval_timeout)' if mode != 'eval' else ''))
 
 
 def _assert_same_run(params: cfg.ExperimentConfig, model_dir: str) -> None:

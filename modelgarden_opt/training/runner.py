@@ -1,29 +1,53 @@
 """The Model Garden's experiment runner with this project's actions."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import contextlib
+import functools
+from typing import Any
 
+import numpy as np
 from official.core import actions
 from official.core import base_task
 from official.core import base_trainer
 from official.core import train_lib
 from official.core import train_utils
 import orbit
+import tensorflow as tf
 
 from modelgarden_opt.modeling import constraints
+from modelgarden_opt.training import batch_norm_action
 from modelgarden_opt.training import best_checkpoint
 from modelgarden_opt.training import constraints as constraints_lib
+from modelgarden_opt.training import controller as controller_lib
 from modelgarden_opt.training import freezing
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import progress
 
 
 class Trainer(base_trainer.Trainer):
-  """The common trainer; its train step can be traced anew."""
+  """The common trainer; its train step can be traced again."""
 
   def retrace(self) -> None:
     """Makes the next call of `train` trace the train step again."""
     self._train_loop_fn = None
+
+  def train_loop_end(self) -> dict[str, Any]:
+    return _as_numbers(super().train_loop_end())
+
+  def eval_end(self, aggregated_logs=None) -> dict[str, Any]:
+    return _as_numbers(super().eval_end(aggregated_logs))
+
+
+def _as_numbers(logs: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns logs whose scalars are Python's, which print as numbers."""
+
+  def convert(value):
+    value = orbit.utils.get_value(value)
+    return value.item() if np.ndim(value) == 0 and hasattr(
+        value, 'item') else value
+
+  return tf.nest.map_structure(convert, dict(logs))
 
 
 class Runner(train_lib.OrbitExperimentRunner):
@@ -44,13 +68,15 @@ class Runner(train_lib.OrbitExperimentRunner):
 
   def _build_controller(
       self, trainer, evaluator, save_summary: bool = True,
-      train_actions=None, eval_actions=None, controller_cls=orbit.Controller,
-      enable_async_checkpointing: bool = False) -> orbit.Controller:
+      train_actions=None, eval_actions=None, controller_cls=None,
+      enable_async_checkpointing: bool = False) -> controller_lib.Controller:
     """Restores the latest checkpoint or initializes, then adds the actions."""
+    del controller_cls  # The base class names Orbit's.
     step, config = self.trainer.global_step, self.params.trainer
-    # The controller's constructor restores or initializes; actions that look
-    # at the restored step are made behind it.
-    controller = controller_cls(
+    chief = self.strategy.extended.should_save_summary
+    # The constructor restores or initializes; actions that look at the
+    # restored step are made after it.
+    controller = controller_lib.Controller(
         strategy=self.strategy,
         trainer=trainer,
         evaluator=evaluator,
@@ -62,17 +88,25 @@ class Runner(train_lib.OrbitExperimentRunner):
         # Named only to tell it from the training summaries'.
         eval_summary_dir=config.validation_summary_subdir,
         summary_manager=metrics.JsonlSummaryManager(
-            self.model_dir, 'train', 'train', step),
+            self.model_dir, 'train', 'train', step, chief),
         eval_summary_manager=metrics.JsonlSummaryManager(
             self.model_dir, config.validation_summary_subdir, 'validation',
-            step),
+            step, chief),
         eval_actions=[*(eval_actions or []), *actions.get_eval_actions(
             self.params, evaluator, self.model_dir)])
     self._progress = progress.ProgressAction(step, config.train_steps)
     if trainer:
+      if chief:
+        metrics.rewind(self.model_dir, self._resumed_at)
       controller.train_actions = tuple(
           self._train_actions(controller, trainer, train_actions or []))
     return controller
+
+  @property
+  def _resumed_at(self) -> int | None:
+    """The step of the checkpoint that was restored, None for a fresh run."""
+    restored = self.checkpoint_manager.latest_checkpoint
+    return int(self.trainer.global_step.numpy()) if restored else None
 
   def _train_actions(
       self,
@@ -102,16 +136,26 @@ class Runner(train_lib.OrbitExperimentRunner):
       yield constraints_lib.ConstraintAction(
           found, trainer.global_step, controller.summary_manager,
           self.params.trainer.summary_interval,
-          lambda: self._task.reestimate_batch_norm(trainer.model))
+          lambda: self._task.reestimate_batch_norm(
+              trainer.model, task.pruning.batch_norm_steps))
+    if task.batch_norm_steps:
+      yield batch_norm_action.BatchNormAction(
+          trainer, self.params.trainer.train_steps,
+          lambda: self._task.reestimate_batch_norm(
+              trainer.model, task.batch_norm_steps))
 
   @property
   def _steps_per_loop(self) -> Callable[[int], int]:
-    """Loops end where an action is due, whatever their usual length."""
+    """Loops end at multiples of the intervals and where an action is due."""
+    config = self.params.trainer
 
     def steps(step) -> int:
-      until = (a.steps_until_next(int(step)) for a in self._scheduled)
-      return min([self.params.trainer.steps_per_loop,
-                  *(u for u in until if u is not None)])
+      step = int(step)
+      until = (a.steps_until_next(step) for a in self._scheduled)
+      return min([
+          controller_lib.until_multiple(step, config.steps_per_loop),
+          controller_lib.until_multiple(step, config.checkpoint_interval),
+          *(u for u in until if u is not None)])
 
     return steps
 
@@ -132,11 +176,8 @@ class Runner(train_lib.OrbitExperimentRunner):
         logs = self.controller.train_and_evaluate(
             train_steps=config.train_steps,
             eval_steps=config.validation_steps,
-            eval_interval=config.validation_interval)
-        step = int(self.trainer.global_step.numpy())
-        if logs is None and not metrics.evaluated(self.model_dir, step):
-          # Killed between its last checkpoint and the evaluation of it.
-          logs = self.controller.evaluate(steps=config.validation_steps)
+            eval_interval=config.validation_interval,
+            evaluated=functools.partial(metrics.evaluated, self.model_dir))
       elif self._mode == 'eval':
         logs = self.controller.evaluate(steps=config.validation_steps)
       else:

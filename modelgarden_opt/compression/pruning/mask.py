@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression import replicas
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.pruning import schedules
 from modelgarden_opt.compression.pruning import selection
@@ -86,7 +87,7 @@ class PruningMask(transforms.KernelTransform):
   def due(self, step: int) -> bool:
     """Whether the mask has to be set (again) at a step."""
     last = self.schedule.last_update(step)
-    return last is not None and int(self.step_of_mask) < last
+    return last is not None and replicas.value(self.step_of_mask) < last
 
   def update(self, kernel: tf.Variable, step: int) -> bool:
     """Sets the mask if that is due, and masks the kernel.
@@ -126,10 +127,10 @@ class PruningMask(transforms.KernelTransform):
   def summaries(self, kernel: tf.Tensor) -> dict[str, float]:
     if self.preserves:
       return {'sparsity': self.sparsity()}
-    last = max(int(self.step_of_mask), 0)
+    last = max(int(replicas.value(self.step_of_mask)), 0)
     return {
         'sparsity': self.sparsity(),
-        'threshold': float(self.threshold),
+        'threshold': float(replicas.value(self.threshold)),
         'churn': self.churn,
         'schedule': self.schedule.sparsity(last),
     }

@@ -5,6 +5,7 @@ import enum
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression import replicas
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.quantization import bias
 from modelgarden_opt.compression.quantization import fake_quant
@@ -139,8 +140,8 @@ class ActivationQuantizer(tf.Module):
           shape=(),
           initializer=tf_keras.initializers.Constant(value),
           trainable=False,
-          synchronization=tf.VariableSynchronization.ON_READ,
-          aggregation=tf.VariableAggregation.MEAN)
+          dtype=tf.float32,
+          **replicas.SAME_ON_ALL)
 
     # Initial values as in TFMOT's MovingAverageQuantizer.
     self.maximum = variable('max', 6.0)
@@ -180,7 +181,7 @@ class ActivationQuantizer(tf.Module):
       return fake_quant.fake_quantize_fixed(x, *self._frozen, self.num_bits)
     minimum, maximum = self.minimum, self.maximum
     if not self._fixed:
-      low, high = self._extremes(x, relu)
+      low, high = _union(*self._extremes(x, relu))
       maximum = self._envelope(high, self.maximum, tf.maximum)
       if low is not None:
         minimum = self._envelope(low, self.minimum, tf.minimum)
@@ -229,4 +230,17 @@ class ActivationQuantizer(tf.Module):
     """Makes the range stand still; train steps must be traced anew."""
     # A block may have sub-layers that its options never call.
     if not self._fixed and self.maximum is not None:
-      self._frozen = (float(self.minimum), float(self.maximum))
+      self._frozen = (
+          float(replicas.value(self.minimum)),
+          float(replicas.value(self.maximum)))
+
+
+def _union(
+    low: tf.Tensor | None, high: tf.Tensor
+) -> tuple[tf.Tensor | None, tf.Tensor]:
+  """Returns the extremes of the global batch from those of a replica's."""
+  ends = [high] if low is None else [high, -low]
+  if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+    return low, high
+  high, *low = tf.unstack(replicas.largest(tf.stack(ends)))
+  return (-low[0] if low else None), high

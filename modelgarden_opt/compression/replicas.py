@@ -1,0 +1,67 @@
+"""What state of a technique needs so that all replicas of a model agree.
+
+A range, a mask or a cluster table is one thing, however many replicas train
+the model. Each replica computes the same new value and stores it in its own
+copy; so a copy can be read anywhere without communication: in a training step,
+in evaluation, in a checkpoint and on export.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+# Arguments of variables that every replica sets to the same value by itself.
+SAME_ON_ALL = {
+    'synchronization': tf.VariableSynchronization.ON_READ,
+    'aggregation': tf.VariableAggregation.ONLY_FIRST_REPLICA,
+}
+
+
+def largest(values: tf.Tensor) -> tf.Tensor:
+  """Returns the maximum over the replicas that run a step, element by element.
+
+  Args:
+    values: Tensor [n] of this replica; no gradient passes.
+  """
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return values
+  if context.strategy.extended._use_merge_call():  # pylint: disable=protected-access
+    # One process: plain ops and copies between its devices.
+    return context.merge_call(_largest, args=(values,))
+  gathered = context.all_gather(values[tf.newaxis], axis=0)
+  return tf.ensure_shape(tf.reduce_max(gathered, axis=0), values.shape)
+
+
+def _largest(strategy: tf.distribute.Strategy, values: Any) -> tf.Tensor:
+  return tf.reduce_max(
+      tf.stack(strategy.experimental_local_results(values)), axis=0)
+
+
+def update(
+    variables: list[tf.Variable], change: Callable[[int, Any], None]
+) -> None:
+  """Changes variables of all replicas at the end of a training step.
+
+  Args:
+    variables: Mirrored variables, equal on all replicas.
+    change: Called with the index of a variable and its copy on one device, in
+      a context in which other mirrored variables are read and assigned on that
+      device, too.
+  """
+  def on_all(strategy):
+    for index, variable in enumerate(variables):
+      strategy.extended.update(
+          variable, lambda copy, index=index: change(index, copy), group=False)
+
+  tf.distribute.get_replica_context().merge_call(on_all)
+
+
+def value(variable: tf.Variable) -> np.ndarray:
+  """Returns the value of a variable outside of a step, distributed or not.
+
+  `int(v)` and `float(v)` fail for distributed variables.
+  """
+  return variable.numpy()

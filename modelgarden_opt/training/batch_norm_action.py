@@ -1,0 +1,73 @@
+"""Batch-norm statistics of the last weights, and a hint where they lag."""
+
+from collections.abc import Callable
+
+from absl import logging
+from official.core import base_trainer
+from official.core import config_definitions as cfg
+from official.modeling import optimization
+
+# Share of the initial statistics from which a run is warned about them.
+_MAX_INITIAL = 0.05
+
+
+class BatchNormAction:
+  """Orbit action that estimates batch normalization after the last step."""
+
+  def __init__(
+      self,
+      trainer: base_trainer.Trainer,
+      train_steps: int,
+      reestimate: Callable[[], None],
+  ):
+    """Initializes the action.
+
+    Args:
+      trainer: Holds the weights, their moving averages and the step.
+      train_steps: The step at which training ends.
+      reestimate: Sets the statistics of the weights that the model holds.
+    """
+    self._trainer = trainer
+    self._train_steps = train_steps
+    self._reestimate = reestimate
+
+  def __call__(self, output=None) -> None:
+    """Estimates once; a run that resumes at its end has done so."""
+    if output is None or self._trainer.global_step.numpy() < self._train_steps:
+      return
+    optimizer = self._trainer.optimizer
+    averaged = isinstance(optimizer, optimization.ExponentialMovingAverage)
+    # What is evaluated and exported are the moving averages of the weights.
+    if averaged:
+      optimizer.swap_weights()
+    self._reestimate()
+    if averaged:
+      optimizer.swap_weights()
+
+  def steps_until_next(self, step: int) -> int | None:
+    """Returns None: training ends at the step in question anyway."""
+    del step
+
+
+def warn_of_momentum(params: cfg.ExperimentConfig, pretrained: bool) -> None:
+  """Logs a warning if a run is too short for its batch-norm momentum.
+
+  Moving averages begin at mean 0 and variance 1. After n steps with momentum m
+  the share m**n of that is left, and inference is off although training went
+  well.
+
+  Args:
+    params: The resolved configuration.
+    pretrained: Whether the statistics come from a checkpoint.
+  """
+  steps = params.trainer.train_steps
+  momentum = params.task.model.norm_activation.norm_momentum
+  left = momentum**steps
+  if pretrained or params.task.batch_norm_steps or left <= _MAX_INITIAL:
+    return
+  fitting = _MAX_INITIAL**(1.0 / steps)
+  logging.warning(
+      'task.model.norm_activation.norm_momentum: with %g, %.0f %% of the '
+      'initial batch-norm statistics are left after %d steps, and evaluation '
+      'will be worse than training. Use at most %.3g, or estimate them at the '
+      'end: task.batch_norm_steps: 16.', momentum, 100 * left, steps, fitting)

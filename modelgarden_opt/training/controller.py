@@ -1,0 +1,59 @@
+"""Orbit's controller with intervals that hold after every interruption."""
+
+from collections.abc import Callable
+
+import orbit
+
+
+class Controller(orbit.Controller):
+  """Saves and evaluates at the multiples of the intervals.
+
+  Orbit counts from the step at which a loop happened to begin. A loop that was
+  cut short by an action, or a run that was resumed, would then save and
+  evaluate at other steps than an uninterrupted run, and find another best
+  checkpoint.
+  """
+
+  def train_and_evaluate(
+      self,
+      train_steps: int,
+      eval_steps: int = -1,
+      eval_interval: int | None = None,
+      evaluated: Callable[[int], bool] = lambda step: False,
+  ) -> orbit.runner.Output | None:
+    """Trains, and evaluates at every multiple of an interval and at the end.
+
+    Args:
+      train_steps: The step at which training ends.
+      eval_steps: Batches of an evaluation, -1 for all.
+      eval_interval: Steps between two evaluations; None for one at the end.
+      evaluated: Whether an evaluation at a step is on record. A run that was
+        killed between a checkpoint and its evaluation makes up for it.
+
+    Returns:
+      The metrics of the last evaluation, None if there was nothing to do.
+    """
+    output = None
+    interval = eval_interval or train_steps
+    step = int(self.global_step.numpy())
+    due = step > 0 and (step % interval == 0 or step >= train_steps)
+    while True:
+      if due and not evaluated(step):
+        output = self.evaluate(steps=eval_steps)
+      if step >= train_steps:
+        break
+      step = min(train_steps, step + interval - step % interval)
+      self.train(steps=step, checkpoint_at_completion=step == train_steps)
+      due = True
+    return output
+
+  def _maybe_save_checkpoint(self, check_interval: bool = True) -> bool:
+    interval = self.checkpoint_manager.checkpoint_interval
+    if check_interval and self.global_step.numpy() % interval:
+      return False
+    return super()._maybe_save_checkpoint(check_interval=False)
+
+
+def until_multiple(step: int, interval: int) -> int:
+  """Returns the steps from `step` to the next multiple of an interval."""
+  return interval - step % interval
