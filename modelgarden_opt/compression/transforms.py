@@ -11,6 +11,14 @@ import tensorflow as tf
 import tf_keras
 
 
+def stored_dtype(variable: tf.Variable) -> tf.DType:
+  """Returns the type of a variable in memory.
+
+  Under mixed precision `dtype` is, within a layer's call, that of the op.
+  """
+  return getattr(variable, 'true_dtype', variable.dtype)
+
+
 class KernelTransform(tf.Module):
   """One step between a kernel variable and the op that reads it.
 

@@ -32,12 +32,17 @@ def reestimate(model: tf_keras.Model, batches: Iterable[tf.Tensor]) -> None:
   variances = {id(layer): [] for layer in norms}
 
   def normalize(layer, _, x, *unused_args, **unused_kwargs):
-    mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
+    # Statistics are float32 whatever the type of the activations.
+    values = tf.cast(x, tf.float32)
+    mean, variance = tf.nn.moments(values, list(range(x.shape.rank - 1)))
     count = int(np.prod(x.shape[:-1]))
     means[id(layer)].append(mean.numpy())
     variances[id(layer)].append(variance.numpy() * count / max(count - 1, 1))
-    return tf.nn.batch_normalization(
-        x, mean, variance, layer.beta, layer.gamma, layer.epsilon)
+    outputs = tf.nn.batch_normalization(
+        values, mean, variance, *(
+            weight if weight is None else tf.cast(weight, tf.float32)
+            for weight in (layer.beta, layer.gamma)), layer.epsilon)
+    return tf.cast(outputs, x.dtype)
 
   num_batches = 0
   with observing.calls(norms, normalize):

@@ -48,10 +48,30 @@ def run_experiment(
     checkpoint = _first_checkpoint(params, mode, model_dir)
   if checkpoint:
     _assert_same_run(params, model_dir)
-  runtime = params.runtime
-  if runtime.mixed_precision_dtype:
-    performance.set_mixed_precision_policy(runtime.mixed_precision_dtype)
-  strategy = strategies.get_strategy(runtime)
+  # The process may go on to export, or to train in another type.
+  policy = tf_keras.mixed_precision.global_policy()
+  performance.set_mixed_precision_policy(
+      params.runtime.mixed_precision_dtype or 'float32')
+  try:
+    model, logs = _run(params, mode, model_dir, checkpoint)
+  finally:
+    tf_keras.mixed_precision.set_global_policy(policy)
+  broken = constraints.problems(constraints.find(model))
+  if broken:
+    raise RuntimeError(
+        'the kernels are not as pruning and clustering left them: '
+        + '; '.join(broken))
+  return logs
+
+
+def _run(
+    params: cfg.ExperimentConfig,
+    mode: str,
+    model_dir: str,
+    checkpoint: str | None,
+) -> tuple[tf_keras.Model, Mapping[str, Any]]:
+  """Builds task and runner, and runs a mode, see `run_experiment`."""
+  strategy = strategies.get_strategy(params.runtime)
   if params.task.train_data.seed is not None:
     tf_keras.utils.set_random_seed(params.task.train_data.seed)
   with strategy.scope():
@@ -70,13 +90,7 @@ def run_experiment(
     if strategy.extended.should_checkpoint:
       architecture.write(task.filters, model_dir)
       run_directory.save_params(params, model_dir)
-  model, logs = runner.run()
-  broken = constraints.problems(constraints.find(model))
-  if broken:
-    raise RuntimeError(
-        'the kernels are not as pruning and clustering left them: '
-        + '; '.join(broken))
-  return logs
+  return runner.run()
 
 
 def _first_checkpoint(

@@ -92,7 +92,8 @@ def _variables(model_dir):
 
 @pytest.mark.parametrize('technique', TECHNIQUES)
 def test_two_replicas_are_one(technique, trained):
-  (one, expected_logs), (two, logs) = trained(technique, 1), trained(technique, 2)
+  one, expected_logs = trained(technique, 1)
+  two, logs = trained(technique, 2)
   expected, actual = _variables(one), _variables(two)
   assert expected.keys() == actual.keys() and len(expected) > 30
   for name, value in expected.items():

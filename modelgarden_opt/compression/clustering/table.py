@@ -56,7 +56,8 @@ class ClusterTable(transforms.KernelTransform):
           aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
 
     self.centroids = variable(
-        'centroids', (rows, self.number_of_clusters), kernel.dtype)
+        'centroids', (rows, self.number_of_clusters),
+        transforms.stored_dtype(kernel))
     # Row of the table times clusters plus column, in the kernel's layout.
     self.assignments = variable('assignments', kernel.shape, tf.int32)
 

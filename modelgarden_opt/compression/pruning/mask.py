@@ -61,7 +61,8 @@ class PruningMask(transforms.KernelTransform):
           synchronization=tf.VariableSynchronization.AUTO,
           aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
 
-    self.mask = variable('mask', kernel.shape, 'ones', kernel.dtype)
+    self.mask = variable(
+        'mask', kernel.shape, 'ones', transforms.stored_dtype(kernel))
     self.threshold = variable('threshold', (), 'zeros', tf.float32)
     # The step of the last setting; -1 before the first one.
     self.step_of_mask = variable(
