@@ -17,6 +17,8 @@ import yaml
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs import checks
+from modelgarden_opt.configs import pruning as pruning_cfg
 
 
 class _Loader(yaml.SafeLoader):
@@ -243,11 +245,20 @@ def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
       problems.append(
           f'runtime.mixed_precision_dtype: {dtype!r} cannot be combined with '
           'quantization: activation ranges need float32; use null or float32')
+  runtime_problems = getattr(config.runtime, 'problems', list)
+  problems += [f'runtime.{p}' for p in runtime_problems()]
+  problems += [f'trainer.{p}' for p in _trainer_problems(config.trainer)]
   pruning = getattr(task, 'pruning', None)
   if pruning is not None:
     problems += [f'task.pruning.{p}'
                  for p in pruning.problems(config.trainer.train_steps)]
   clustering = getattr(task, 'clustering', None)
+  if clustering is not None and pruning is not None and (
+      pruning.pruning_schedule != pruning_cfg.PRESERVE):
+    problems.append(
+        'task.pruning.pruning_schedule: must be Preserve beside clustering, '
+        f'received {pruning.pruning_schedule!r}; prune in a run of its own, '
+        'and start from its checkpoint')
   if clustering is not None:
     problems += [f'task.clustering.{p}' for p in clustering.problems()]
   if getattr(task, 'export', None) is not None:
@@ -257,6 +268,28 @@ def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
     if data is not None:
       problems += [f'task.{name}.{p}' for p in _data_problems(data)]
   return problems
+
+
+def _trainer_problems(trainer: cfg.TrainerConfig) -> list[str]:
+  """Checks what decides the best checkpoint and when learning ends."""
+  problems = checks.unless_one_of(
+      'best_checkpoint_metric_comp', trainer.best_checkpoint_metric_comp,
+      ('higher', 'lower'))
+  rate = trainer.optimizer_config.learning_rate
+  schedule = rate.get() if rate.type in _ENDING_AT_ZERO else None
+  if schedule and not getattr(schedule, _ENDING_AT_ZERO[rate.type]) and not (
+      getattr(schedule, 'cycle', False)):
+    steps, last = trainer.train_steps, schedule.decay_steps
+    if steps > last:
+      problems.append(
+          f'train_steps: {steps} lies after learning_rate.{rate.type}.'
+          f'decay_steps {last}, so {steps - last} steps would train at rate 0; '
+          'raise decay_steps or lower train_steps')
+  return problems
+
+
+# Schedules whose rate is this field's value after `decay_steps`.
+_ENDING_AT_ZERO = {'cosine': 'alpha', 'polynomial': 'end_learning_rate'}
 
 
 def _not_quantizable(model: hyperparams.Config) -> list[str]:

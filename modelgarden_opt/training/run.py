@@ -71,7 +71,7 @@ def _run(
     checkpoint: str | None,
 ) -> tuple[tf_keras.Model, Mapping[str, Any]]:
   """Builds task and runner, and runs a mode, see `run_experiment`."""
-  strategy = strategies.get_strategy(params.runtime)
+  strategy = strategies.get_strategy(params)
   if params.task.train_data.seed is not None:
     tf_keras.utils.set_random_seed(params.task.train_data.seed)
   with strategy.scope():

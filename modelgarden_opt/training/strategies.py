@@ -1,26 +1,31 @@
 """The distribution strategy that a `runtime:` block describes."""
 
 from official.common import distribute_utils
+from official.core import config_definitions as cfg
 import tensorflow as tf
 
 from modelgarden_opt import errors
-from modelgarden_opt.configs import runtime as runtime_cfg
 
 
-def get_strategy(runtime: runtime_cfg.Runtime) -> tf.distribute.Strategy:
+def get_strategy(params: cfg.ExperimentConfig) -> tf.distribute.Strategy:
   """Returns the strategy under which a model is built and trained.
 
   Args:
-    runtime: The resolved block.
+    params: The resolved configuration.
 
   Raises:
     UsageError: If this process has already started with fewer logical CPUs.
   """
+  runtime = params.runtime
+  name = runtime.distribution_strategy
+  # The Model Garden swaps moving averages in under a strategy only.
+  if name == 'off' and params.trainer.optimizer_config.ema:
+    name = 'one_device'
   if getattr(runtime, 'num_logical_cpus', 1) > 1:
     return tf.distribute.MirroredStrategy(
         _logical_cpus(runtime.num_logical_cpus))
   return distribute_utils.get_distribution_strategy(
-      distribution_strategy=runtime.distribution_strategy,
+      distribution_strategy=name,
       all_reduce_alg=runtime.all_reduce_alg,
       num_gpus=runtime.num_gpus,
       num_packs=runtime.num_packs,

@@ -103,6 +103,20 @@ def test_a_model_that_starts_from_a_checkpoint_is_close_to_it(
   assert np.mean(predicted == labels) > 0.5
 
 
+def test_other_checkpoints_in_the_directory_do_not_hinder_pruning(
+    tiny_params, float_run, tmp_path):
+  for name in ('earlier', 'best_ckpt'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'checkpoint').write_text('')
+  params = _params(tiny_params, float_run)
+  params.override({'trainer': {'train_steps': 1}})
+  run.run_experiment(params, 'train', str(tmp_path))
+  assert _filters(str(tmp_path))
+  small = run_directory.load(str(tmp_path), 'latest').model
+  assert small.count_params() < (
+      0.9 * run_directory.load(float_run).model.count_params())
+
+
 @pytest.mark.parametrize('values, expected', [
     ({'final_sparsity': 0.5}, 'final_sparsity: is not read with granularity'),
     ({'rules': [{'path': '*', 'end_step': 3}]}, r'rules\[0\].end_step: is not'),

@@ -2,17 +2,20 @@
 
 The global batch is the same, batch normalization is synchronized, and the data
 is deterministic. So masks and assignments are equal, and everything else is up
-to the order of float32 sums: after eight steps weights differ by 1e-5. If each
-replica went by its own half of the batch, ranges would differ by 1e-2 and more,
-as `test_halves_of_a_batch_have_other_ranges` says.
+to the order of float32 sums: after eight steps weights differ by about 1e-5. If
+each replica went by its own half of the batch, ranges would differ by several
+percent (`test_halves_of_a_batch_have_other_ranges`).
 """
 
 import numpy as np
+from official.core import task_factory
 import pytest
 import tensorflow as tf
 
 from modelgarden_opt.evaluation import evaluate
 from modelgarden_opt.export import tflite as export
+from modelgarden_opt.modeling import calibration
+from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import run
 
 ONE = {'distribution_strategy': 'off'}
@@ -99,13 +102,31 @@ def test_two_replicas_are_one(technique, trained):
   for name, value in expected.items():
     if value.dtype != np.float32 or 'pruning_mask' in name:
       np.testing.assert_array_equal(actual[name], value, err_msg=name)
-    else:
-      np.testing.assert_allclose(
-          actual[name], value, rtol=5e-4, atol=5e-5, err_msg=name)
+      continue
+    # A sum that differs in its last bit can round to the next step of a grid,
+    # which moves the largest value of a later layer by a part of its step.
+    rtol = 2e-3 if 'quantized_' in name else 5e-4
+    np.testing.assert_allclose(
+        actual[name], value, rtol=rtol, atol=1e-4, err_msg=name)
   assert logs['accuracy'] == pytest.approx(
       expected_logs['accuracy'], abs=1.5 / 180)
-  print(technique, max(
-      np.max(np.abs(v - actual[n])) for n, v in expected.items()))
+
+
+def test_halves_of_a_batch_have_other_ranges(trained, tiny_params):
+  """What the tolerances above would have to hide if replicas did not agree."""
+  model = run_directory.load(trained('qat', 1)[0], 'latest').model
+  params = tiny_params('mobilenet_v2')
+  task = task_factory.get_task(params.task)
+  images, _ = next(iter(task.build_inputs(params.task.train_data)))
+  found = [quantizer for quantizer in calibration.quantizers_of(model)
+           if getattr(quantizer, 'maximum', None) is not None
+           and isinstance(quantizer.maximum, tf.Variable)]
+  ends = []
+  for half in (images[:16], images[16:]):
+    calibration.calibrate(model, tf.data.Dataset.from_tensors((half, 0)))
+    ends.append(np.array([float(quantizer.maximum) for quantizer in found]))
+  differences = np.abs(ends[0] - ends[1]) / np.maximum(*ends)
+  assert np.median(differences) > 0.02, differences
 
 
 @pytest.mark.parametrize('technique', ['float', 'qat', 'pcqat'])

@@ -38,6 +38,7 @@ def test_a_run_writes_params_checkpoints_events_and_metrics(float_run):
   assert {'params.yaml', 'metrics.jsonl', 'checkpoint', 'train', 'validation',
           'best_ckpt'} <= names
   records = metrics.read(float_run)
+  assert all(isinstance(v, (int, float, str)) for v in records[0].values())
   assert [(r['step'], r['split']) for r in records] == [
       (60, 'train'), (60, 'validation'), (120, 'train'), (120, 'validation')]
   assert {'accuracy', 'training_loss', 'learning_rate', 'steps_per_second'} <= (
@@ -213,11 +214,16 @@ def test_the_best_checkpoint_is_saved_before_its_record(tmp_path):
       'v/.ATTRIBUTES/VARIABLE_VALUE') == 4.0
 
 
-def test_two_replicas_train_as_one(tiny_params, float_run, tmp_path):
-  """Ranges are variables with a defined aggregation."""
-  script = pathlib.Path(__file__).with_name('two_replicas.py')
-  subprocess.run(
-      [sys.executable, str(script), float_run, str(tmp_path),
-       tiny_params('mobilenet_v2').task.train_data.embedded_dir],
-      check=True, cwd=conftest.REPOSITORY,
-      env={**os.environ, 'PYTHONPATH': str(conftest.REPOSITORY)})
+@pytest.mark.parametrize(('comp', 'better', 'worse'), [
+    ('higher', 0.6, 0.4), ('lower', 0.4, 0.6)])
+def test_not_a_number_is_never_the_best(tmp_path, comp, better, worse):
+  checkpoint = tf.train.Checkpoint(v=tf.Variable(1.0))
+  exporter = best_checkpoint.BestCheckpointExporter(
+      str(tmp_path / 'best'), 'accuracy', comp)
+  results = [
+      exporter.maybe_export_checkpoint(checkpoint, {'accuracy': value}, step)
+      for step, value in enumerate(
+          [float('nan'), 0.5, float('nan'), worse, better])]
+  assert results == [False, True, False, False, True]
+  info = json.loads((tmp_path / 'best' / 'info.json').read_text())
+  assert info == {'accuracy': better, 'best_ckpt_global_step': 4.0}

@@ -1,0 +1,64 @@
+"""Batch-norm statistics of short runs: a warning, or an estimate at the end."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from modelgarden_opt.tasks import run_directory
+from modelgarden_opt.training import batch_norm_action
+from modelgarden_opt.training import run
+
+_LAGGING = {'task': {'model': {'norm_activation': {'norm_momentum': 0.997}}},
+            'trainer': {'train_steps': 60, 'steps_per_loop': 30,
+                        'checkpoint_interval': 60, 'validation_interval': 60}}
+
+
+def _accuracy(tiny_params, model_dir, *further):
+  params = tiny_params('mobilenet_v2', _LAGGING, *further)
+  return run.run_experiment(params, 'train_and_eval', model_dir)['accuracy']
+
+
+def test_a_short_run_evaluates_well_with_statistics_of_its_end(
+    tiny_params, tmp_path, capsys):
+  """With momentum 0.997 five sixths of the initial statistics are left."""
+  before = _accuracy(tiny_params, str(tmp_path / 'a'))
+  assert 'np.float32' not in capsys.readouterr().out
+  after = _accuracy(
+      tiny_params, str(tmp_path / 'b'), {'task': {'batch_norm_steps': 8}})
+  assert before < 0.3 and after > 0.6, (before, after)
+
+
+def test_moving_averages_are_estimated_for_what_is_evaluated(
+    tiny_params, tmp_path):
+  ema = {'trainer': {'optimizer_config': {'ema': {'average_decay': 0.9}}}}
+  after = _accuracy(
+      tiny_params, str(tmp_path), ema, {'task': {'batch_norm_steps': 8}})
+  assert after > 0.6
+
+
+def test_a_resumed_run_does_not_estimate_again(tiny_params, tmp_path):
+  further = {'task': {'batch_norm_steps': 2}}
+  _accuracy(tiny_params, str(tmp_path), further)
+  before = run_directory.load(str(tmp_path), 'latest').model
+  params = tiny_params('mobilenet_v2', _LAGGING, further)
+  run.run_experiment(params, 'train_and_eval', str(tmp_path))
+  after = run_directory.load(str(tmp_path), 'latest').model
+  for a, b in zip(before.variables, after.variables):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(('momentum', 'further', 'pretrained', 'warned'), [
+    (0.997, {}, False, True),
+    (0.997, {}, True, False),
+    (0.997, {'task': {'batch_norm_steps': 4}}, False, False),
+    (0.9, {}, False, False),
+])
+def test_a_momentum_that_is_too_slow_is_named(
+    momentum, further, pretrained, warned, tiny_params, caplog):
+  params = tiny_params('mobilenet_v2', {'task': {'model': {
+      'norm_activation': {'norm_momentum': momentum}}}}, further)
+  with caplog.at_level(logging.WARNING, 'absl'):
+    batch_norm_action.warn_of_momentum(params, pretrained)
+  assert ('norm_activation.norm_momentum: with 0.997, 70 %' in caplog.text) == (
+      warned)
