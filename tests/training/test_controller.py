@@ -42,8 +42,8 @@ def _session(directory, killed_at=None, on_record=()):
 
   steps = _Steps(step, killed_at)
   controller = controller_lib.Controller(
-      global_step=step, trainer=steps, evaluator=steps, steps_per_loop=until_due,
-      checkpoint_manager=manager)
+      global_step=step, trainer=steps, evaluator=steps,
+      steps_per_loop=until_due, checkpoint_manager=manager)
   try:
     controller.train_and_evaluate(
         100, eval_interval=20, evaluated=lambda at: at in on_record)

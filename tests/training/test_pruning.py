@@ -154,6 +154,18 @@ def test_zeros_stay_in_moving_averages(tiny_params, float_run, tmp_path):
   assert sum(share >= 0.59 for share in shares) == 8
 
 
+def test_a_run_that_starts_again_writes_step_0_once(
+    tiny_params, float_run, tmp_path):
+  """A run that was killed before its first checkpoint leaves rows behind."""
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 0, "split": "train"}\n')
+  params = tiny_params('mobilenet_v2_pruning', {
+      'task': {'pruning': {**PRUNING, 'begin_step': 0, 'end_step': 0,
+                           'pretrained_original_checkpoint': float_run}},
+      'trainer': {'train_steps': 2}})
+  run.run_experiment(params, 'train', str(tmp_path))
+  assert [r['step'] for r in metrics.read(str(tmp_path))] == [0, 2]
+
+
 @pytest.mark.parametrize('steps', [0, 4])
 def test_batch_norm_is_estimated_anew_behind_the_last_masks(
     tiny_params, float_run, tmp_path, steps):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -227,3 +226,14 @@ def test_not_a_number_is_never_the_best(tmp_path, comp, better, worse):
   assert results == [False, True, False, False, True]
   info = json.loads((tmp_path / 'best' / 'info.json').read_text())
   assert info == {'accuracy': better, 'best_ckpt_global_step': 4.0}
+
+
+def test_of_several_workers_one_writes(tmp_path):
+  step = tf.Variable(3, dtype=tf.int64)
+  for enabled in (False, True):
+    manager = metrics.JsonlSummaryManager(
+        str(tmp_path), 'train', 'train', step, enabled)
+    manager.write_summaries({'loss': 0.5})
+    manager.flush()
+    assert bool(os.listdir(tmp_path)) == enabled
+  assert [r['loss'] for r in metrics.read(str(tmp_path))] == [0.5]
