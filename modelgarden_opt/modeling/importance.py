@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
 from modelgarden_opt.modeling import channels
 
@@ -62,14 +64,43 @@ def _taylor(
   return scores
 
 
-class GradientRecorder(tf.Module):
+def gradients_of(
+    train_step: Callable[..., Any], model: tf_keras.Model
+) -> Callable[[Any], dict]:
+  """Returns a function from a batch to gradients by reference of the variable.
+
+  Every replica sees the whole batch, so all of them choose the same channels.
+
+  Args:
+    train_step: A task's, which takes a batch, a model and an optimizer.
+    model: The model; it is not changed but for its moving averages.
+  """
+  strategy = tf.distribute.get_strategy()
+  variables: list[tf.Variable] = []
+
+  def step(batch):
+    recorder = _Recorder()
+    train_step(batch, model, recorder)
+    variables[:] = recorder.variables
+    return recorder.gradients
+
+  # Traced: in eager replicas synchronized batch norms may miss each other.
+  run = tf.function(lambda batch: strategy.run(step, args=(batch,)))
+
+  def compute(batch) -> dict:
+    found = [strategy.experimental_local_results(gradient)[0]
+             for gradient in run(batch)]
+    return {variable.ref(): gradient
+            for variable, gradient in zip(variables, found)}
+
+  return compute
+
+
+class _Recorder:
   """Stands in for an optimizer: keeps gradients and changes nothing."""
 
-  def __init__(self):
-    super().__init__()
-    self.gradients: dict = {}
-
   def apply_gradients(self, pairs, *unused_args, **unused_kwargs) -> None:
-    self.gradients = {
-        variable.ref(): gradient for gradient, variable in pairs
-        if gradient is not None}
+    known = [(gradient, variable) for gradient, variable in pairs
+             if gradient is not None]
+    self.gradients = [gradient for gradient, _ in known]
+    self.variables = [variable for _, variable in known]

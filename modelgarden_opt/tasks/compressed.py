@@ -60,11 +60,11 @@ class CompressedTask:
     pretrained.load(whole, self.task_config)
 
     def gradients() -> Iterator[dict]:
-      recorder = importance.GradientRecorder()
       statistics = [(v, v.numpy()) for v in whole.non_trainable_variables]
+      compute = importance.gradients_of(
+          super(CompressedTask, self).train_step, whole)
       for batch in self._training_batches(config.importance_steps):
-        super(CompressedTask, self).train_step(batch, whole, recorder)
-        yield recorder.gradients
+        yield compute(batch)
       for variable, value in statistics:
         variable.assign(value)
 
