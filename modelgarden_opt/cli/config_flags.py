@@ -1,8 +1,11 @@
 """The flags that describe an experiment, and what they resolve to."""
 
 import argparse
+from collections.abc import Sequence
 import glob
 import os
+
+from modelgarden_opt import errors
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +22,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       '--gin_file', action='append', default=[], help='gin file; repeatable')
   parser.add_argument(
       '--gin_params', action='append', default=[], help='gin binding')
+
+
+def assert_files(field: str, paths: Sequence[str]) -> None:
+  """Raises `UsageError` for files that are not there, before slow imports."""
+  missing = [repr(path) for path in paths if not os.path.isfile(path)]
+  if missing:
+    raise errors.UsageError(f'{field}: there is no file {", ".join(missing)}')
 
 
 def import_tensorflow() -> None:
@@ -41,7 +51,6 @@ def resolve(args: argparse.Namespace):
   # pylint: disable=g-import-not-at-top
   import gin
 
-  from modelgarden_opt import errors
   from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.configs import overrides
   try:
