@@ -24,7 +24,7 @@ ALLOWED = {
             'export', 'evaluation', 'benchmark', 'report', 'pipeline'},
 }
 # Modules of no part, which everyone may import.
-SHARED = {'errors', 'files', 'registry'}
+SHARED = {'errors', 'files', 'ratios', 'registry'}
 FILES = sorted(PACKAGE.rglob('*.py'))
 ALL_FILES = FILES + sorted(
     p for d in ('scripts', 'projects', 'tests')
