@@ -202,7 +202,7 @@ def test_masks_of_large_sets_are_checked_in_batches(segment, monkeypatch):
 def test_two_replicas_stop_as_one_does(tmp_path, data_dir):
   path = _write(tmp_path / 'wrong', [*[3] * 40, 12])
   for limit, expected in ((2**31, '1 of 41 records'), (1, 'a batch holds')):
-    script = f'''
+    script = f"""
 import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices('CPU')[0],
@@ -217,7 +217,7 @@ labels._MAX_BYTES = {limit}
 raise SystemExit(main.main([
     'train', '--experiment=mobilenet_v2', '--mode=train',
     '--config_file={tmp_path / "c.yaml"}', '--model_dir={tmp_path / "run"}']))
-'''
+"""
     config = tiny.overrides(data_dir)
     config['task']['train_data'] = {
         **config['task']['train_data'], **_data(path)}
