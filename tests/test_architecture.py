@@ -19,7 +19,7 @@ ALLOWED = {
     'evaluation': {'modeling', 'data', 'tasks'},
     'benchmark': {'modeling', 'data', 'tasks', 'evaluation', 'export'},
     'report': set(),
-    'pipeline': {'configs'},
+    'pipeline': {'configs', 'modeling', 'export'},
     'cli': {'configs', 'compression', 'data', 'modeling', 'tasks', 'training',
             'export', 'evaluation', 'benchmark', 'report', 'pipeline'},
 }

@@ -7,6 +7,9 @@ import os
 
 from modelgarden_opt import errors
 
+# What makes a path a pattern.
+_PATTERN = '*?[\\'
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the Model Garden's configuration flags."""
@@ -29,6 +32,17 @@ def assert_files(field: str, paths: Sequence[str]) -> None:
   missing = [repr(path) for path in paths if not os.path.isfile(path)]
   if missing:
     raise errors.UsageError(f'{field}: there is no file {", ".join(missing)}')
+
+
+def assert_directory(field: str, path: str) -> None:
+  """Raises `UsageError` for a directory of checkpoints that cannot be read.
+
+  TensorFlow reads the path of a checkpoint as a pattern, and finds nothing.
+  """
+  if not {*path}.isdisjoint(_PATTERN):
+    raise errors.UsageError(
+        f'{field}: TensorFlow finds no checkpoint in a directory with one of '
+        f'{" ".join(_PATTERN)} in its path, received {path!r}')
 
 
 def import_tensorflow() -> None:
