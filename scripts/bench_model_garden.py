@@ -48,6 +48,8 @@ def _read(path: str, parser: argparse.ArgumentParser):
 def _measure(args: argparse.Namespace, parser: argparse.ArgumentParser):
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import files
+  from modelgarden_opt.cli import config_flags
+  config_flags.import_tensorflow()
   from projects.model_garden_bench import compare
   from projects.model_garden_bench import variants
   families = args.family or variants.FAMILIES

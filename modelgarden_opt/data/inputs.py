@@ -68,7 +68,10 @@ def overlap(a: DataConfig, b: DataConfig) -> bool:
   """Whether two splits read the same records, as far as can be known."""
   if a.tfds_name or b.tfds_name:
     return (a.tfds_name, a.tfds_split) == (b.tfds_name, b.tfds_split)
-  return not {*files(a)}.isdisjoint(files(b))
+  try:
+    return not {*files(a)}.isdisjoint(files(b))
+  except errors.UsageError:  # One is not here, and the other one is read.
+    return False
 
 
 def for_calibration(params: DataConfig) -> DataConfig:

@@ -17,11 +17,12 @@ from modelgarden_opt import errors
 from modelgarden_opt.data import inputs
 
 SPLITS = ('train_data', 'validation_data', 'test_data')
-# Sets up to these sizes are read once before the first step. Masks have to be
-# decoded for it.
+# Sets up to these sizes are read once before the first step, of others a few
+# records. Masks have to be decoded for it.
 _MAX_RECORDS = 200_000
 _MAX_BYTES = 2 * 2**30
 _MAX_BYTES_OF_MASKS = 2**28
+_FEW_RECORDS = 100
 _BATCH = 128
 _COMPRESSION = {'tfrecord': '', 'tfrecord_compressed': 'GZIP'}
 
@@ -83,7 +84,7 @@ def _source(config: inputs.DataConfig) -> tuple:
 
 
 def check_files(params: inputs.DataConfig, rule: Rule, field: str) -> None:
-  """Reads the labels of a split's files, unless they are too large for it.
+  """Reads the labels of a split's files; of large ones the first records.
 
   Args:
     params: Input of the split.
@@ -98,23 +99,32 @@ def check_files(params: inputs.DataConfig, rule: Rule, field: str) -> None:
     return
   paths = inputs.files(params)
   limit = _MAX_BYTES_OF_MASKS if rule.of_pixels else _MAX_BYTES
-  versions = _versions(paths, limit, field)
-  if versions is None:
-    logging.info('%s is large: labels are checked as they are read.', field)
-    return
+  versions, small = _versions(paths, limit, field)
   if (versions, rule) in _right:
     return
-  compression = _COMPRESSION[params.file_type]
-  if not _all_right(paths, compression, rule):
-    problem = _problem(paths, compression, rule)
+  if not small:
+    logging.info('%s is large: labels are checked as they are read.', field)
+  files = _Files(tuple(paths if small else paths[:1]),
+                 _COMPRESSION[params.file_type],
+                 _MAX_RECORDS if small else _FEW_RECORDS)
+  if not _all_right(files, rule):
+    problem = _problem(files, rule)
     if problem:
       raise errors.UsageError(f'{field}: {problem}')
   _right.add((versions, rule))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Files:
+  """What is read of a split: paths, compression, and how many records."""
+  paths: tuple[str, ...]
+  compression: str
+  max_records: int
+
+
 def _versions(
-    paths: Iterable[str], limit: int, field: str) -> tuple[tuple, ...] | None:
-  """Returns what changes with the files' content, None beyond the limit."""
+    paths: Iterable[str], limit: int, field: str) -> tuple[tuple, bool]:
+  """Returns what changes with the files' content, and if that is small."""
   versions, total = [], 0
   for path in paths:
     try:
@@ -123,15 +133,16 @@ def _versions(
       raise errors.UsageError(
           f'{field}.input_path: there is no file {path!r}') from None
     total += stat.length
-    if total > limit:
-      return None
     versions.append((path, stat.length, stat.mtime_nsec))
-  return tuple(versions)
+    if total > limit:
+      break
+  return tuple(versions), total <= limit
 
 
-def _all_right(paths: list[str], compression: str, rule: Rule) -> bool:
+def _all_right(files: _Files, rule: Rule) -> bool:
   """Whether all labels are allowed, found out by ops alone: the fast pass."""
-  records = tf.data.TFRecordDataset(paths, compression).take(_MAX_RECORDS)
+  records = tf.data.TFRecordDataset(
+      list(files.paths), files.compression).take(files.max_records)
 
   def of_images(serialized):
     labels = tf.io.parse_example(
@@ -157,14 +168,15 @@ def _all_right(paths: list[str], compression: str, rule: Rule) -> bool:
     return False
 
 
-def _problem(paths: list[str], compression: str, rule: Rule) -> str:
+def _problem(files: _Files, rule: Rule) -> str:
   """Returns what is wrong with how many records, and the first of them."""
   found, total, first = 0, 0, ''
-  for path in paths:
-    records = tf.data.TFRecordDataset(path, compression)
-    number = 0
+  for path in files.paths:
+    records = tf.data.TFRecordDataset(path, files.compression)
+    number = -1
     try:
-      for number, record in enumerate(records.take(_MAX_RECORDS - total)):
+      for number, record in enumerate(
+          records.take(files.max_records - total)):
         total += 1
         wrong = _wrong(record.numpy(), rule)
         if wrong:
@@ -226,37 +238,33 @@ def checked(
   """
 
   def check(images, labels):
-    wrong = _wrong_of_batch(labels, rule)
-    if wrong is None:
+    if rule.multiple:  # Sums of one-hot vectors: wrong ones are not in them.
       return images, labels
-    values, text = wrong
+    values, allowed, text = _of_batch(labels, rule)
     message = errors.marked(f'{field}: {text}; {rule}')
-    fine = tf.cond(
-        tf.size(values) == 0, lambda: True, lambda: _assert_never(
-            tf.strings.format(message, (tf.size(values), values[0]))))
+
+    def fail():
+      wrong = tf.boolean_mask(values, ~allowed)
+      text = tf.strings.format(message, (tf.size(wrong), wrong[0]))
+      with tf.control_dependencies([tf.debugging.Assert(False, [text])]):
+        return tf.constant(False)
+
+    fine = tf.cond(tf.reduce_all(allowed), lambda: True, fail)
     with tf.control_dependencies([fine]):
       return images, tf.nest.map_structure(tf.identity, labels)
 
   return dataset.map(check).prefetch(1)
 
 
-def _assert_never(message: tf.Tensor) -> tf.Tensor:
-  with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
-    return tf.constant(False)
-
-
-def _wrong_of_batch(
+def _of_batch(
     labels: tf.Tensor | Mapping[str, tf.Tensor], rule: Rule
-) -> tuple[tf.Tensor, str] | None:
-  """Returns what is wrong in a batch and the words for it, None if unknown."""
-  text = 'a batch holds {} wrong label(s), the first one is {}'
-  if rule.multiple:
-    return None  # Sums of one-hot vectors, from which wrong ones have gone.
-  if rule.of_pixels:
-    labels = tf.cast(labels['masks'], tf.int32)
-  elif labels.shape.rank == 2:
+) -> tuple[tf.Tensor, tf.Tensor, str]:
+  """Returns values, which of them are allowed, and words for the others."""
+  if not rule.of_pixels and labels.shape.rank == 2:
     sums = tf.reduce_sum(tf.cast(labels, tf.float32), axis=-1)
-    return tf.boolean_mask(sums, tf.abs(sums - 1.0) > 0.01), (
+    return sums, tf.abs(sums - 1.0) <= 0.01, (
         'a batch holds {} mixed image(s) of a wrong label (the shares of the '
         'first one add up to {} instead of 1)')
-  return tf.boolean_mask(labels, ~rule.allows(labels)), text
+  values = labels['masks'] if rule.of_pixels else labels
+  return values, rule.allows(values), (
+      'a batch holds {} wrong label(s), the first one is {}')

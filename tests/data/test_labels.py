@@ -13,7 +13,9 @@ import yaml
 from modelgarden_opt import errors
 from modelgarden_opt.cli import main
 from modelgarden_opt.configs import overrides
+from modelgarden_opt.data import inputs
 from modelgarden_opt.data import labels
+from modelgarden_opt.tasks import run_directory
 from tests import conftest
 from tests import tiny
 
@@ -118,6 +120,17 @@ def test_sets_that_are_too_large_to_read_first_are_checked_in_batches(
     assert 'the first one is 12' in message
 
 
+def test_of_large_sets_the_first_records_are_read(
+    classify, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(labels, '_MAX_BYTES', 1)
+  command = classify(1)
+  _write(tmp_path / 'a-0', [2.5] * 3)
+  assert main.main(command) == 2
+  message = capsys.readouterr().err
+  assert 'label 2.5, which is no integer' in message
+  assert not (tmp_path / 'run').exists()
+
+
 def test_mixed_images_of_right_labels_pass(classify, monkeypatch):
   monkeypatch.setattr(labels, '_MAX_BYTES', 1)
   assert main.main([*classify(3, **_MIXED), _SOFT]) == 0
@@ -190,6 +203,7 @@ def test_masks_may_hold_classes_and_what_is_ignored(
 
 def test_masks_of_large_sets_are_checked_in_batches(segment, monkeypatch):
   monkeypatch.setattr(labels, '_MAX_BYTES_OF_MASKS', 1)
+  monkeypatch.setattr(labels, '_FEW_RECORDS', 2)
   task = segment(1, 255, 9)
   batches = iter(task.build_inputs(task.task_config.train_data))
   with pytest.raises(tf.errors.InvalidArgumentError) as error:
@@ -213,7 +227,7 @@ from modelgarden_opt.data import labels
 from tests import tiny
 distribute_utils.get_distribution_strategy = lambda **_: (
     tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1']))
-labels._MAX_BYTES = {limit}
+labels._MAX_BYTES, labels._FEW_RECORDS = {limit}, 2
 raise SystemExit(main.main([
     'train', '--experiment=mobilenet_v2', '--mode=train',
     '--config_file={tmp_path / "c.yaml"}', '--model_dir={tmp_path / "run"}']))
@@ -228,3 +242,12 @@ raise SystemExit(main.main([
         env={**os.environ, 'PYTHONPATH': str(conftest.REPOSITORY)})
     assert done.returncode == 2, done.stderr[-2000:]
     assert expected in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_evaluation_needs_no_training_data(float_run, tmp_path):
+  task = run_directory.load_params(float_run).task
+  gone = task.train_data.replace(
+      embedded_name='', input_path=str(tmp_path / 'gone-*'))
+  assert not inputs.overlap(task.test_data, gone)
+  with pytest.raises(errors.UsageError, match='does not match any files'):
+    inputs.files(gone)
