@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow bench lint clean
+.PHONY: demo test test-slow bench docs lint clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --output_dir=runs/demo
@@ -19,6 +19,11 @@ test-slow: $(READY)
 
 bench: $(READY)
 	$(BIN)/python scripts/bench_model_garden.py
+
+# The tables of README.md and docs/, from the results that the repository keeps.
+docs: $(READY)
+	$(BIN)/python scripts/bench_model_garden.py --from_json
+	$(BIN)/python scripts/demo.py --from_json
 
 lint: $(READY)
 	$(BIN)/ruff check .

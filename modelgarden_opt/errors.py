@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 import difflib
 
+# Around a message that an op carries out of a graph.
+_BEGIN, _END = '<usage error>', '</usage error>'
+
 
 class UsageError(ValueError):
   """Something the user wrote cannot be done as written."""
@@ -14,3 +17,15 @@ def nearest(value: str, choices: Iterable[str]) -> str:
   close = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
   hint = f'; did you mean {close[0]!r}?' if close else ';'
   return f'{hint} One of: {", ".join(choices)}'
+
+
+def marked(message: str) -> str:
+  """Returns a message by which the error of an op is known as a user's."""
+  return f'{_BEGIN}{message}{_END}'
+
+
+def marked_in(text: str) -> str | None:
+  """Returns the marked message in the text of an op's error, if any."""
+  _, begin, rest = text.partition(_BEGIN)
+  message, end, _ = rest.partition(_END)
+  return message if begin and end else None

@@ -2,10 +2,12 @@
 
 Trains MobileNetV2 in float, fine-tunes it with quantization-aware training,
 exports float32, PTQ int8 and QAT int8 files, measures those very files and
-writes runs/demo/results.json, report.md and report.png.
+writes runs/demo/results.json, report.md and report.png. With --from_json the
+table and the picture of the README are made again from results that are there.
 """
 
 import argparse
+import json
 import shlex
 import sys
 import time
@@ -13,6 +15,7 @@ import time
 from modelgarden_opt.cli import main as cli
 
 _CONFIGS = 'configs/image_classification'
+_RESULTS = 'projects/model_garden_bench/results/demo.json'
 
 
 def commands(out: str) -> list[str]:
@@ -42,10 +45,45 @@ def commands(out: str) -> list[str]:
   ]
 
 
+def show(path: str, readme: str, picture: str) -> None:
+  """Puts the results of a demo into the README.
+
+  Args:
+    path: `results.json` of a demo.
+    readme: A file with the lines `<!-- results -->` and `<!-- /results -->`;
+      the table replaces what stands between them.
+    picture: Path of the picture.
+  """
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt import files
+  from modelgarden_opt.report import page
+  from modelgarden_opt.report import tables
+  with open(path, encoding='utf-8') as f:
+    results = json.load(f)
+  page.draw(results, picture)
+  measured = ', '.join(
+      f'{key} {value}' for key, value in (
+          *results['environment'].items(), *(
+              (key, results[key]) for key in ('commit', 'date')
+              if key in results)))
+  files.replace_section(
+      readme, 'results',
+      f'{tables.markdown(*page.rows(results))}\n\nMeasured on: {measured}.')
+
+
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--output_dir', default='runs/demo')
-  out = parser.parse_args().output_dir
+  parser.add_argument('--from_json', metavar='JSON', nargs='?', const=_RESULTS,
+                      help='train nothing; put these results into the README '
+                      '(default: those that the repository keeps)')
+  parser.add_argument('--readme', default='README.md')
+  parser.add_argument('--picture', default='docs/demo.png')
+  args = parser.parse_args()
+  if args.from_json:
+    show(args.from_json, args.readme, args.picture)
+    return 0
+  out = args.output_dir
   start = time.monotonic()
   for command in commands(out):
     print(f'\n$ modelgarden-opt {command}', flush=True)

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from modelgarden_opt import ratios
 from modelgarden_opt.evaluation import tflite
 
-_BLOCK = 5
+# Runs of a file before the next file's turn.
+BLOCK = 5
 
 # Processor flags of instructions that multiply and add bytes.
 _INT8_FLAGS = frozenset({
@@ -26,7 +28,7 @@ def benchmark(
 ) -> dict[str, Any]:
   """Times files against each other.
 
-  The files take turns in blocks of a few runs, each block behind one run that
+  The files take turns in blocks of a few runs, each block after one run that
   is not counted, and every other round goes backwards. A change of the
   machine's clock or a noisy neighbour then hits every file.
 
@@ -39,8 +41,9 @@ def benchmark(
   Returns:
     `environment`, and `results` with one record a file in the order of
     `paths`: milliseconds, sizes, `block_ms`, the medians of the blocks, which
-    can be paired between files, and `ratio`, the median of this file's by the
-    first file's.
+    can be paired between files, and `ratio`, this file's by the first file's
+    with its confidence interval `ratio_low` to `ratio_high`, both None for a
+    single block (see `ratios.paired`; a round is a block).
 
   Raises:
     UsageError: If a file is missing or cannot be loaded.
@@ -50,19 +53,19 @@ def benchmark(
   for model in models:
     model.set_input(rng.uniform(-2, 2, model.input_shape).astype(np.float32))
   times: list[list[float]] = [[] for _ in models]
-  rounds = -(-num_runs // _BLOCK)
+  rounds = -(-num_runs // BLOCK)
   for turn in range(rounds):
     order = range(len(models)) if turn % 2 == 0 else (
         range(len(models) - 1, -1, -1))
     for index in order:
       times[index] += _time_block(models[index])
   milliseconds = 1e3 * np.array(times)
-  blocks = np.median(milliseconds.reshape(len(paths), -1, _BLOCK), axis=-1)
+  blocks = np.median(milliseconds.reshape(len(paths), -1, BLOCK), axis=-1)
   return {
       'environment': environment(),
       'results': [
           {**_record(path, t, num_threads), 'block_ms': block.tolist(),
-           'ratio': float(np.median(block / blocks[0]))}
+           **ratios.paired(block, blocks[0]).record()}
           for path, t, block in zip(paths, milliseconds, blocks)],
   }
 
@@ -71,7 +74,7 @@ def _time_block(model: tflite.Model) -> list[float]:
   """Returns the seconds of a block of runs; the first one only warms up."""
   model.invoke()
   seconds = []
-  for _ in range(_BLOCK):
+  for _ in range(BLOCK):
     start = time.perf_counter()
     model.invoke()
     seconds.append(time.perf_counter() - start)

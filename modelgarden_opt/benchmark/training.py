@@ -1,13 +1,15 @@
 """Time of training steps, taken in turn so that drift hits all models alike."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import time
 from typing import Any
 
-import numpy as np
 from official.core import base_task
 import tensorflow as tf
 import tf_keras
+
+from modelgarden_opt import ratios
 
 
 def step_ratios(
@@ -15,11 +17,10 @@ def step_ratios(
     models: Mapping[str, tf_keras.Model],
     batch: Any,
     rounds: int = 10,
-) -> dict[str, float]:
+) -> dict[str, ratios.Ratio]:
   """Returns the time of a training step of every model by that of the first.
 
-  The median over rounds; a round takes one step of every model. Tracing is not
-  counted.
+  A round takes one step of every model. Tracing is not counted.
 
   Args:
     task: Takes the steps, with plain gradient descent.
@@ -27,19 +28,32 @@ def step_ratios(
     batch: One batch, as the task's data sets yield it.
     rounds: Number of rounds.
   """
-  functions = []
-  for model in models.values():
+  calls = {}
+  for name, model in models.items():
     optimizer = tf_keras.optimizers.SGD(1e-4)
     function = tf.function(
         lambda batch, model=model, optimizer=optimizer: task.train_step(
             batch, model, optimizer)[task.loss])
     function(batch)
-    functions.append(function)
-  times = np.zeros([rounds, len(functions)])
+    calls[name] = lambda function=function: function(batch).numpy()
+  seconds = in_turn(calls, rounds)
+  first = next(iter(seconds.values()))
+  return {name: ratios.paired(s, first) for name, s in seconds.items()}
+
+
+def in_turn(
+    calls: Mapping[str, Callable[[], Any]], rounds: int
+) -> dict[str, list[float]]:
+  """Returns the seconds of calls that take turns, every other round backwards.
+
+  Args:
+    calls: What is timed, by name.
+    rounds: Number of measurements of each.
+  """
+  seconds = {name: [] for name in calls}
   for turn in range(rounds):
-    order = range(len(functions))
-    for index in order if turn % 2 == 0 else reversed(order):
+    for name in calls if turn % 2 == 0 else reversed(calls):
       start = time.perf_counter()
-      functions[index](batch).numpy()
-      times[turn, index] = time.perf_counter() - start
-  return dict(zip(models, np.median(times / times[:, :1], axis=0).tolist()))
+      calls[name]()
+      seconds[name].append(time.perf_counter() - start)
+  return seconds

@@ -2,6 +2,7 @@
 
 import argparse
 
+from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 
@@ -17,14 +18,26 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Times the files, and prints a table."""
+  config_flags.assert_files('tflite', args.tflite)
+  if args.num_runs < 1 or args.num_threads < 1:
+    raise errors.UsageError(
+        'num_runs, num_threads: must be >= 1, received '
+        f'{args.num_runs} and {args.num_threads}')
   config_flags.import_tensorflow()
-  from modelgarden_opt.benchmark import latency  # pylint: disable=g-import-not-at-top
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt import ratios
+  from modelgarden_opt.benchmark import latency
   measured = latency.benchmark(args.tflite, args.num_threads, args.num_runs)
   output.write(args, measured)
+  found = [ratios.Ratio.of_record(r) for r in measured['results']]
   print(output.table(
       ['model', 'median ms', 'p90 ms', 'p99 ms', 'min ms', 'x first',
        'bytes', 'gzip bytes', 'partitions'],
       [[r['model'], *(f'{r[k]:.3f}' for k in (
-          'median_ms', 'p90_ms', 'p99_ms', 'min_ms')), f"{r['ratio']:.2f}",
+          'median_ms', 'p90_ms', 'p99_ms', 'min_ms')), str(ratio),
         f"{r['size_bytes']:,}", f"{r['gzip_bytes']:,}",
-        str(r['num_delegate_partitions'])] for r in measured['results']]))
+        str(r['num_delegate_partitions'])]
+       for r, ratio in zip(measured['results'], found)]))
+  if len(found) > 1:
+    print('x first: median of paired rounds with its 95 % confidence interval; '
+          f'a round is {latency.BLOCK} runs of every file')

@@ -1,8 +1,14 @@
 """The flags that describe an experiment, and what they resolve to."""
 
 import argparse
+from collections.abc import Sequence
 import glob
 import os
+
+from modelgarden_opt import errors
+
+# What makes a path a pattern.
+_PATTERN = '*?[\\'
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +25,24 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       '--gin_file', action='append', default=[], help='gin file; repeatable')
   parser.add_argument(
       '--gin_params', action='append', default=[], help='gin binding')
+
+
+def assert_files(field: str, paths: Sequence[str]) -> None:
+  """Raises `UsageError` for files that are not there, before slow imports."""
+  missing = [repr(path) for path in paths if not os.path.isfile(path)]
+  if missing:
+    raise errors.UsageError(f'{field}: there is no file {", ".join(missing)}')
+
+
+def assert_directory(field: str, path: str) -> None:
+  """Raises `UsageError` for a directory of checkpoints that cannot be read.
+
+  TensorFlow reads the path of a checkpoint as a pattern, and finds nothing.
+  """
+  if not {*path}.isdisjoint(_PATTERN):
+    raise errors.UsageError(
+        f'{field}: TensorFlow finds no checkpoint in a directory with one of '
+        f'{" ".join(_PATTERN)} in its path, received {path!r}')
 
 
 def import_tensorflow() -> None:
@@ -41,7 +65,6 @@ def resolve(args: argparse.Namespace):
   # pylint: disable=g-import-not-at-top
   import gin
 
-  from modelgarden_opt import errors
   from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.configs import overrides
   try:

@@ -20,6 +20,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Evaluates, and prints a table."""
+  config_flags.assert_files('tflite', args.tflite)
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
@@ -32,3 +33,6 @@ def run(args: argparse.Namespace) -> None:
       ['model', 'format', *names, 'as Keras', 'examples'],
       [[r['model'], r['format'], *(f"{r['metrics'][n]:.4f}" for n in names),
         f"{r['agreement']:.4f}", str(r['num_examples'])] for r in results]))
+  if results[0]['data'] != f'{args.split}_data':
+    print(f'the run has no {args.split}_data: these are its '
+          f"{results[0]['data']}")

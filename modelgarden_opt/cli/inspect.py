@@ -14,6 +14,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Prints the kernels and the ops of any file."""
+  config_flags.assert_files('tflite', [args.tflite])
   config_flags.import_tensorflow()
   import dataclasses  # pylint: disable=g-import-not-at-top
 

@@ -64,11 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
   except errors.UsageError as e:
     print(f'{args.command}: {e}', file=sys.stderr)
     return EXIT_USAGE
+  except BrokenPipeError:
+    return EXIT_FAILURE
+  except Exception as e:  # Of an op of the input pipeline, or of anything.
+    message = errors.marked_in(str(e))
+    if message is None:
+      raise
+    print(f'{args.command}: {message}', file=sys.stderr)
+    return EXIT_USAGE
   except KeyboardInterrupt:
     print(f'{args.command}: interrupted; what was checkpointed is kept, the '
           'same command resumes', file=sys.stderr)
-    return EXIT_FAILURE
-  except BrokenPipeError:
     return EXIT_FAILURE
 
 

@@ -21,45 +21,42 @@ def load(path: str):
   Raises:
     UsageError: If anything about the stages or their overrides is wrong.
   """
+  return _load(path)[0]
+
+
+def _load(path: str):
+  """Returns the pipeline of a YAML file and the trainings' configurations."""
   # pylint: disable=g-import-not-at-top
-  from modelgarden_opt import errors
   from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.configs import overrides
-  from modelgarden_opt.export import convert
+  from modelgarden_opt.pipeline import checking
   from modelgarden_opt.pipeline import stages
   pipeline = stages.parse(overrides.load_yaml(path))
-  problems = []
-  for training in pipeline.trainings:
-    problems += [
-        f'{training.name}.formats: {name!r} is not an export format'
-        f'{errors.nearest(str(name), convert.FORMATS)}'
-        for name in training.formats if name not in convert.FORMATS]
-    try:
-      overrides.resolve_values(
-          training.experiment, {training.name: training.overrides})
-    except errors.UsageError as e:
-      problems.append(str(e))
-  if problems:
-    raise errors.UsageError('\n'.join(problems))
-  return pipeline
+  return pipeline, checking.resolve(pipeline)
 
 
 def run(args: argparse.Namespace) -> int:
   """Runs every stage that is not complete."""
+  config_flags.assert_directory('model_dir', args.model_dir)
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   import shlex
 
   from modelgarden_opt.cli import main
+  from modelgarden_opt.pipeline import checking
   from modelgarden_opt.pipeline import commands
   from modelgarden_opt.pipeline import run as run_lib
-  pipeline = load(args.config_file)
+  pipeline, configs = _load(args.config_file)
   steps = commands.steps(
-      pipeline, args.model_dir,
-      f'modelgarden-opt run --config_file={args.config_file}')
+      pipeline, args.model_dir, shlex.join(
+          ['modelgarden-opt', 'run', f'--config_file={args.config_file}']))
   for step in steps:
     for command in step.commands:
       main.parse(command)  # Options of late stages are wrong now or never.
+  if args.dry_run or not all(
+      run_lib.is_complete(step, args.model_dir) for step in steps
+      if step.run_dir):
+    checking.assert_models(pipeline, configs)
   if args.dry_run:
     for step in steps:
       for command in step.commands:

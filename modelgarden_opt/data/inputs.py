@@ -4,6 +4,7 @@ import math
 import os
 
 from absl import logging
+from official.core import input_reader
 from official.vision.ops import preprocess_ops
 import tensorflow as tf
 
@@ -43,6 +44,34 @@ def resolve(params: DataConfig) -> DataConfig:
   # The embedded images are PNGs.
   return (params.replace(decode_jpeg_only=False)
           if hasattr(params, 'decode_jpeg_only') else params)
+
+
+def files(params: DataConfig) -> list[str]:
+  """Returns the files of a split, empty for TFDS and for mixtures of sets.
+
+  Args:
+    params: Input of one split, see `resolve`.
+
+  Raises:
+    UsageError: If a pattern matches no file.
+  """
+  params = resolve(params)
+  if not params.input_path or not isinstance(params.input_path, (str, list)):
+    return []
+  try:
+    return input_reader.match_files(params.input_path)
+  except ValueError as e:
+    raise errors.UsageError(f'input_path: {e}') from None
+
+
+def overlap(a: DataConfig, b: DataConfig) -> bool:
+  """Whether two splits read the same records, as far as can be known."""
+  if a.tfds_name or b.tfds_name:
+    return (a.tfds_name, a.tfds_split) == (b.tfds_name, b.tfds_split)
+  try:
+    return not {*files(a)}.isdisjoint(files(b))
+  except errors.UsageError:  # One is not here, and the other one is read.
+    return False
 
 
 def for_calibration(params: DataConfig) -> DataConfig:

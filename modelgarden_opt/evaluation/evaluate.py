@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
+from modelgarden_opt.data import inputs
 from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import classification
 from modelgarden_opt.evaluation import segmentation
@@ -28,7 +29,8 @@ def evaluate(
 
   Returns:
     One record for the Keras model, then one for every file: `model`, `format`,
-    `metrics`, `num_examples`, and `agreement` with the Keras model's classes.
+    `metrics`, `num_examples`, `agreement` with the Keras model's classes, and
+    which data they are of, see `data_record`.
 
   Raises:
     UsageError: If the run, its checkpoint or a file cannot be read.
@@ -42,11 +44,44 @@ def evaluate(
     keras.update(reference, labels, reference)
     for path, model in models.items():
       scores[path].update(model(images), labels, reference)
+  data = data_record(run, split, checkpoint)
   return [
-      {'model': model_dir, 'format': 'keras', **keras.record()},
-      *({'model': path, 'format': tflite.file_format(path), **score.record()}
-        for path, score in scores.items()),
+      {'model': model_dir, 'format': 'keras', **keras.record(), **data},
+      *({'model': path, 'format': tflite.file_format(path), **score.record(),
+         **data} for path, score in scores.items()),
   ]
+
+
+def data_record(
+    run: run_directory.Run, split: str, checkpoint: str) -> dict[str, str]:
+  """Returns which data a split is, and what training did with them.
+
+  Args:
+    run: The run.
+    split: The split that was asked for.
+    checkpoint: What was asked for as a checkpoint.
+
+  Returns:
+    `split`; `data`, the field of the task that was read, which is
+    `validation_data` where the task has no data of the split; and `data_role`:
+    `trained_on`, `chose_checkpoint` (the best checkpoint is the best one on
+    them), `validation`, or `unseen`.
+  """
+  config = run.task.task_config
+  field = f'{split}_data'
+  if getattr(config, field, None) is None:
+    field = 'validation_data'
+  data = getattr(config, field)
+  if field == 'train_data' or inputs.overlap(data, config.train_data):
+    role = 'trained_on'
+  elif field == 'validation_data' or inputs.overlap(
+      data, config.validation_data):
+    chosen = (checkpoint == 'best' and
+              run.params.trainer.best_checkpoint_export_subdir)
+    role = 'chose_checkpoint' if chosen else 'validation'
+  else:
+    role = 'unseen'
+  return {'split': split, 'data': field, 'data_role': role}
 
 
 def make_score(run: run_directory.Run, split: str):

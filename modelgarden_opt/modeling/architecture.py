@@ -36,5 +36,8 @@ def of_checkpoint(path: str) -> dict[str, int]:
     path: File prefix or directory of a checkpoint, in a run directory or one
       level below.
   """
+  if '://' not in path:
+    path = os.path.abspath(path)  # `best_ckpt/` and `.` have parents, too.
+  path = path.rstrip('/')
   directory = path if tf.io.gfile.isdir(path) else os.path.dirname(path)
   return read(directory) or read(os.path.dirname(directory))

@@ -10,24 +10,31 @@ from typing import Any
 from modelgarden_opt.pipeline import stages
 
 BEST = 'best_ckpt'
+_START = 'pipeline.json'
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
   """What one stage does.
 
   Attributes:
     name: Name of the stage.
     commands: Arguments of `modelgarden-opt`, command by command.
+    inputs: What the result depends on, files and directories of checkpoints.
+    outputs: What the stage makes.
     config: Path and content of the YAML file that the commands read, if any.
+    run_dir: Directory of a training, empty for other stages.
   """
   name: str
   commands: Sequence[Sequence[str]]
+  inputs: Sequence[str] = ()
+  outputs: Sequence[str] = ()
   config: tuple[str, Mapping[str, Any]] | None = None
+  run_dir: str = ''
 
   @property
-  def record(self) -> dict[str, Any]:
-    """Everything that the result of the stage depends on."""
+  def description(self) -> dict[str, Any]:
+    """What the stage does, as its record has it."""
     return {'commands': [shlex.join(c) for c in self.commands],
             'config': self.config and dict(self.config[1])}
 
@@ -45,9 +52,15 @@ def steps(
   made = {'export': _export, 'evaluate': _evaluate, 'benchmark': _benchmark,
           'report': _report}
   return [
-      *(_train(training, model_dir) for training in pipeline.trainings),
-      *(Step(name, made[name](pipeline, model_dir, made_by))
+      *(_train(training, pipeline, model_dir)
+        for training in pipeline.trainings),
+      *(made[name](pipeline, model_dir, made_by)
         for name in pipeline.measures)]
+
+
+def start_file(run_dir: str) -> str:
+  """Returns the path of what is known of the start of a training."""
+  return os.path.join(run_dir, _START)
 
 
 def files(pipeline: stages.Pipeline, model_dir: str) -> dict[str, str]:
@@ -58,66 +71,114 @@ def files(pipeline: stages.Pipeline, model_dir: str) -> dict[str, str]:
       for training in pipeline.trainings for form in training.formats}
 
 
-def _train(training: stages.Training, model_dir: str) -> Step:
+def _result(training: stages.Training, model_dir: str) -> list[str]:
+  """Returns what later stages take from a training: checkpoint and identity."""
+  run_dir = os.path.join(model_dir, training.name)
+  best = (training.overrides.get('trainer') or {}).get(
+      'best_checkpoint_export_subdir', BEST)
+  return [os.path.join(run_dir, best) if best else run_dir,
+          start_file(run_dir)]
+
+
+def _results(pipeline: stages.Pipeline, model_dir: str) -> list[str]:
+  """Returns what all trainings made of which there are files."""
+  return [path for training in pipeline.trainings if training.formats
+          for path in _result(training, model_dir)]
+
+
+def _train(
+    training: stages.Training, pipeline: stages.Pipeline, model_dir: str
+) -> Step:
   path = os.path.join(model_dir, f'{training.name}.yaml')
-  command = ['train', f'--experiment={training.experiment}',
-             f'--config_file={path}',
-             f'--model_dir={os.path.join(model_dir, training.name)}']
+  run_dir = os.path.join(model_dir, training.name)
+  overrides, inputs = training.overrides, []
   if training.source:
-    checkpoint = os.path.join(model_dir, training.source, BEST)
-    field = _checkpoint_field(training.experiment)
-    command.append(f'--params_override={field}={checkpoint}')
-  return Step(training.name, [command], (path, training.overrides))
+    source = next(t for t in pipeline.trainings if t.name == training.source)
+    inputs = _result(source, model_dir)
+    # In the file, where a path may hold any character.
+    block, field = checkpoint_field(training.experiment)
+    start = {field: inputs[0]}
+    overrides = stages.merge(
+        overrides, {'task': {block: start} if block else start})
+  return Step(
+      name=training.name,
+      commands=[['train', f'--experiment={training.experiment}',
+                 f'--config_file={path}', f'--model_dir={run_dir}']],
+      inputs=inputs, outputs=_result(training, model_dir),
+      config=(path, overrides), run_dir=run_dir)
 
 
-def _checkpoint_field(experiment: str) -> str:
-  """Returns the field of an experiment that names what it starts from."""
+def checkpoint_field(experiment: str) -> tuple[str, str]:
+  """Returns block and field of a task that name what a training starts from."""
   for suffix, block in (('qat', 'quantization'), ('_pruning', 'pruning'),
                         ('_clustering', 'clustering')):
     if experiment.endswith(suffix):
-      return f'task.{block}.pretrained_original_checkpoint'
-  return 'task.init_checkpoint'
+      return block, 'pretrained_original_checkpoint'
+  return '', 'init_checkpoint'
 
 
 def _export(pipeline, model_dir, made_by):
   del made_by
   paths = files(pipeline, model_dir)
-  return [
-      ['export', f'--model_dir={os.path.join(model_dir, training.name)}',
-       f'--format={form}', f'--output={paths[f"{training.name}_{form}"]}',
-       '--output_json=' + _json(model_dir, f'{training.name}_{form}')]
-      for training in pipeline.trainings for form in training.formats]
+  return Step(
+      name='export',
+      commands=[
+          ['export', f'--model_dir={os.path.join(model_dir, training.name)}',
+           f'--format={form}', f'--output={paths[f"{training.name}_{form}"]}',
+           '--output_json=' + _json(model_dir, f'{training.name}_{form}')]
+          for training in pipeline.trainings for form in training.formats],
+      inputs=_results(pipeline, model_dir),
+      outputs=[*paths.values(), *(_json(model_dir, name) for name in paths)])
+
+
+def _evaluations(pipeline, model_dir):
+  return [_json(model_dir, f'{t.name}_evaluation')
+          for t in pipeline.trainings if t.formats]
 
 
 def _evaluate(pipeline, model_dir, made_by):
   del made_by
   paths = files(pipeline, model_dir)
-  return [
-      ['evaluate', f'--model_dir={os.path.join(model_dir, training.name)}',
-       *_options(pipeline, 'evaluate'),
-       *(f'--tflite={paths[f"{training.name}_{form}"]}'
-         for form in training.formats),
-       '--output_json=' + _json(model_dir, f'{training.name}_evaluation')]
-      for training in pipeline.trainings if training.formats]
+  return Step(
+      name='evaluate',
+      commands=[
+          ['evaluate', f'--model_dir={os.path.join(model_dir, training.name)}',
+           *_options(pipeline, 'evaluate'),
+           *(f'--tflite={paths[f"{training.name}_{form}"]}'
+             for form in training.formats),
+           '--output_json=' + _json(model_dir, f'{training.name}_evaluation')]
+          for training in pipeline.trainings if training.formats],
+      inputs=[*_results(pipeline, model_dir), *paths.values()],
+      outputs=_evaluations(pipeline, model_dir))
 
 
 def _benchmark(pipeline, model_dir, made_by):
   del made_by
-  return [['benchmark', *_options(pipeline, 'benchmark'),
-           *(f'--tflite={path}' for path in files(
-               pipeline, model_dir).values()),
-           '--output_json=' + _json(model_dir, 'benchmark')]]
+  paths, result = files(pipeline, model_dir), _json(model_dir, 'benchmark')
+  return Step(
+      name='benchmark',
+      commands=[['benchmark', *_options(pipeline, 'benchmark'),
+                 *(f'--tflite={path}' for path in paths.values()),
+                 f'--output_json={result}']],
+      inputs=[*paths.values()], outputs=[result])
 
 
 def _report(pipeline, model_dir, made_by):
   paths = files(pipeline, model_dir)
-  return [['report', *_options(pipeline, 'report'),
-           *(f'--variant={name}={path}' for name, path in paths.items()),
-           *(f'--export={_json(model_dir, name)}' for name in paths),
-           *('--evaluation=' + _json(model_dir, f'{t.name}_evaluation')
-             for t in pipeline.trainings if t.formats),
-           '--benchmark=' + _json(model_dir, 'benchmark'),
-           f'--made_by={made_by}', f'--output_dir={model_dir}']]
+  exports = [_json(model_dir, name) for name in paths]
+  evaluations = _evaluations(pipeline, model_dir)
+  benchmark = _json(model_dir, 'benchmark')
+  return Step(
+      name='report',
+      commands=[['report', *_options(pipeline, 'report'),
+                 *(f'--variant={name}={path}' for name, path in paths.items()),
+                 *(f'--export={path}' for path in exports),
+                 *(f'--evaluation={path}' for path in evaluations),
+                 f'--benchmark={benchmark}', f'--made_by={made_by}',
+                 f'--output_dir={model_dir}']],
+      inputs=[*exports, *evaluations, benchmark],
+      outputs=[os.path.join(model_dir, name) for name in (
+          'results.json', 'report.md', 'report.png')])
 
 
 def _options(pipeline: stages.Pipeline, name: str) -> list[str]:

@@ -12,6 +12,7 @@ checkpoint of the one before it, or of the one that `from` names.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import re
 from typing import Any
 
 from modelgarden_opt import errors
@@ -22,6 +23,9 @@ TRAININGS = {'float': None, 'prune': 'pruning', 'cluster': 'clustering',
              'qat': 'quantization'}
 # Stages behind the trainings, in the only order that makes sense.
 MEASURES = ('export', 'evaluate', 'benchmark', 'report')
+# A stage's name is that of its run directory, beside these.
+_NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
+_TAKEN = ('complete', 'files', 'outdated')
 # Fields of a training stage that are not overrides of its experiment.
 _OWN_FIELDS = ('kind', 'from', 'preserve', 'formats')
 _OVERRIDES = ('task', 'trainer', 'runtime')
@@ -101,9 +105,17 @@ def _stage_names(values: Mapping[str, Any], problems: list[str]) -> list[str]:
   if not names or not isinstance(names, list):
     problems.append(f'stages: expected a list of stages, received {names!r}')
     return []
+  unnamed = [name for name in names if not isinstance(name, str)]
+  if unnamed:
+    problems.append(f'stages: expected names, received {unnamed[0]!r}')
+    return []
   known = {'model', 'stages', 'all', *names, *MEASURES}
   problems += [f'{field}: no such stage{errors.nearest(field, known)}'
                for field in values if field not in known]
+  problems += [
+      f'stages: {name!r} names a directory, so it may hold letters, digits, '
+      f'".", "_" and "-" only, and be none of {", ".join(_TAKEN)}'
+      for name in names if not _NAME.fullmatch(str(name)) or name in _TAKEN]
   problems += [f'stages: {name} is there twice'
                for name in sorted(set(names)) if names.count(name) > 1]
   measures = [name for name in names if name in MEASURES]
@@ -153,7 +165,7 @@ def _add_training(
     problems.append(f'{name}.from: {source!r} is no training before it'
                     f'{errors.nearest(str(source), trainings)}')
     return
-  overrides = _merge(values.get('all') or {}, {
+  overrides = merge(values.get('all') or {}, {
       k: v for k, v in block.items() if k in _OVERRIDES})
   preserved = done.get(source, ()) if block.get('preserve', True) else ()
   kind = _kind(name, block)
@@ -167,14 +179,14 @@ def _add_training(
   if technique == 'clustering' and 'pruning' in preserved:
     # Zeros are a cluster of their own, so no mask is needed.
     techniques = ('clustering',)
-    overrides = _merge(
+    overrides = merge(
         {'task': {'clustering': {'preserve_sparsity': True}}}, overrides)
   suffix = next(s for s, t in catalog.TECHNIQUES.items() if t == techniques)
   if technique == 'quantization' and 'clustering' in preserved:
     clusters = _clusters_of(trainings, source)
     if 'pruning' in techniques:
       clusters.pop('preserve_sparsity', None)  # The experiment says so.
-    overrides = _merge({'task': {'clustering': clusters}}, overrides)
+    overrides = merge({'task': {'clustering': clusters}}, overrides)
   done[name] = preserved + ((technique,) if technique and not _removes_channels(
       block) else ())
   trainings[name] = Training(
@@ -200,12 +212,12 @@ def _clusters_of(
   return {k: block[k] for k in kept if k in block}
 
 
-def _merge(
+def merge(
     below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
   """Returns nested mappings put together; the second one wins."""
   merged = dict(below)
   for key, value in above.items():
     if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-      value = _merge(merged[key], value)
+      value = merge(merged[key], value)
     merged[key] = value
   return merged

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from modelgarden_opt import files
+from modelgarden_opt import ratios
 from modelgarden_opt.report import tables
 
 # Columns of the table: heading, field, format.
@@ -19,7 +20,7 @@ _COLUMNS = (
     ('zeros', 'sparsity', '{:.2%}'),
     ('values', 'distinct', '{:,}'),
     ('median ms', 'median_ms', '{:.3f}'),
-    ('x first', 'ratio', '{:.2f}'),
+    ('x first', 'times_first', '{}'),
     ('as Keras', 'agreement', '{:.2%}'),
 )
 # Panels of the picture; of scores, the one that the variants have.
@@ -30,6 +31,13 @@ _PANELS = (
     ('Latency, ms', 'median_ms', '{:.2f}'),
 )
 _BAR = '#4269d0'
+# What the evaluated images are, by the `data_role` of the evaluation.
+_IMAGES = {
+    'unseen': 'test images that training never saw',
+    'chose_checkpoint': 'validation images that chose the checkpoint',
+    'validation': 'validation images that training was watched with',
+    'trained_on': 'training images',
+}
 
 
 def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -63,6 +71,7 @@ def _derived(
       **variant,
       **percents,
       **smaller,
+      'times_first': str(ratios.Ratio.of_record(variant)),
       'kib': variant['size_bytes'] / 1024,
       'gzip_kib': variant['gzip_bytes'] / 1024,
   }
@@ -95,12 +104,33 @@ def markdown(
       f'# {title}', '', f'Made by `{command}`.', '',
       tables.markdown(header, body), '',
       f'![Accuracy, size and latency of every variant]({picture})', '',
-      f'Accuracy on {first["num_examples"]} test images that training never '
-      f'saw. Latency on {first["num_threads"]} thread, all files timed in '
-      'turn in one run; "x first" is the median ratio to the first row. "as '
-      'Keras" is the share of test images on which the file predicts the '
-      f'class that its Keras model predicts. {compressed}'.rstrip(), '',
+      f'Accuracy on {_evaluated(results["variants"])}. Latency on '
+      f'{first["num_threads"]} thread(s), all files timed in turn in one run; '
+      '"x first" is the median of paired ratios to the first row'
+      f'{_interval(results["variants"])}. "as Keras" is the share of these '
+      'images on which the file predicts the class that its Keras model '
+      f'predicts. {compressed}'.rstrip(), '',
       f'Measured on: {environment}.', ''])
+
+
+def _evaluated(variants: Sequence[Mapping[str, Any]]) -> str:
+  """Returns which images the variants were scored on."""
+  names: dict[str, list[str]] = {}
+  for variant in variants:
+    images = _IMAGES.get(variant.get('data_role'), 'images')
+    names.setdefault(f'{variant["num_examples"]:,} {images}', []).append(
+        variant['name'])
+  if len(names) == 1:
+    return next(iter(names))
+  return '; '.join(f'{images} ({", ".join(of)})'
+                   for images, of in names.items())
+
+
+def _interval(variants: Sequence[Mapping[str, Any]]) -> str:
+  """Returns what the brackets in the column of ratios are."""
+  if any(v.get('ratio_low') is not None for v in variants[1:]):
+    return ', in brackets its 95 % confidence interval'
+  return ''
 
 
 def draw(results: Mapping[str, Any], path: str) -> None:
@@ -124,7 +154,7 @@ def draw(results: Mapping[str, Any], path: str) -> None:
 def _draw_panel(
     axis, title: str, names: Sequence[str], values: Sequence[float], form: str
 ) -> None:
-  """Draws one quantity as horizontal bars with their values behind them."""
+  """Draws one quantity as horizontal bars with their values after them."""
   bars = axis.barh(names, values, color=_BAR, height=0.6)
   axis.bar_label(bars, [form.format(v) for v in values], padding=4)
   axis.set_title(title, loc='left', fontsize=11)

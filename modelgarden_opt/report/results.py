@@ -6,10 +6,13 @@ import statistics
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt import ratios
 
 # Fields that a variant takes over from its benchmark record.
 _MEASURED = ('size_bytes', 'gzip_bytes', 'median_ms', 'p90_ms', 'min_ms',
-             'ratio', 'num_threads', 'num_delegate_partitions')
+             'num_threads', 'num_delegate_partitions')
+# Fields that it takes over from its evaluation record where they are there.
+_EVALUATED = ('split', 'data', 'data_role')
 
 
 def _held(export: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +58,10 @@ def join(
         **scored[path]['metrics'],
         'num_examples': scored[path]['num_examples'],
         'agreement': scored[path]['agreement'],
+        **{field: scored[path][field] for field in _EVALUATED
+           if field in scored[path]},
         **{field: timed[path][field] for field in _MEASURED},
+        **ratios.Ratio.of_record(timed[path]).record(),
         **held.get(path, {}),
     })
   return {'variants': records, 'environment': benchmark['environment']}

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt.configs import overrides
 from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import pretrained
@@ -110,7 +111,7 @@ def _assert_same_run(params: cfg.ExperimentConfig, model_dir: str) -> None:
   """Refuses to resume a run with a model that its checkpoints do not fit."""
   if not run_directory.exists(model_dir):
     return
-  before = run_directory.load_yaml(model_dir)['task']
+  before = run_directory.as_plain(_as_of_today(params, model_dir))['task']
   now = run_directory.as_plain(params)['task']
   changed = [
       change for block in _IDENTITY
@@ -120,6 +121,21 @@ def _assert_same_run(params: cfg.ExperimentConfig, model_dir: str) -> None:
     raise errors.UsageError(
         f'model_dir: {model_dir!r} holds a run of another model; give another '
         'directory, or the same model: ' + '; '.join(changed))
+
+
+def _as_of_today(
+    params: cfg.ExperimentConfig, model_dir: str) -> cfg.ExperimentConfig:
+  """Returns a run's configuration; fields that it lacks have today's defaults.
+
+  A field that is new since then had no other value in that run.
+  """
+  values = run_directory.load_yaml(model_dir)
+  try:
+    config = overrides.base(str(values['task'].get('name')))
+  except errors.UsageError:  # Named otherwise then, or not at all.
+    config = type(params)(task=type(params.task)())
+  config.override(values, is_strict=False)
+  return config
 
 
 def _differences(before: Any, now: Any, path: str) -> list[str]:

@@ -11,6 +11,7 @@ import os
 import shlex
 
 from modelgarden_opt import files
+from modelgarden_opt import ratios
 from modelgarden_opt.cli import main as cli
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.report import tables
@@ -62,7 +63,8 @@ def row(family: str, out: str) -> list[str]:
   return [
       family,
       *(f'{scores[path]:.2%}' for path in names.values()),
-      *(f"{timed[names[name]]['ratio']:.2f}" for name in ('ptq', 'qat')),
+      *(str(ratios.Ratio.of_record(timed[names[name]]))
+        for name in ('ptq', 'qat')),
       *(f"{timed[names[name]]['size_bytes'] / 1024:,.0f}"
         for name in ('float32', 'qat')),
   ]

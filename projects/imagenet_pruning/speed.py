@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import files
+from modelgarden_opt import ratios
 from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.benchmark import latency
 from modelgarden_opt.benchmark import training
@@ -66,15 +67,15 @@ def latencies(name: str, directory: str) -> list[str]:
       files.write_atomically(path, convert.convert(
           network, form, representative=lambda: (
               image[np.newaxis] for image in images)))
-  ratios = []
+  found_ratios = []
   for form in ('float32', 'int8'):
     timed = latency.benchmark(
         [paths['dense', form], paths['small', form]], 1, 100)
-    ratios.append(f"{timed['results'][1]['ratio']:.2f}")
+    found_ratios.append(str(ratios.Ratio.of_record(timed['results'][1])))
   sizes = [os.path.getsize(paths[kind, 'float32']) / 2**20
            for kind in ('dense', 'small')]
   return [name, f'{found.ratio:.1%}', *(f'{size:.2f}' for size in sizes),
-          *ratios]
+          *found_ratios]
 
 
 def steps(name: str, rounds: int) -> list[list[str]]:
@@ -88,9 +89,9 @@ def steps(name: str, rounds: int) -> list[list[str]]:
     models = {reference: first}
     for suffix in suffixes:
       _, models[suffix] = _build(name + suffix)
-    ratios = training.step_ratios(task, models, batch, rounds)
-    rows += [[f'{name}{suffix}', f'{name}{reference}',
-              f'{ratios[suffix]:.2f}'] for suffix in suffixes]
+    measured = training.step_ratios(task, models, batch, rounds)
+    rows += [[f'{name}{suffix}', f'{name}{reference}', str(measured[suffix])]
+             for suffix in suffixes]
   return rows
 
 

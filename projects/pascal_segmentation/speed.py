@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import files
+from modelgarden_opt import ratios
 from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.benchmark import latency
 from modelgarden_opt.benchmark import training
@@ -30,37 +31,47 @@ _README = os.path.join(os.path.dirname(__file__), 'README.md')
 _STEP_SIZE, _FILE_SIZE, _BATCH = 256, 512, 4
 
 
-def _build(experiment: str, size: int):
-  """Returns the task, its float and its quantized model, and both times."""
+def _task(experiment: str, size: int):
+  """Returns the task of an experiment at another image size."""
   config = exp_factory.get_exp_config(experiment)
   config.task.model.input_size = [size, size, 3]
   config.task.model.norm_activation.use_sync_bn = False
-  task = task_factory.get_task(config.task)
-  start = time.perf_counter()
-  floats = task.build_model()
-  middle = time.perf_counter()
-  quantized = factory.compress(floats, quantization.Quantization())
-  return task, floats, quantized, (
-      middle - start, time.perf_counter() - middle)
+  return task_factory.get_task(config.task)
 
 
-def steps(experiment: str, rounds: int) -> dict[str, float]:
+def steps(
+    experiment: str, rounds: int, builds: int) -> dict[str, ratios.Ratio]:
   """Returns the ratios QAT / float of building and of a training step."""
-  _build(experiment, _STEP_SIZE)  # Warms up caches.
-  task, floats, quantized, built = _build(experiment, _STEP_SIZE)
+  task, models = _task(experiment, _STEP_SIZE), {}
+
+  def build():
+    models['float'] = task.build_model()
+
+  def quantize():
+    models['QAT'] = factory.compress(
+        models['float'], quantization.Quantization())
+
+  built = {'float': [], 'QAT': []}
+  for turn in range(1 + builds):
+    # Never backwards: the quantized model is made of the float model.
+    seconds = training.in_turn({'float': build, 'QAT': quantize}, 1)
+    for name, values in seconds.items() if turn else ():  # 0 warms up caches.
+      built[name] += values
   rng = np.random.default_rng(0)
   shape = [_BATCH, _STEP_SIZE, _STEP_SIZE]
   images = tf.constant(rng.normal(size=[*shape, 3]).astype(np.float32))
   labels = {'masks': tf.constant(rng.integers(
       0, 21, [*shape, 1]).astype(np.float32))}
-  ratios = training.step_ratios(
-      task, {'float': floats, 'QAT': quantized}, (images, labels), rounds)
-  return {'build': built[1] / built[0], 'step': ratios['QAT']}
+  return {
+      'build': ratios.paired(built['QAT'], built['float']),
+      'step': training.step_ratios(
+          task, models, (images, labels), rounds)['QAT']}
 
 
 def exported(experiment: str, directory: str) -> dict[str, dict]:
   """Returns conversion time, census and latency of three files."""
-  _, floats, quantized, _ = _build(experiment, _FILE_SIZE)
+  floats = _task(experiment, _FILE_SIZE).build_model()
+  quantized = factory.compress(floats, quantization.Quantization())
   rng = np.random.default_rng(0)
   images = rng.normal(
       size=[4, _FILE_SIZE, _FILE_SIZE, 3]).astype(np.float32)
@@ -96,8 +107,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--experiment', default='deeplabv3_mobilenet_v2')
   parser.add_argument('--rounds', type=int, default=10)
+  parser.add_argument('--builds', type=int, default=5)
   args = parser.parse_args()
-  ratios = steps(args.experiment, args.rounds)
+  measured = steps(args.experiment, args.rounds, args.builds)
   with tempfile.TemporaryDirectory() as directory:
     found = exported(args.experiment, directory)
   table = tables.markdown(
@@ -105,14 +117,14 @@ def main() -> None:
        '/ float32'],
       [[name, f"{f['convert_s']:.1f}", f"{f['size_bytes'] / 2**20:.2f}",
         str(f['num_delegate_partitions']), str(sum(f['float_ops'].values())),
-        f"{f['median_ms']:.1f}", f"{f['ratio']:.2f}"]
+        f"{f['median_ms']:.1f}", str(ratios.Ratio.of_record(f))]
        for name, f in found.items()])
   environment = ', '.join(
       f'{k} {v}' for k, v in latency.environment().items())
   text = (
-      f'`{args.experiment}`: building QAT {ratios["build"]:.2f}x float, '
+      f'`{args.experiment}`: building QAT / float {measured["build"]}, '
       f'training step at {_STEP_SIZE} pixels, batch {_BATCH}, '
-      f'{ratios["step"]:.2f}x float. Files at {_FILE_SIZE} pixels, one '
+      f'QAT / float {measured["step"]}. Files at {_FILE_SIZE} pixels, one '
       f'thread:\n\n{table}\n\nMeasured on: {environment}.')
   print(text)
   files.replace_section(_README, 'speed', text)

@@ -1,12 +1,16 @@
 """The benchmark measures what it names."""
 
 import gzip
+import re
 
+import numpy as np
 import pytest
 import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.benchmark import latency
+from modelgarden_opt.benchmark import training
+from modelgarden_opt.cli import main
 from modelgarden_opt.export import convert
 
 
@@ -39,12 +43,44 @@ def test_records_have_the_contracted_fields(files):
         record['p99_ms'])
 
 
-def test_ratios_are_to_the_first_file(files):
-  first, second = latency.benchmark(files, num_runs=5)['results']
-  assert first['ratio'] == 1.0
-  assert second['ratio'] == second['block_ms'][0] / first['block_ms'][0] != 1.0
+def test_ratios_are_to_the_first_file_with_their_interval(files):
+  first, second = latency.benchmark(files, num_runs=30)['results']
+  assert first['ratio'] == first['ratio_low'] == first['ratio_high'] == 1.0
+  assert second['ratio'] == np.median(
+      np.array(second['block_ms']) / first['block_ms']) != 1.0
+  assert second['ratio_low'] < second['ratio'] < second['ratio_high']
+  assert second['ratio_rounds'] == 6
+
+
+def test_a_single_block_has_no_interval(files):
+  _, second = latency.benchmark(files, num_runs=5)['results']
+  assert second['ratio_low'] is None and second['ratio_high'] is None
 
 
 def test_a_missing_file_is_told(files):
   with pytest.raises(errors.UsageError, match='there is no file'):
     latency.benchmark([*files, 'nowhere.tflite'])
+
+
+def test_the_table_shows_the_interval(files, capsys):
+  assert main.main(['benchmark', '--num_runs=30',
+                    *(f'--tflite={path}' for path in files)]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  ratio = r' \d+\.\d+x \[\d+\.\d+, \d+\.\d+\]'
+  assert '1.00x' in lines[1] and not re.search(ratio, lines[1])
+  assert re.search(ratio, lines[2])
+  assert 'a round is 5 runs' in lines[3]
+
+
+@pytest.mark.parametrize('flag', ['--num_runs=0', '--num_threads=-1'])
+def test_numbers_that_time_nothing_are_refused(flag, files, capsys):
+  assert main.main(['benchmark', f'--tflite={files[0]}', flag]) == 2
+  assert 'must be >= 1' in capsys.readouterr().err
+
+
+def test_calls_take_turns():
+  order = []
+  seconds = training.in_turn(
+      {name: lambda name=name: order.append(name) for name in 'abc'}, 2)
+  assert order == list('abccba')
+  assert [len(s) for s in seconds.values()] == [2, 2, 2]

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,11 @@ import pytest
 import yaml
 
 from modelgarden_opt.cli import main
+from modelgarden_opt.cli import run as run_cli
+from modelgarden_opt.pipeline import commands
+from modelgarden_opt.pipeline import run as run_lib
+from modelgarden_opt.pipeline import stages
+from modelgarden_opt.tasks import run_directory
 from tests import conftest
 
 _STAGES = {
@@ -58,8 +65,9 @@ def config_file(data_dir, tmp_path_factory):
 def _table(model_dir):
   """What does not depend on the clock."""
   results = json.loads((pathlib.Path(model_dir) / 'results.json').read_text())
-  timed = ('median_ms', 'p90_ms', 'min_ms', 'ratio', 'model')
-  return [{k: v for k, v in variant.items() if k not in timed}
+  timed = ('median_ms', 'p90_ms', 'min_ms', 'model')
+  return [{k: v for k, v in variant.items()
+           if k not in timed and not k.startswith('ratio')}
           for variant in results['variants']]
 
 
@@ -173,3 +181,178 @@ def test_mistakes_of_late_stages_are_told_before_anything_runs(
     code = e.code
   assert code == 2 and expected in capsys.readouterr().err
   assert not out.exists()
+
+
+def _run(config_file, model_dir, *flags):
+  return main.main(['run', f'--config_file={config_file}',
+                    f'--model_dir={model_dir}', *flags])
+
+
+@pytest.fixture
+def short(config_file, tmp_path):
+  """Returns `write(**changes)` of a pipeline of two short trainings."""
+  values = yaml.safe_load(pathlib.Path(config_file).read_text())
+
+  def write(name='short.yaml', **changes):
+    values.update({'stages': ['float', 'qat', 'export']}, **changes)
+    values['all']['trainer'].update(train_steps=4, validation_interval=4,
+                                    steps_per_loop=4)
+    for stage in ('prune', 'benchmark'):
+      values.pop(stage, None)
+    path = tmp_path / name
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+  return write
+
+
+@pytest.mark.parametrize('name', [
+    'a,b', "it's", 'a "b"', '{a: 1}', 'a b=c', '#x', '- y', 'é'])
+def test_the_directory_may_have_any_name(name, short, tmp_path):
+  model_dir = tmp_path / name
+  assert _run(short(stages=['float', 'qat']), model_dir) == 0
+  assert run_directory.load_yaml(str(model_dir / 'qat'))['task'][
+      'quantization']['pretrained_original_checkpoint'] == (
+          f'{model_dir}/float/best_ckpt')
+
+
+@pytest.mark.parametrize('name', ['[1]', 'a*', 'b?'])
+@pytest.mark.parametrize('command', ['run', 'train'])
+def test_names_that_tensorflow_cannot_read_are_refused(
+    name, command, short, tmp_path, capsys):
+  argv = [command, f'--config_file={short()}', f'--model_dir={tmp_path}/{name}']
+  if command == 'train':
+    argv.append('--experiment=mnist_cnn')
+  assert main.main(argv) == 2
+  assert 'model_dir: TensorFlow finds no checkpoint' in capsys.readouterr().err
+  assert not (tmp_path / name).exists()
+
+
+def _complete(out):
+  return [line.split(':')[0] for line in out.splitlines()
+          if line.endswith(': complete')]
+
+
+def test_a_training_that_is_done_again_makes_what_depends_on_it_outdated(
+    short, tmp_path, capsys):
+  model_dir = tmp_path / 'run'
+  config = short()
+  assert _run(config, model_dir) == 0
+  capsys.readouterr()
+  assert _run(config, model_dir) == 0
+  assert _complete(capsys.readouterr().out) == ['float', 'qat', 'export']
+  # The same weights of another run, be the record still there or not.
+  for record in (False, True):
+    shutil.rmtree(model_dir / 'float')
+    if record:
+      (model_dir / 'complete' / 'float.json').unlink()
+    assert _run(config, model_dir) == 0
+    out = capsys.readouterr().out
+    assert _complete(out) == []
+    assert 'qat: what it starts from was made again' in out
+  kept = sorted(p.name for p in (model_dir / 'outdated').iterdir())
+  assert kept == ['qat-1', 'qat-2']
+  assert (model_dir / 'outdated' / 'qat-1' / 'params.yaml').exists()
+  # A training that went on by hand.
+  assert main.main([
+      'train', '--experiment=mnist_cnn', f'--model_dir={model_dir / "float"}',
+      f'--config_file={model_dir / "float.yaml"}',
+      '--params_override=trainer.train_steps=8']) == 0
+  capsys.readouterr()
+  assert _run(config, model_dir) == 0
+  assert _complete(capsys.readouterr().out) == []
+
+
+def test_killed_after_a_training_was_done_again_the_rest_is_outdated_still(
+    short, tmp_path, capsys):
+  config, model_dir = short(), tmp_path / 'run'
+  assert _run(config, model_dir) == 0
+  shutil.rmtree(model_dir / 'float')
+  steps = commands.steps(run_cli.load(config), str(model_dir), '')
+  run_lib.run(steps[:1], str(model_dir), main.main)
+  # Half of the training that follows, too.
+  started = commands.start_file(str(model_dir / 'qat'))
+  before = json.loads(pathlib.Path(started).read_text())
+  capsys.readouterr()
+  assert _run(config, model_dir) == 0
+  assert _complete(capsys.readouterr().out) == ['float']
+  assert json.loads(pathlib.Path(started).read_text()) != before
+
+
+def test_a_file_that_has_gone_is_made_again(short, tmp_path, capsys):
+  config, model_dir = short(), tmp_path / 'run'
+  assert _run(config, model_dir) == 0
+  (model_dir / 'files' / 'qat_int8.tflite').unlink()
+  capsys.readouterr()
+  assert _run(config, model_dir) == 0
+  assert _complete(capsys.readouterr().out) == ['float', 'qat']
+  assert (model_dir / 'files' / 'qat_int8.tflite').exists()
+
+
+def test_a_pipeline_of_an_earlier_version_goes_on(short, tmp_path, capsys):
+  config, model_dir = short(), tmp_path / 'run'
+  assert _run(config, model_dir) == 0
+  for name in ('float', 'qat'):
+    (model_dir / 'complete' / f'{name}.json').write_text(
+        json.dumps({'commands': ['train --other'], 'config': {}}))
+    pathlib.Path(commands.start_file(str(model_dir / name))).unlink()
+  assert _run(config, model_dir) == 0
+  assert not (model_dir / 'outdated').exists()
+
+
+@pytest.mark.parametrize('block, expected', [
+    ({'qat': {'task': {'quantization': {'rules': [{'path': 'backbone/x*'}]}}}},
+     r"qat: quantization.*: rule {path: 'backbone/x\*'.* matches no layer"),
+    ({'qat': {'task': {'quantization': {'range_momentum': 2.0}}}},
+     'qat.*range_momentum'),
+    ({'prune': {'task': {'pruning': {'rules': [
+        {'layer_type': 'Conv3D', 'final_sparsity': 0.1}]}}}},
+     "prune: pruning: rule {path: '*', layer_type: 'Conv3D'} matches no layer"),
+    ({'prune': {'task': {'pruning': {'pruning_schedule': 'Polynomial'}}}},
+     "prune: task.pruning.pruning_schedule: 'Polynomial' is not registered"),
+    ({'cluster': {'task': {'clustering': {'rules': [{'path': 'dense_9'}]}}}},
+     "cluster: clustering: rule {path: 'dense_9'"),
+    ({'qat': {'task': {'init_checkpoint': '/no/where'}}},
+     "qat: task.init_checkpoint: no checkpoint at '/no/where'"),
+])
+@pytest.mark.parametrize('flags', [[], ['--dry_run']])
+def test_rules_and_values_of_late_stages_are_wrong_before_anything_runs(
+    block, expected, flags, config_file, tmp_path, capsys):
+  values = yaml.safe_load(pathlib.Path(config_file).read_text())
+  path, out = tmp_path / 'bad.yaml', tmp_path / 'none'
+  path.write_text(yaml.safe_dump(stages.merge(values, block)))
+  assert _run(path, out, *flags) == 2
+  message = capsys.readouterr().err
+  assert expected in message or re.search(expected, message), message
+  assert not out.exists()
+
+
+def test_what_is_wrong_with_several_stages_is_told_at_once(
+    config_file, tmp_path, capsys):
+  values = yaml.safe_load(pathlib.Path(config_file).read_text())
+  values['prune']['task']['pruning']['rules'] = [{'path': 'no'}]
+  values['qat'] = {'task': {'quantization': {'rules': [{'path': 'nor'}]}}}
+  path = tmp_path / 'bad.yaml'
+  path.write_text(yaml.safe_dump(values))
+  assert _run(path, tmp_path / 'none', '--dry_run') == 2
+  message = capsys.readouterr().err
+  assert 'prune: pruning: rule' in message
+  assert "\nqat: quantization/pruning/clustering: rule {path: 'nor'" in message
+
+
+@pytest.mark.parametrize('pruning, expected', [
+    ({'target': 'flop'}, "prune: task.pruning.target: 'flop' is not registe"),
+    ({'rules': [{'path': 'no', 'enabled': False}]},
+     "prune: task.pruning: rule {path: 'no', layer_type: '*'} matches no"),
+    ({'keep_ratio': 0.001}, 'prune: task.pruning.keep_ratio: 0.001 is out of'),
+    ({'target': 'latency', 'rules': [{'path': '*', 'enabled': False}]},
+     'prune: task.pruning.rules: leave no channels')])
+def test_what_is_wrong_with_channel_pruning_is_told(
+    pruning, expected, tmp_path, capsys):
+  path = tmp_path / 'channels.yaml'
+  path.write_text(yaml.safe_dump({
+      'model': 'resnet18', 'stages': ['float', 'prune'],
+      'all': {'task': {'model': {'input_size': [32, 32, 3]}}},
+      'prune': {'task': {'pruning': {'granularity': 'channel', **pruning}}}}))
+  assert _run(path, tmp_path / 'none', '--dry_run') == 2
+  assert expected in capsys.readouterr().err

@@ -73,12 +73,45 @@ def test_mistakes_are_told(values, expected):
     stages.parse({'model': 'mobilenet_v2', 'stages': _FULL, **values})
 
 
+@pytest.mark.parametrize('name', ['a/b', '../x', 'a=b', 'a,b', '', 'files'])
+def test_names_of_stages_are_names_of_directories(name):
+  with pytest.raises(errors.UsageError, match='names a directory'):
+    stages.parse({'model': 'mobilenet_v2', 'stages': ['float', name],
+                  name: {'kind': 'qat'}})
+
+
+def test_a_stage_that_is_no_name_is_told():
+  with pytest.raises(errors.UsageError, match='expected names, received'):
+    stages.parse({'model': 'mobilenet_v2', 'stages': [{'float': 1}]})
+
+
 def test_commands_are_those_that_a_user_would_type():
   steps = commands.steps(_parse(), 'out', 'the command')
   assert [step.name for step in steps] == _FULL
   assert steps[1].commands == [[
       'train', '--experiment=mobilenet_v2_pruning',
-      '--config_file=out/prune.yaml', '--model_dir=out/prune',
-      '--params_override=task.pruning.pretrained_original_checkpoint='
-      'out/float/best_ckpt']]
+      '--config_file=out/prune.yaml', '--model_dir=out/prune']]
+  assert steps[1].config == ('out/prune.yaml', {'task': {'pruning': {
+      'pretrained_original_checkpoint': 'out/float/best_ckpt'}}})
   assert len(steps[4].commands) == 7
+
+
+def test_a_stage_starts_from_where_its_source_keeps_its_best():
+  for subdir, expected in (('mine', 'out/float/mine'), ('', 'out/float')):
+    steps = commands.steps(_parse(['float', 'qat'], float={'trainer': {
+        'best_checkpoint_export_subdir': subdir}}), 'out', 'the command')
+    assert steps[1].config[1]['task']['quantization'] == {
+        'pretrained_original_checkpoint': expected}
+
+
+def test_every_stage_depends_on_what_it_reads():
+  steps = {s.name: s for s in commands.steps(_parse(), 'out', 'the command')}
+  made = {path: name for name, step in steps.items() for path in step.outputs}
+  sources = {name: {made[path] for path in step.inputs}
+             for name, step in steps.items()}
+  trainings = {'float', 'prune', 'cluster', 'qat'}
+  assert sources == {
+      'float': set(), 'prune': {'float'}, 'cluster': {'prune'},
+      'qat': {'cluster'}, 'export': trainings,
+      'evaluate': {*trainings, 'export'}, 'benchmark': {'export'},
+      'report': {'export', 'evaluate', 'benchmark'}}

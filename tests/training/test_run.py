@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
 from modelgarden_opt import errors
 from modelgarden_opt.tasks import run_directory
@@ -103,6 +105,51 @@ def test_resuming_with_another_model_is_refused(tiny_params, float_run):
                      match='filter_size_scale was 1.0, is 0.5'):
     run_lib.run_experiment(other, 'train', float_run)
   assert sorted(os.listdir(float_run)) == before
+
+
+@pytest.fixture
+def older_run(qat_run, tmp_path):
+  """Returns `make(**changes of task.quantization)` of a copy of a run."""
+
+  def make(name='mobilenet_v2_qat', **changes):
+    model_dir = tmp_path / 'older'
+    shutil.copytree(qat_run, model_dir)
+    params = yaml.safe_load((model_dir / 'params.yaml').read_text())
+    params['task']['name'] = name
+    block = params['task']['quantization']
+    for field, value in changes.items():
+      if value is None:
+        del block[field]
+      else:
+        block[field] = value
+    del params['task']['model']['backbone']['mobilenet']['filter_size_scale']
+    (model_dir / 'params.yaml').write_text(yaml.safe_dump(params))
+    return str(model_dir)
+
+  return make
+
+
+@pytest.mark.parametrize('name', ['mobilenet_v2_qat', 'renamed', None])
+def test_a_run_of_before_a_field_was_new_resumes(name, tiny_params, older_run):
+  model_dir = older_run(name, range_momentum=None, weight_granularity=None)
+  run_lib.run_experiment(tiny_params('mobilenet_v2_qat'), 'train', model_dir)
+  assert run_directory.load_yaml(model_dir)['task']['quantization'][
+      'range_momentum'] == 0.99
+
+
+def test_a_field_that_is_new_must_have_its_default(tiny_params, older_run):
+  model_dir = older_run(range_momentum=None)
+  params = tiny_params('mobilenet_v2_qat', {'task': {'quantization': {
+      'range_momentum': 0.5}}})
+  with pytest.raises(errors.UsageError,
+                     match='range_momentum was 0.99, is 0.5'):
+    run_lib.run_experiment(params, 'train', model_dir)
+
+
+def test_a_block_that_is_new_is_no_default(tiny_params, float_run):
+  with pytest.raises(errors.UsageError, match='task.quantization was None'):
+    run_lib.run_experiment(
+        tiny_params('mobilenet_v2_qat'), 'train', float_run)
 
 
 @pytest.mark.parametrize('mode', ['train', 'train_and_eval'])

@@ -1,0 +1,270 @@
+"""Labels that a model cannot have: counted in files, checked in batches.
+
+An op that looks a label up takes one that is out of range for no class at all,
+so such data train, and score, without a word.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from absl import logging
+import numpy as np
+import tensorflow as tf
+
+from modelgarden_opt import errors
+from modelgarden_opt.data import inputs
+
+SPLITS = ('train_data', 'validation_data', 'test_data')
+# Sets up to these sizes are read once before the first step, of others a few
+# records. Masks have to be decoded for it.
+_MAX_RECORDS = 200_000
+_MAX_BYTES = 2 * 2**30
+_MAX_BYTES_OF_MASKS = 2**28
+_FEW_RECORDS = 100
+_BATCH = 128
+_COMPRESSION = {'tfrecord': '', 'tfrecord_compressed': 'GZIP'}
+
+# Files (name, size, time of the last change) and rules that were found right.
+_right: set[tuple] = set()
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """Which labels a model can have.
+
+  Attributes:
+    num_classes: Number of classes.
+    key: Feature of a record that holds the label, or the encoded mask.
+    ignored: Labels of pixels that count for nothing.
+    of_pixels: Whether there is a label for every pixel.
+    multiple: Whether an image has any number of labels.
+  """
+  num_classes: int
+  key: str
+  ignored: tuple[int, ...] = ()
+  of_pixels: bool = False
+  multiple: bool = False
+
+  def __str__(self) -> str:
+    ignored = ''.join(f' or {label}' for label in sorted({*self.ignored}))
+    subject = 'every pixel of' if self.of_pixels else 'every label in'
+    return (f'{subject} {self.key!r} must be an integer in [0, '
+            f'{self.num_classes}){ignored} (task.model.num_classes: '
+            f'{self.num_classes})')
+
+  def allows(self, labels: Any) -> Any:
+    """Returns whether each of an array or tensor of labels is allowed."""
+    allowed = (labels >= 0) & (labels < self.num_classes)
+    for label in self.ignored:
+      allowed |= labels == label
+    return allowed
+
+
+def field_of(task_config: Any, params: inputs.DataConfig) -> str:
+  """Returns the field of a task, such as `task.train_data`, of an input."""
+  for same in (_same_use, lambda a, b: True):
+    for name in SPLITS:
+      config = getattr(task_config, name, None)
+      if config is not None and _source(config) == _source(params) and (
+          same(config, params)):
+        return f'task.{name}'
+  return 'data'
+
+
+def _same_use(a: inputs.DataConfig, b: inputs.DataConfig) -> bool:
+  return a.is_training == b.is_training
+
+
+def _source(config: inputs.DataConfig) -> tuple:
+  return (config.input_path, config.tfds_name, config.tfds_split,
+          getattr(config, 'embedded_name', ''),
+          getattr(config, 'embedded_split', ''))
+
+
+def check_files(params: inputs.DataConfig, rule: Rule, field: str) -> None:
+  """Reads the labels of a split's files; of large ones the first records.
+
+  Args:
+    params: Input of the split.
+    rule: Which labels are allowed.
+    field: Name of the split for messages.
+
+  Raises:
+    UsageError: If a label is not allowed, with the number of such records and
+      the first one, or a file is missing.
+  """
+  if params.file_type not in _COMPRESSION:
+    return
+  paths = inputs.files(params)
+  limit = _MAX_BYTES_OF_MASKS if rule.of_pixels else _MAX_BYTES
+  versions, small = _versions(paths, limit, field)
+  if (versions, rule) in _right:
+    return
+  if not small:
+    logging.info('%s is large: labels are checked as they are read.', field)
+  files = _Files(tuple(paths if small else paths[:1]),
+                 _COMPRESSION[params.file_type],
+                 _MAX_RECORDS if small else _FEW_RECORDS)
+  if not _all_right(files, rule):
+    problem = _problem(files, rule)
+    if problem:
+      raise errors.UsageError(f'{field}: {problem}')
+  _right.add((versions, rule))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+  """What is read of a split: paths, compression, and how many records."""
+  paths: tuple[str, ...]
+  compression: str
+  max_records: int
+
+
+def _versions(
+    paths: Iterable[str], limit: int, field: str) -> tuple[tuple, bool]:
+  """Returns what changes with the files' content, and if that is small."""
+  versions, total = [], 0
+  for path in paths:
+    try:
+      stat = tf.io.gfile.stat(path)
+    except tf.errors.NotFoundError:
+      raise errors.UsageError(
+          f'{field}.input_path: there is no file {path!r}') from None
+    total += stat.length
+    versions.append((path, stat.length, stat.mtime_nsec))
+    if total > limit:
+      break
+  return tuple(versions), total <= limit
+
+
+def _all_right(files: _Files, rule: Rule) -> bool:
+  """Whether all labels are allowed, found out by ops alone: the fast pass."""
+  records = tf.data.TFRecordDataset(
+      list(files.paths), files.compression).take(files.max_records)
+
+  def of_images(serialized):
+    labels = tf.io.parse_example(
+        serialized, {rule.key: tf.io.RaggedFeature(tf.int64)})[rule.key]
+    right = tf.reduce_all(rule.allows(labels.flat_values))
+    if not rule.multiple:
+      right &= tf.reduce_all(labels.row_lengths() == 1)
+    return right
+
+  def of_pixels(serialized):
+    mask = tf.io.parse_single_example(serialized, {
+        rule.key: tf.io.FixedLenFeature((), tf.string)})[rule.key]
+    mask = tf.io.decode_image(mask, channels=1)
+    return tf.reduce_all(rule.allows(tf.cast(mask, tf.int32)))
+
+  if rule.of_pixels:
+    checked = records.map(of_pixels, num_parallel_calls=tf.data.AUTOTUNE)
+  else:
+    checked = records.batch(_BATCH).map(of_images)
+  try:
+    return bool(checked.reduce(True, tf.logical_and))
+  except tf.errors.OpError:  # Whatever it is, `_problem` finds words for it.
+    return False
+
+
+def _problem(files: _Files, rule: Rule) -> str:
+  """Returns what is wrong with how many records, and the first of them."""
+  found, total, first = 0, 0, ''
+  for path in files.paths:
+    records = tf.data.TFRecordDataset(path, files.compression)
+    number = -1
+    try:
+      for number, record in enumerate(
+          records.take(files.max_records - total)):
+        total += 1
+        wrong = _wrong(record.numpy(), rule)
+        if wrong:
+          found += 1
+          first = first or f'{path}, record {number}: {wrong}'
+    except tf.errors.DataLossError as e:
+      return (f'{path!r} is damaged after {number + 1:,} records: '
+              f'{e.message}')
+  if not found:
+    return ''
+  return (f'{found:,} of {total:,} records have a wrong label; the first one '
+          f'(records count from 0): {first}; {rule}')
+
+
+def _wrong(record: bytes, rule: Rule) -> str:
+  """Returns what is wrong with the label of one record, '' if nothing is."""
+  try:
+    feature = tf.train.Example.FromString(record).features.feature
+  except Exception as e:  # The protobuf library's own error.
+    return f'no tf.train.Example ({type(e).__name__})'
+  kind = feature[rule.key].WhichOneof('kind') if rule.key in feature else None
+  values = list(getattr(feature[rule.key], kind).value) if kind else []
+  if rule.of_pixels:
+    return _wrong_mask(values, rule)
+  if not values:
+    return '' if rule.multiple else 'no label'
+  if kind != 'int64_list':
+    return f'label {values[0]!r}, which is no integer'
+  if len(values) > 1 and not rule.multiple:
+    return f'{len(values)} labels'
+  outside = [value for value in values if not rule.allows(value)]
+  return f'label {outside[0]}' if outside else ''
+
+
+def _wrong_mask(values: list, rule: Rule) -> str:
+  if not values or not values[0]:
+    return 'no mask'
+  try:
+    mask = tf.io.decode_image(values[0], channels=1).numpy().astype(int)
+  except (tf.errors.OpError, TypeError, ValueError):
+    return 'a mask that cannot be decoded'
+  outside = mask[~rule.allows(mask)]
+  if not outside.size:
+    return ''
+  return (f'label {outside[0]} in {outside.size / mask.size:.1%} of the '
+          f'pixels ({len(np.unique(outside))} such label(s))')
+
+
+def checked(
+    dataset: tf.data.Dataset, rule: Rule, field: str) -> tf.data.Dataset:
+  """Returns batches that end in an error when they hold a wrong label.
+
+  The error of the op carries a marked message, see `errors.marked`.
+
+  Args:
+    dataset: Batches of (images, labels).
+    rule: Which labels are allowed.
+    field: Name of the split for messages.
+  """
+
+  def check(images, labels):
+    if rule.multiple:  # Sums of one-hot vectors: wrong ones are not in them.
+      return images, labels
+    values, allowed, text = _of_batch(labels, rule)
+    message = errors.marked(f'{field}: {text}; {rule}')
+
+    def fail():
+      wrong = tf.boolean_mask(values, ~allowed)
+      text = tf.strings.format(message, (tf.size(wrong), wrong[0]))
+      with tf.control_dependencies([tf.debugging.Assert(False, [text])]):
+        return tf.constant(False)
+
+    fine = tf.cond(tf.reduce_all(allowed), lambda: True, fail)
+    with tf.control_dependencies([fine]):
+      return images, tf.nest.map_structure(tf.identity, labels)
+
+  return dataset.map(check).prefetch(1)
+
+
+def _of_batch(
+    labels: tf.Tensor | Mapping[str, tf.Tensor], rule: Rule
+) -> tuple[tf.Tensor, tf.Tensor, str]:
+  """Returns values, which of them are allowed, and words for the others."""
+  if not rule.of_pixels and labels.shape.rank == 2:
+    sums = tf.reduce_sum(tf.cast(labels, tf.float32), axis=-1)
+    return sums, tf.abs(sums - 1.0) <= 0.01, (
+        'a batch holds {} mixed image(s) of a wrong label (the shares of the '
+        'first one add up to {} instead of 1)')
+  values = labels['masks'] if rule.of_pixels else labels
+  return values, rule.allows(values), (
+      'a batch holds {} wrong label(s), the first one is {}')

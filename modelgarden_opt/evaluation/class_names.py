@@ -1,0 +1,57 @@
+"""Names of the classes of a `.tflite` file."""
+
+import os
+import zipfile
+
+from modelgarden_opt import errors
+
+_FILE = 'labels.txt'
+
+
+def labels_of(path: str) -> list[str] | None:
+  """Returns the class names that go with a file, None if there are none.
+
+  They are in `labels.txt`: packed into the file, as TFLite metadata packs its
+  associated files (a zip archive at the end), else beside it, as
+  `model.labels.txt` or `labels.txt`.
+
+  Args:
+    path: A `.tflite` file.
+  """
+  if zipfile.is_zipfile(path):
+    try:
+      with zipfile.ZipFile(path) as archive:
+        if _FILE in archive.namelist():
+          return _lines(archive.read(_FILE))
+    except zipfile.BadZipFile:
+      pass  # Bytes that only look like an archive.
+  directory, name = os.path.split(path)
+  for beside in (f'{os.path.splitext(name)[0]}.{_FILE}', _FILE):
+    beside = os.path.join(directory, beside)
+    if os.path.isfile(beside):
+      return read(beside)
+  return None
+
+
+def read(path: str) -> list[str]:
+  """Returns the lines of a file with one class name each.
+
+  Raises:
+    UsageError: If there is no such file, or it is empty or no text.
+  """
+  try:
+    with open(path, 'rb') as f:
+      names = _lines(f.read())
+  except OSError as e:
+    raise errors.UsageError(
+        f'labels: {path!r} cannot be read: {e.strerror}') from None
+  except UnicodeDecodeError:
+    raise errors.UsageError(f'labels: {path!r} is no UTF-8 text') from None
+  if not names:
+    raise errors.UsageError(f'labels: {path!r} is empty')
+  return names
+
+
+def _lines(content: bytes) -> list[str]:
+  return [line.strip() for line in
+          content.decode('utf-8-sig').rstrip().splitlines()]
