@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt.data import representative
 from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.tasks import run_directory
@@ -69,6 +70,8 @@ def run_experiment(
       distribution_strategy=strategy, task=task, mode=mode, params=params,
       model_dir=model_dir)
   if mode not in runner_lib.EVALUATING_MODES:
+    if not checkpoint:
+      representative.save(task, model_dir)
     architecture.write(task.filters, model_dir)
     run_directory.save_params(params, model_dir)
     metrics.rewind(model_dir, int(runner.trainer.global_step.numpy()))
