@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   except errors.UsageError as e:
     print(f'{args.command}: {e}', file=sys.stderr)
     return EXIT_USAGE
+  except errors.Failure as e:
+    print(f'{args.command}: {e}', file=sys.stderr)
+    return EXIT_FAILURE
   except KeyboardInterrupt:
     print(f'{args.command}: interrupted; what was checkpointed is kept, the '
           'same command resumes', file=sys.stderr)

@@ -25,15 +25,15 @@ def load(path: str):
   from modelgarden_opt import errors
   from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.configs import overrides
-  from modelgarden_opt.export import convert
+  from modelgarden_opt.export import formats
   from modelgarden_opt.pipeline import stages
   pipeline = stages.parse(overrides.load_yaml(path))
   problems = []
   for training in pipeline.trainings:
     problems += [
         f'{training.name}.formats: {name!r} is not an export format'
-        f'{errors.nearest(str(name), convert.FORMATS)}'
-        for name in training.formats if name not in convert.FORMATS]
+        f'{errors.nearest(str(name), formats.FORMATS)}'
+        for name in training.formats if name not in formats.FORMATS]
     try:
       overrides.resolve_values(
           training.experiment, {training.name: training.overrides})
