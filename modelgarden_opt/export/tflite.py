@@ -159,8 +159,8 @@ def _verification_images(run: run_directory.Run) -> representative.Images:
 def _no_images(run: run_directory.Run, error: Exception) -> errors.UsageError:
   return errors.UsageError(
       f'model_dir: {run.model_dir!r} keeps no {representative.FILE_NAME} (an '
-      'earlier version wrote it), and the training data that would stand for '
-      f'it cannot be read: {_first_line(error)}. Put them back where '
+      'earlier version made the run), and the training data that would stand '
+      f'for it cannot be read: {_first_line(error)}. Put them back where '
       f'{run_directory.PARAMS} says they are')
 
 
