@@ -44,7 +44,8 @@ def sorted_task(request, tiny_params, data_dir, tmp_path_factory):
 def test_calibration_before_training_sees_every_class(sorted_task):
   batches = list(sorted_task._training_batches(2))
   assert [len(labels) for _, labels in batches] == [32, 32]
-  assert set(np.concatenate([labels for _, labels in batches])) == set(range(10))
+  labels = np.concatenate([labels for _, labels in batches])
+  assert set(labels) == set(range(10))
 
 
 def test_calibration_of_a_float_model_sees_every_class(sorted_task):

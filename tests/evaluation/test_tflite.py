@@ -45,6 +45,22 @@ def test_files_of_other_batch_sizes_are_exported_evaluated_and_timed(
   assert latency.benchmark([path], num_runs=5)['results'][0]['median_ms'] > 0
 
 
+def test_images_that_calibrate_come_in_the_batch_size_of_the_file(tmp_path):
+  model = tf_keras.Sequential([
+      tf_keras.layers.Conv2D(4, 3, input_shape=[16, 16, 3])])
+  images = conftest.random_images([10, 16, 16, 3]).numpy()
+  sizes = [len(batch) for batch in convert._batches(
+      (image[np.newaxis] for image in images), 8)]
+  assert sizes == [8, 8]
+  path = tmp_path / 'm.tflite'
+  path.write_bytes(convert.convert(
+      model, 'int8', lambda: (image[np.newaxis] for image in images),
+      batch_size=8))
+  file = tflite.Model(str(path))
+  np.testing.assert_allclose(
+      file(images), model(images), atol=4 * file.output_scale)
+
+
 def test_the_delegate_is_not_announced(tmp_path):
   model = tf_keras.Sequential([tf_keras.layers.Dense(2, input_shape=[3])])
   path = tmp_path / 'm.tflite'
