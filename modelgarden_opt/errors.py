@@ -1,4 +1,4 @@
-"""The error of a user's input: one message, no traceback, exit code 2."""
+"""Errors that are one message without a traceback, by exit code: 2 and 1."""
 
 from collections.abc import Iterable
 import difflib
@@ -8,7 +8,11 @@ _BEGIN, _END = '<usage error>', '</usage error>'
 
 
 class UsageError(ValueError):
-  """Something the user wrote cannot be done as written."""
+  """Something the user wrote cannot be done as written: exit code 2."""
+
+
+class Failure(RuntimeError):
+  """Something failed while running: one message, no traceback, exit code 1."""
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:

@@ -1,6 +1,8 @@
 """`modelgarden-opt export`: a verified `.tflite` file from a run directory."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
@@ -30,6 +32,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       'task.export.output of the run')
   parser.add_argument('--sparse', action='store_true',
                       help='store kernels with many zeros sparsely')
+  parser.add_argument('--no_verify', action='store_true',
+                      help='keep a file that differs too much from Keras')
   output.add_flag(parser)
 
 
@@ -43,23 +47,56 @@ def run(args: argparse.Namespace) -> None:
   from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.export import tflite
   found = tflite.export(
-      args.model_dir, args.format, args.output, args.io_dtype,
-      args.checkpoint, args.calibration_images, args.batch_size or None,
-      args.segmentation_output, args.sparse)
+      args.model_dir, args.format, args.output,
+      io_dtype=args.io_dtype,
+      checkpoint=args.checkpoint,
+      calibration_images=args.calibration_images,
+      batch_size=args.batch_size or None,
+      kind=args.segmentation_output,
+      sparse=args.sparse,
+      verify=not args.no_verify)
   output.write(args, found)
-  steps = found['max_difference_steps']
+  print(_summary(found))
+
+
+def _summary(found: Mapping[str, Any]) -> str:
+  """Returns what was found in a file as text for people."""
   ops = ', '.join(f'{n} {name}' for name, n in sorted(found['ops'].items()))
   floats = ', '.join(sorted(found['float_ops'])) or 'none'
-  print(f"{found['model']}: {found['size_bytes']:,} bytes "
-        f"({found['gzip_bytes']:,} zipped), {found['format']}, "
-        f"from {found['checkpoint']}\n"
-        f"  kernels: {len(found['kernels'])}, {found['sparsity']:.2%} zeros\n"
-        f"  ops: {ops}\n"
-        f"  float ops: {floats}; delegate partitions: "
-        f"{found['num_delegate_partitions']}, ops outside: "
-        f"{found['num_undelegated_ops']}\n"
-        f"  against Keras on {found['num_verified']} images: same class on "
-        f"{found['agreement']:.1%}"
-        + (f", largest difference {found['max_difference']:.4g}"
-           if found['max_difference'] is not None else '')
-        + (f' ({steps:.2f} quantization steps)' if steps else ''))
+  lines = [
+      f"{found['model']}: {found['size_bytes']:,} bytes "
+      f"({found['gzip_bytes']:,} zipped), {found['format']}, "
+      f"from {found['checkpoint']} ({found['weights']})",
+      f"  kernels: {len(found['kernels'])}, {found['sparsity']:.2%} zeros",
+      f'  ops: {ops}',
+      f'  float ops: {floats}; delegate partitions: '
+      f"{found['num_delegate_partitions']}, ops outside: "
+      f"{found['num_undelegated_ops']}",
+      f"  against Keras on {found['num_verified']} images of "
+      f"{found['verified_on']['source']}: same class on "
+      f"{found['agreement']:.1%}{_differences(found)}",
+      *(f'  not verified: {problem}' for problem in found['problems'])]
+  if found['ranges']:
+    lines.insert(1, f'  activation ranges: {_ranges(found)}')
+  return '\n'.join(lines)
+
+
+def _differences(found: Mapping[str, Any]) -> str:
+  if found['max_difference'] is None:
+    return ''
+  return (f", difference {found['mean_difference_steps']:.2f} output steps in "
+          f"the mean, {found['max_difference_steps']:.2f} "
+          f"({found['max_difference']:.4g}) at most")
+
+
+def _ranges(found: Mapping[str, Any]) -> str:
+  """Says where the activation ranges of a file come from."""
+  images = found['calibrated_on']
+  if images is None:
+    return found['ranges']
+  text = f"calibrated on images of the {images['source']}"
+  if 'reason' in images:
+    text += f" (the training data cannot be read: {images['reason']})"
+  if found['ranges_reason']:
+    text += f"; not the trained ones: {found['ranges_reason']}"
+  return text

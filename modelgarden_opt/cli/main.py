@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   except errors.UsageError as e:
     print(f'{args.command}: {e}', file=sys.stderr)
     return EXIT_USAGE
+  except errors.Failure as e:
+    print(f'{args.command}: {e}', file=sys.stderr)
+    return EXIT_FAILURE
   except BrokenPipeError:
     return EXIT_FAILURE
   except Exception as e:  # Of an op of the input pipeline, or of anything.

@@ -3,7 +3,6 @@
 import math
 import os
 
-from absl import logging
 from official.core import input_reader
 from official.vision.ops import preprocess_ops
 import tensorflow as tf
@@ -74,19 +73,40 @@ def overlap(a: DataConfig, b: DataConfig) -> bool:
     return False
 
 
-def for_calibration(params: DataConfig) -> DataConfig:
-  """Returns the training input without augmentation, in a fixed order.
+# How evaluation makes an image of a record, by the names of the fields.
+_PREPROCESSING = ('aug_crop', 'center_crop_fraction', 'tf_resize_method',
+                  'output_size', 'preserve_aspect_ratio', 'centered_crop',
+                  'dtype')
 
-  The result goes through the evaluation preprocessing, which is also that of
-  the exported model's users.
+
+def for_calibration(
+    params: DataConfig, validation: DataConfig | None = None) -> DataConfig:
+  """Returns the training input as evaluation reads it: without augmentation.
+
+  So the exported model's users read theirs.
+
+  Args:
+    params: Input of training.
+    validation: Input of evaluation, whose preprocessing is taken over; None
+      for that of training.
   """
-  logging.info('Calibrating on un-augmented training data.')
-  return params.replace(
-      is_training=False,
-      shuffle_buffer_size=1,
-      deterministic=True,
-      drop_remainder=False,
-      global_batch_size=min(params.global_batch_size or 32, 64))
+  changed = {
+      'is_training': False,
+      'deterministic': True,
+      'drop_remainder': False,
+      'shuffle_buffer_size': 1,
+      'cache': False,
+      'sharding': False,
+      'enable_tf_data_service': False,
+      'global_batch_size': min(params.global_batch_size or 32, 64)}
+  if hasattr(params, 'mixup_and_cutmix'):
+    changed['mixup_and_cutmix'] = None  # Else it mixes images here, too.
+  if validation is not None:
+    changed.update({
+        name: getattr(validation, name) for name in _PREPROCESSING
+        if hasattr(params, name) and getattr(validation, name, None)
+        not in (None, [], ())})
+  return params.replace(**changed)
 
 
 def augment(

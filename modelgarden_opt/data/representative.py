@@ -1,13 +1,44 @@
-"""Images that stand for what a deployed model will see."""
+"""Images that stand for what a deployed model will see.
+
+A few of them are kept in the run directory, so that a run can be exported
+where its data are not.
+"""
 
 from collections.abc import Iterator
+import dataclasses
+import io
 import itertools
+import json
+import os
 from typing import Any
 
 import numpy as np
 from official.core import base_task
+import tensorflow as tf
 
+from modelgarden_opt import files
 from modelgarden_opt.data import inputs
+from modelgarden_opt.data import sampling
+
+FILE_NAME = 'representative.npz'
+TRAINING_DATA = 'training data'
+_MOST, _LEAST = 64, 8
+_MAX_BYTES = 16 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+  """Preprocessed training images without augmentation.
+
+  Attributes:
+    images: float32 array [n, height, width, channels].
+    labels: Integer labels [n], or None where the task has others.
+    listing: Which records they are, see `sampling.Sample.listing`, and
+      `source`: the run directory's file or the training data.
+  """
+  images: np.ndarray
+  labels: np.ndarray | None
+  listing: dict[str, Any]
 
 
 def calibration_images(
@@ -22,10 +53,78 @@ def calibration_images(
   Yields:
     float32 images of shape [1, height, width, channels].
   """
-  data = task.build_inputs(inputs.for_calibration(task.task_config.train_data))
-  images = (image for batch, _ in data for image in batch.numpy())
+  return images_of(
+      sampling.sample(task.task_config, num_images), task, num_images)
+
+
+def images_of(
+    sample: sampling.Sample, task: base_task.Task, num_images: int
+) -> Iterator[np.ndarray]:
+  """Yields the first images of a sample, see `calibration_images`."""
+  images = (image for batch, _ in sample.batches(task)
+            for image in batch.numpy())
   for image in itertools.islice(images, num_images):
-    yield image[np.newaxis]
+    yield image[np.newaxis].astype(np.float32)
+
+
+def draw(task: base_task.Task) -> Images:
+  """Returns 8 to 64 training images, as many as 16 MiB of float16 hold.
+
+  Args:
+    task: The task, which names and preprocesses the training data.
+
+  Raises:
+    ValueError, OSError, tf.errors.OpError: If the data cannot be read.
+  """
+  sample = sampling.sample(task.task_config, _MOST)
+  images, labels, count = [], [], _MOST
+  for batch, batch_labels in sample.batches(task):
+    images += list(batch.numpy().astype(np.float32))
+    if isinstance(batch_labels, tf.Tensor):
+      labels += list(batch_labels.numpy())
+    fit = _MAX_BYTES // (2 * images[0].size)
+    count = min(_MOST, max(_LEAST, fit))
+    if len(images) >= count:
+      break
+  listing = sample.listing()
+  if 'records' in listing:
+    listing['records'] = listing['records'][:count]
+  whole = labels and np.issubdtype(np.asarray(labels).dtype, np.integer)
+  return Images(
+      np.stack(images[:count]),
+      np.asarray(labels[:count]) if whole and np.ndim(labels) == 1 else None,
+      {'source': TRAINING_DATA, **listing})
+
+
+def save(task: base_task.Task, model_dir: str) -> None:
+  """Keeps a few training images in a run directory, as float16.
+
+  Args:
+    task: The task, which names and preprocesses the training data.
+    model_dir: The run directory.
+  """
+  drawn = draw(task)
+  arrays = {'images': drawn.images.astype(np.float16),
+            'listing': np.asarray(json.dumps(drawn.listing))}
+  if drawn.labels is not None:
+    arrays['labels'] = drawn.labels
+  content = io.BytesIO()
+  np.savez_compressed(content, **arrays)
+  files.write_atomically(
+      os.path.join(model_dir, FILE_NAME), content.getvalue())
+
+
+def load(model_dir: str) -> Images | None:
+  """Returns the images that a run directory keeps, None if it has none."""
+  path = os.path.join(model_dir, FILE_NAME)
+  if not tf.io.gfile.exists(path):
+    return None
+  with tf.io.gfile.GFile(path, 'rb') as f, np.load(
+      io.BytesIO(f.read())) as arrays:
+    return Images(
+        arrays['images'].astype(np.float32),
+        arrays['labels'] if 'labels' in arrays else None,
+        {**json.loads(str(arrays['listing'])), 'source': FILE_NAME})
 
 
 def data_config(task: base_task.Task, split: str) -> inputs.DataConfig:

@@ -9,10 +9,13 @@ from ai_edge_litert import interpreter as litert
 import numpy as np
 
 from modelgarden_opt import errors
+from modelgarden_opt.evaluation import native_output
 
 _DELEGATE = 'DELEGATE'
 _BOUNDARY_OPS = ('QUANTIZE', 'DEQUANTIZE')
 _NO_DELEGATES = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+# Images of a call where the file leaves their number open.
+_OPEN_BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +59,12 @@ class Model:
 
   @property
   def input_shape(self) -> tuple[int, ...]:
-    """Shape of the input, with the file's batch size."""
+    """Shape of the input, with the batch size that it is prepared for."""
     return tuple(self._input['shape'])
 
   @property
   def output_shape(self) -> tuple[int, ...]:
-    """Shape of the output, with the file's batch size."""
+    """Shape of the output, with the batch size that it is prepared for."""
     return tuple(self._output['shape'])
 
   @property
@@ -70,27 +73,46 @@ class Model:
     return _step_of_output(self._interpreter, self._output)
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
-    """Returns the outputs of float images, one image at a time.
+    """Returns the outputs of float images.
 
-    Outputs are floats whatever the file's types, but for labels.
+    Outputs are floats whatever the file's types, but for labels. Images are
+    fed in the file's own batch size; the last batch is filled up, and what the
+    file computes of the filling is dropped.
 
     Args:
-      images: float32 array [n, h, w, c], preprocessed.
+      images: float32 array [n, h, w, c], preprocessed; n >= 1.
     """
-    return np.concatenate([
-        self._run(image[np.newaxis]) for image in images])
+    if self._input['shape_signature'][0] == -1:
+      self._resize(min(len(images), _OPEN_BATCH))
+    size = self.input_shape[0]
+    missing = -len(images) % size
+    filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+    outputs = np.concatenate([
+        self._run(filled[start:start + size])
+        for start in range(0, len(filled), size)])
+    return outputs[:len(images)]
 
-  def set_input(self, image: np.ndarray) -> None:
-    """Places one float image [1, h, w, c] in the input tensor."""
+  def _resize(self, batch_size: int) -> None:
+    """Prepares a file with an open batch for batches of another size."""
+    if self.input_shape[0] == batch_size:
+      return
+    self._interpreter.resize_tensor_input(
+        self._input['index'], [batch_size, *self.input_shape[1:]])
+    self._interpreter.allocate_tensors()
+    self._input, = self._interpreter.get_input_details()
+    self._output, = self._interpreter.get_output_details()
+
+  def set_input(self, images: np.ndarray) -> None:
+    """Places float images of shape `input_shape` in the input tensor."""
     self._interpreter.set_tensor(
-        self._input['index'], _quantize(image, self._input))
+        self._input['index'], _quantize(images, self._input))
 
   def invoke(self) -> None:
     """Runs the model on what the input tensor holds."""
     self._interpreter.invoke()
 
-  def _run(self, image: np.ndarray) -> np.ndarray:
-    self.set_input(image)
+  def _run(self, images: np.ndarray) -> np.ndarray:
+    self.set_input(images)
     self.invoke()
     return _dequantize(
         self._interpreter.get_tensor(self._output['index']), self._output)
@@ -154,14 +176,26 @@ def _count(ops) -> dict[str, int]:
 
 def _load(path: str, num_threads: int, resolver=litert.OpResolverType.AUTO):
   try:
-    interpreter = litert.Interpreter(
-        path, num_threads=num_threads,
-        experimental_op_resolver_type=resolver)
-    interpreter.allocate_tensors()
+    with native_output.without_delegate_line():
+      interpreter = litert.Interpreter(
+          path, num_threads=num_threads,
+          experimental_op_resolver_type=resolver)
+      interpreter.allocate_tensors()
   except (ValueError, RuntimeError) as e:
     raise errors.UsageError(
         f'tflite: {path!r} cannot be loaded: {str(e).splitlines()[0]}') from e
   return interpreter
+
+
+def problem(content: bytes) -> str:
+  """Returns why TFLite's kernels cannot run a file, '' if they can."""
+  try:
+    litert.Interpreter(
+        model_content=content,
+        experimental_op_resolver_type=_NO_DELEGATES).allocate_tensors()
+  except (ValueError, RuntimeError) as e:
+    return str(e).splitlines()[0]
+  return ''
 
 
 def _num_undelegated(interpreter) -> int:

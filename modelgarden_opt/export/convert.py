@@ -7,179 +7,205 @@ before the converter sees it, see `frozen_graph`. The ops are the same as with
 
 from collections.abc import Callable
 from collections.abc import Iterator
-import contextlib
+from collections.abc import Sequence
 import dataclasses
-import os
-import sys
-import tempfile
+import itertools
+import re
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python import convert as lite_convert
 import tf_keras
 
+import modelgarden_opt
 from modelgarden_opt import errors
-from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression.quantization import activations
+from modelgarden_opt.evaluation import native_output
+from modelgarden_opt.evaluation import tflite as interpreter
+from modelgarden_opt.export import formats
 from modelgarden_opt.export import frozen_graph
+from modelgarden_opt.export import sixteen_bits
+from modelgarden_opt.export.lowering import flatbuffer
+from modelgarden_opt.export.lowering import int64_bias
+from modelgarden_opt.export.lowering import metadata
+from modelgarden_opt.export.lowering import signature
 from modelgarden_opt.modeling import calibration
-from modelgarden_opt.modeling import factory
 
 Representative = Callable[[], Iterator[np.ndarray]]
-Finish = Callable[[Any], tf.Tensor]
 
-
+_MISSING_KERNEL = re.compile("16x8-bit not yet supported for op: '(\\w+)'")
 @dataclasses.dataclass(frozen=True)
-class Format:
-  """What an exported file holds.
+class Converted:
+  """A file and where its activation ranges come from.
 
   Attributes:
-    description: What it is, in a line.
-    optimize: Whether the converter optimizes at all.
-    weight_type: Type that weights are stored in, None for the converter's.
-    ops: Op set that the converter may use, None for the float one.
-    calibrated: Whether activations are integers, so that a float model needs
-      representative images and a QAT model keeps its trained ranges.
-    sparse: Whether kernels can be stored sparsely. The converter does it for
-      every format, but of the others TFLite cannot load the result.
+    content: The `.tflite` file.
+    variables: The variables of the model that its output depends on.
+    ranges: `trained`, `calibrated`, or None for activations in float.
+    reason: Why the trained ranges of a quantized model were not used, if so.
   """
-  description: str
-  optimize: bool = True
-  weight_type: tf.DType | None = None
-  ops: tf.lite.OpsSet | None = None
-  calibrated: bool = False
-  sparse: bool = False
-
-
-FORMATS = {
-    'float32': Format('float weights and arithmetic', optimize=False,
-                      sparse=True),
-    'float16': Format('float16 weights, float32 arithmetic',
-                      weight_type=tf.float16, sparse=True),
-    'dynamic_int8': Format('int8 weights, float activations'),
-    'int8': Format('integers only', ops=tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
-                   calibrated=True),
-    'int16x8': Format(
-        'int16 activations, int8 weights', calibrated=True,
-        ops=tf.lite.OpsSet
-        .EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8),
-}
-IO_DTYPES = {'float32': tf.float32, 'int8': tf.int8, 'uint8': tf.uint8}
+  content: bytes
+  variables: Sequence[tf.Variable]
+  ranges: str | None
+  reason: str = ''
 
 
 def convert(
     model: tf_keras.Model,
     file_format: str,
-    io_dtype: str = 'float32',
     representative: Representative | None = None,
-    batch_size: int | None = 1,
-    hard_swish: str = 'decomposed',
-    finish: Finish = factory.logits,
-    sparse: bool = False,
+    **options: Any,
 ) -> bytes:
-  """Returns a model as the content of a `.tflite` file.
+  """Returns a model as the content of a `.tflite` file, see `convert_as`.
 
   Args:
     model: A float or quantization-aware model with one image input.
-    file_format: Key of `FORMATS`. A quantization-aware model keeps its trained
-      ranges in `int8`; every other format takes its weights as float ones.
-    io_dtype: Type of the file's input and output, `float32`, `int8` or
-      `uint8`; integers only with format `int8`.
+    file_format: Key of `formats.FORMATS`.
+    representative: See `convert_as`.
+    **options: The other attributes of `formats.Options`.
+  """
+  return convert_as(
+      model, formats.Options(file_format=file_format, **options),
+      representative).content
+
+
+def convert_as(
+    model: tf_keras.Model,
+    options: formats.Options,
+    representative: Representative | None = None,
+) -> Converted:
+  """Converts a model.
+
+  A quantization-aware model keeps its trained ranges in `int8`, and in
+  `int16x8` where the converter and TFLite's kernels can: they refuse
+  hard-swish, sigmoid and concatenation. Other formats take its weights as
+  float ones.
+
+  Args:
+    model: A float or quantization-aware model with one image input.
+    options: What the file shall be.
     representative: Yields float32 images [1, h, w, c]; needed to calibrate a
-      float model for an integer format.
-    batch_size: Fixed batch size of the file; None leaves it open.
-    hard_swish: `decomposed` or `fused`, see `configs.export`.
-    finish: Takes what the model returns to the file's one output.
-    sparse: Whether kernels with many zeros are stored sparsely.
+      model for an integer format.
 
   Raises:
     UsageError: If the options do not go together, or the model has what TFLite
       cannot hold under them.
   """
-  if io_dtype != 'float32' and file_format != 'int8':
-    raise errors.UsageError(
-        f'io_dtype: {io_dtype!r} needs --format=int8, received {file_format!r}')
-  spec = FORMATS[file_format]
-  if sparse and not spec.sparse:
-    raise errors.UsageError(
-        f'sparse: TFLite cannot load {file_format} files with sparsely stored '
-        'kernels; it can with float32 and float16. Without --sparse the zeros '
-        'are kept, and compression (zip) finds them')
-  if batch_size is None and _is_dilated(model):
-    raise errors.UsageError(
-        'batch_size: the model has dilated convolutions, which TFLite can '
-        'hold with a fixed batch only; use --batch_size=1 (or more)')
-  quantizers = calibration.quantizers_of(model)
-  trained = bool(quantizers) and file_format == 'int8'
-  if trained and any(quantizer.num_bits != 8 for quantizer in quantizers):
-    raise errors.UsageError(_not_8_bits(model))
-  with _quiet():
-    activations.fuse_hard_swish(model, hard_swish == 'fused')
+  formats.check(model, options)
+  spec, reason = formats.FORMATS[options.file_format], ''
+  if not spec.calibrated:
+    return _converted(*_convert(model, options), None)
+  if options.file_format == 'int8' and calibration.quantizers_of(model):
+    return _converted(*_convert(model, options, trained=True), 'trained')
+  if options.file_format == 'int16x8' and sixteen_bits.possible(model):
+    found, reason = _with_sixteen_bits(model, options)
+    if not reason:
+      return _converted(*found, 'trained')
+  if representative is None:
+    raise ValueError(f'{options.file_format} of this model needs images')
+  return _converted(
+      *_convert(model, options, representative), 'calibrated', reason)
+
+
+def _converted(
+    content: bytes, traced, ranges: str | None, reason: str = ''
+) -> Converted:
+  return Converted(
+      content, frozen_graph.variables_needed(traced), ranges, reason)
+
+
+def _with_sixteen_bits(
+    model: tf_keras.Model, options: formats.Options) -> tuple[tuple, str]:
+  """Makes a file of 16-bit activations over the trained ranges.
+
+  Returns:
+    What `_convert` returns, and why there is no such file, or ''.
+  """
+  with sixteen_bits.activations(model), native_output.held_back():
     try:
-      traced = _trace(model, finish, batch_size, trained)
+      found = _convert(
+          model, options, trained=True, lowering=(int64_bias.widen,))
+    except lite_convert.ConverterError as e:
+      return (), f'the converter refuses {_refused_op(e)}'
+    except OverflowError as e:
+      return (), str(e)
+  return found, sixteen_bits.problem(*found) or interpreter.problem(found[0])
+
+
+def _refused_op(error: Exception) -> str:
+  found = re.search(r"error: '(tfl\.\w+)' op ", str(error))
+  return f'{found[1]} of 16 bits' if found else 'the model with 16 bits'
+
+
+def _convert(
+    model: tf_keras.Model,
+    options: formats.Options,
+    representative: Representative | None = None,
+    trained: bool = False,
+    lowering: Sequence[flatbuffer.Pass] = (),
+) -> tuple[bytes, Any]:
+  """Runs the converter, then the passes over its file.
+
+  Args:
+    model: The model.
+    options: What the file shall be.
+    representative: Images to calibrate with, or None.
+    trained: Whether the quantizers' ranges are those of the file.
+    lowering: Passes for this file beside those for every file.
+
+  Returns:
+    The file, and the concrete function that it was converted from.
+  """
+  spec, output = formats.FORMATS[options.file_format], options.output
+  with native_output.held_back():
+    activations.fuse_hard_swish(model, options.hard_swish == 'fused')
+    try:
+      traced = _trace(model, output.compute, options.batch_size, trained)
     finally:
       activations.fuse_hard_swish(model, False)
     converter = frozen_graph.Converter(traced)
   converter.optimizations = [
       *([tf.lite.Optimize.DEFAULT] if spec.optimize else []),
-      *([tf.lite.Optimize.EXPERIMENTAL_SPARSITY] if sparse else [])]
+      *([tf.lite.Optimize.EXPERIMENTAL_SPARSITY] if options.sparse else [])]
   if spec.weight_type:
     converter.target_spec.supported_types = [spec.weight_type]
-  if spec.calibrated and not trained:
-    if representative is None:
-      raise ValueError(f'{file_format} of a float model needs images')
+  if representative is not None:
     converter.representative_dataset = lambda: (
-        [image] for image in representative())
+        [batch] for batch in _batches(
+            representative(), options.batch_size or 1))
+  if representative is not None or options.file_format == 'int16x8':
     converter.target_spec.supported_ops = [spec.ops]
-  converter.inference_input_type = IO_DTYPES[io_dtype]
-  converter.inference_output_type = IO_DTYPES[io_dtype]
-  with _quiet():
-    return converter.convert()
-
-
-def _is_dilated(model: tf_keras.Model) -> bool:
-  """Whether a convolution has holes: TensorFlow folds them into the batch."""
-  rates = (getattr(layer, 'dilation_rate', 1)
-           for layer in model._flatten_layers())  # pylint: disable=protected-access
-  return any(np.max(rate) > 1 for rate in rates)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Holds back what the converter's native code prints, unless it fails."""
-  sys.stderr.flush()
-  terminal = os.dup(2)
-  with tempfile.TemporaryFile() as held:
-    os.dup2(held.fileno(), 2)
-    try:
-      yield
-    except BaseException:
-      held.seek(0)
-      os.write(terminal, held.read())
+  converter.inference_input_type = formats.IO_DTYPES[options.io_dtype]
+  converter.inference_output_type = formats.IO_DTYPES[options.io_dtype]
+  try:
+    with native_output.held_back():
+      content = converter.convert()
+  except RuntimeError as e:
+    missing = sorted(set(_MISSING_KERNEL.findall(str(e))))
+    if not missing:
       raise
-    finally:
-      os.dup2(terminal, 2)
-      os.close(terminal)
+    raise errors.UsageError(
+        f'format: TFLite has no {options.file_format} kernel for '
+        f'{", ".join(missing)}, which the model needs') from e
+  content = flatbuffer.edit(
+      content, *lowering, signature.add(output.name), metadata.add(
+          output.name, f'{options.file_format}: {spec.description}',
+          f'modelgarden_opt {modelgarden_opt.__version__}', output.labels))
+  return metadata.append_labels(content, output.labels), traced
 
 
-def _not_8_bits(model: tf_keras.Model) -> str:
-  """Says which layers an int8 file cannot hold, by their paths."""
-  found = [
-      f'{layer.path} ({quantizer.num_bits} bits)'
-      for layer in model.submodules
-      if isinstance(layer, (leaves.Rewired, activations.ActivationQuantized))
-      for quantizer in calibration.quantizers_of(layer)
-      if quantizer.num_bits != 8]
-  more = f' and {len(found) - 5} more' if len(found) > 5 else ''
-  return (
-      'format: an int8 file holds 8-bit ranges only, other numbers of bits '
-      'are for training and evaluation in Keras; not 8 bits have: '
-      f'{", ".join(found[:5])}{more}')
+def _batches(
+    images: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
+  """Yields images in batches, the last one filled up with its last image."""
+  images = iter(images)
+  while batch := list(itertools.islice(images, size)):
+    yield np.concatenate(batch + batch[-1:] * (size - len(batch)))
 
 
 def _trace(
     model: tf_keras.Model,
-    finish: Finish,
+    finish: formats.Finish,
     batch_size: int | None,
     quantized: bool,
 ):

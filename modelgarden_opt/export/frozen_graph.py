@@ -40,6 +40,29 @@ def freeze(function) -> tf.compat.v1.GraphDef:
   return result
 
 
+def ops_needed(function) -> set[tf.Operation]:
+  """Returns the ops that the outputs of a traced function depend on.
+
+  Args:
+    function: A concrete function without control flow.
+  """
+  pending, seen = [tensor.op for tensor in function.outputs], set()
+  while pending:
+    op = pending.pop()
+    if op not in seen:
+      seen.add(op)
+      pending += [tensor.op for tensor in op.inputs]
+  return seen
+
+
+def variables_needed(function) -> list[tf.Variable]:
+  """Returns the variables that the outputs of a traced function depend on."""
+  needed = ops_needed(function)
+  by_handle = {id(v.handle): v for v in function.graph.variables}
+  return [by_handle[id(outer)] for outer, inner in function.graph.captures
+          if inner.op in needed and id(outer) in by_handle]
+
+
 def _add_constant(graph_def, node, value) -> None:
   """Adds a constant array under the name of a node."""
   tensor = tf.make_tensor_proto(value)

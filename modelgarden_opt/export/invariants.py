@@ -4,6 +4,7 @@ import collections
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import leaves
@@ -24,6 +25,7 @@ def problems(
     model: tf_keras.Model,
     kernels: Sequence[inspection.Kernel],
     quantized: bool,
+    variables: Sequence[tf.Variable] = (),
 ) -> list[str]:
   """Returns one line for every kernel of a file that lost its form.
 
@@ -36,7 +38,10 @@ def problems(
     quantized: Whether the file holds integers. Into floats the converter
       multiplies the scale of the batch norm, so that weights are shared within
       an output channel only.
+    variables: The variables that the file's output depends on; the kernels
+      among them have to be in it.
   """
+  needed = {variable.ref() for variable in variables}
   expected = collections.defaultdict(list)
   for layer in model._flatten_layers():  # pylint: disable=protected-access
     if isinstance(layer, leaves.Rewired) and layer.chain is not None:
@@ -53,6 +58,12 @@ def problems(
     # Shapes of which rules leave some kernels alone cannot be told apart.
     if all(_constrained(layer) for layer, _ in items):
       lines += _compare(items, found[shape], quantized)
+    paths = [layer.path for layer, _ in items
+             if layer.kernel_variable.ref() in needed]
+    if len(found[shape]) < len(paths):
+      lines.append(f'of {len(paths)} kernels of shape {shape} '
+                   f'({", ".join(paths[:3])}, ...) the file holds '
+                   f'{len(found[shape])}')
   return lines
 
 
@@ -110,7 +121,7 @@ def claimed(model: tf_keras.Model, file_format: str, quantized: bool) -> bool:
 
   Args:
     model: The model.
-    file_format: Key of `convert.FORMATS`.
+    file_format: Key of `formats.FORMATS`.
     quantized: Whether the file has the quantizers' trained ranges.
   """
   return bool(constraints.find(model)) and (

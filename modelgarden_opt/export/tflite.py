@@ -1,6 +1,8 @@
 """Exports a run as a `.tflite` file and verifies the file before reporting."""
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import os
 from typing import Any
@@ -10,42 +12,27 @@ import numpy as np
 import tensorflow as tf
 
 from modelgarden_opt import errors
+from modelgarden_opt.data import class_names
 from modelgarden_opt.data import representative
-from modelgarden_opt.evaluation import inspection
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.data import sampling
 from modelgarden_opt.export import convert
-from modelgarden_opt.export import invariants
-from modelgarden_opt.modeling import calibration
+from modelgarden_opt.export import formats
+from modelgarden_opt.export import verification
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.tasks import run_directory
 
-_NUM_VERIFIED = 64
-# Images that Keras gets at a time: their activations have to fit in memory.
-_BATCH = 16
+VerificationError = verification.VerificationError
+
+# What reading data that are not there, or not what they were, raises.
+_UNREADABLE = (ValueError, OSError, tf.errors.OpError)
 
 
-class VerificationError(RuntimeError):
-  """A converted file does not do what its model does."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+  """What may be asked of an export.
 
-
-def export(
-    model_dir: str,
-    file_format: str,
-    output: str,
-    io_dtype: str = 'float32',
-    checkpoint: str = 'best',
-    calibration_images: int = 256,
-    batch_size: int | None = 1,
-    kind: str | None = None,
-    sparse: bool = False,
-) -> Mapping[str, Any]:
-  """Writes a verified file; nothing is left behind if verification fails.
-
-  Args:
-    model_dir: The run directory; nothing else is read.
-    file_format: Key of `convert.FORMATS`.
-    output: Path of the file.
-    io_dtype: Key of `convert.IO_DTYPES`.
+  Attributes:
+    io_dtype: Key of `formats.IO_DTYPES`.
     checkpoint: `best`, `latest` or a file prefix.
     calibration_images: Training images that calibrate a float model for an
       integer format.
@@ -53,111 +40,149 @@ def export(
     kind: Output of a segmentation file, see `configs.export`; None for the
       one that the run's configuration names.
     sparse: Whether kernels with many zeros are stored sparsely.
+    verify: Whether a file that differs too much from Keras is refused. If not,
+      it is kept, and what is wrong with it is returned as `problems`.
+  """
+  io_dtype: str = 'float32'
+  checkpoint: str = 'best'
+  calibration_images: int = 256
+  batch_size: int | None = 1
+  kind: str | None = None
+  sparse: bool = False
+  verify: bool = True
+
+
+def export(
+    model_dir: str, file_format: str, output: str, **options: Any
+) -> Mapping[str, Any]:
+  """Writes a verified file; nothing is left behind if verification fails.
+
+  Args:
+    model_dir: The run directory. The training data are read only where
+      activation ranges have to be calibrated; if they are gone, the images
+      that the run directory keeps stand for them.
+    file_format: Key of `formats.FORMATS`.
+    output: Path of the file.
+    **options: Attributes of `Request`.
 
   Returns:
-    What was found in the file, see `verify`.
+    What was found in the file, see `verification.verify`, whether it was
+    verified, and what it was made from and verified on.
 
   Raises:
     UsageError: If the run, the checkpoint or the format cannot be used.
     VerificationError: If the file does not compute what the model computes.
   """
-  if file_format not in convert.FORMATS:
+  request = Request(**options)
+  if file_format not in formats.FORMATS:
     raise errors.UsageError(
         f'format: {file_format!r} is not an export format'
-        f'{errors.nearest(file_format, convert.FORMATS)}')
-  run = run_directory.load(model_dir, checkpoint)
-  finish = _finish(run, kind)
-  content = convert.convert(
-      run.model, file_format, io_dtype,
-      lambda: representative.calibration_images(run.task, calibration_images),
-      batch_size, run.params.task.export.hard_swish, finish, sparse)
+        f'{errors.nearest(file_format, formats.FORMATS)}')
+  if request.calibration_images < 1:
+    raise errors.UsageError('calibration_images: must be >= 1, received '
+                            f'{request.calibration_images}')
+  run = run_directory.load(model_dir, request.checkpoint)
+  made_with = formats.Options(
+      file_format=file_format, io_dtype=request.io_dtype,
+      batch_size=request.batch_size, sparse=request.sparse,
+      hard_swish=run.params.task.export.hard_swish,
+      output=_output(run, request.kind))
+  calibration = _Calibration(run, request.calibration_images)
+  converted = convert.convert_as(run.model, made_with, calibration)
+  images = _verification_images(run)
+  with _temporary(output, converted.content) as path:
+    found, problems = verification.verify(
+        path, run, made_with, converted, images.images)
+    if problems and request.verify:
+      raise VerificationError(_refusal(problems, converted))
+    os.replace(path, output)
+  return {
+      'model': output, 'format': file_format, 'io_dtype': request.io_dtype,
+      'checkpoint': run.checkpoint, 'weights': run.weights,
+      'verified': request.verify, 'problems': problems,
+      'ranges': converted.ranges, 'ranges_reason': converted.reason,
+      'calibrated_on': calibration.listing, 'verified_on': images.listing,
+      **found}
+
+
+@contextlib.contextmanager
+def _temporary(output: str, content: bytes) -> Iterator[str]:
+  """Gives a file a name beside its own, and removes it if it is still there."""
   os.makedirs(os.path.dirname(output) or '.', exist_ok=True)
-  temporary = f'{output}.tmp-{uuid.uuid4().hex}'
+  path = f'{output}.tmp-{uuid.uuid4().hex}'
   try:
-    with open(temporary, 'wb') as f:
+    with open(path, 'wb') as f:
       f.write(content)
-    found = verify(temporary, run, file_format, finish)
-    os.replace(temporary, output)
+    yield path
   finally:
-    if os.path.exists(temporary):
-      os.remove(temporary)
-  return {'model': output, 'format': file_format, 'io_dtype': io_dtype,
-          'checkpoint': run.checkpoint, **found}
+    if os.path.exists(path):
+      os.remove(path)
 
 
-def verify(
-    path: str,
-    run: run_directory.Run,
-    file_format: str,
-    finish: convert.Finish = factory.logits,
-) -> dict[str, Any]:
-  """Loads and runs a file and compares it with the Keras model.
+class _Calibration:
+  """Images to calibrate with, read only if the converter asks for them.
 
-  Args:
-    path: The file.
-    run: The run that it was exported from.
-    file_format: What the file is meant to be.
-    finish: What it was converted with.
-
-  Returns:
-    The file's census, the largest difference of an output from the Keras
-    model's (in output units and in quantization steps), and the share of
-    images on which both predict the same class.
-
-  Raises:
-    VerificationError: If an integer file has float ops left, though no rule
-      left a layer in float, an output is not finite, or the file has not the
-      zeros and clusters of its model.
+  Attributes:
+    listing: Which images they were; None if none was asked for.
   """
-  found = tflite.census(path)
-  if (file_format == 'int8' and found.float_ops and
-      not _has_float_layers(run)):
-    raise VerificationError(
-        f'float ops left in an int8 file: {found.float_ops}')
-  model = tflite.Model(path)
-  images = np.concatenate(list(
-      representative.calibration_images(run.task, _NUM_VERIFIED)))
-  actual = model(images)
-  expected = np.concatenate([
-      _keras_outputs(run, batch, file_format, finish)
-      for batch in np.array_split(images, -(-len(images) // _BATCH))])
-  if not np.all(np.isfinite(actual)):
-    raise VerificationError('the file computes values that are not finite')
-  kernels = inspection.kernels(path)
-  quantized = file_format == 'int8' and bool(
-      calibration.quantizers_of(run.model))
-  if invariants.claimed(run.model, file_format, quantized):
-    broken = invariants.problems(run.model, kernels, quantized)
-    if broken:
-      raise VerificationError(
-          'the file lost zeros or clusters: ' + '; '.join(broken))
-  return {
-      **dataclasses.asdict(found),
-      'gzip_bytes': tflite.gzip_bytes(path),
-      'sparsity': inspection.sparsity(kernels),
-      'kernels': [kernel.record() for kernel in kernels],
-      **_agreement(actual, expected, model.output_scale),
-      'num_verified': len(actual),
-  }
+
+  def __init__(self, run: run_directory.Run, num_images: int):
+    self._run = run
+    self._num_images = num_images
+    self.listing: dict[str, Any] | None = None
+
+  def __call__(self) -> Iterator[np.ndarray]:
+    task = self._run.task
+    try:
+      sample = sampling.sample(task.task_config, self._num_images)
+    except _UNREADABLE as e:
+      kept = representative.load(self._run.model_dir)
+      if kept is None:
+        raise _no_images(self._run, e) from e
+      self.listing = {**kept.listing, 'reason': _first_line(e)}
+      return iter(kept.images[:self._num_images, np.newaxis])
+    self.listing = {'source': representative.TRAINING_DATA, **sample.listing()}
+    return representative.images_of(sample, task, self._num_images)
 
 
-def _agreement(
-    actual: np.ndarray, expected: np.ndarray, step: float) -> dict[str, Any]:
-  """Compares the outputs of a file with those of Keras."""
-  if np.issubdtype(actual.dtype, np.integer):
-    return {'agreement': float(np.mean(actual == expected)),
-            'max_difference': None, 'max_difference_steps': None}
-  difference = float(np.max(np.abs(actual - expected)))
-  return {
-      'agreement': float(np.mean(
-          np.argmax(actual, -1) == np.argmax(expected, -1))),
-      'max_difference': difference,
-      'max_difference_steps': difference / step if step else None,
-  }
+def _verification_images(run: run_directory.Run) -> representative.Images:
+  """Returns the images of the run directory, or training images without it."""
+  kept = representative.load(run.model_dir)
+  if kept is not None:
+    return kept
+  try:
+    return representative.draw(run.task)
+  except _UNREADABLE as e:
+    raise _no_images(run, e) from e
 
 
-def _finish(run: run_directory.Run, kind: str | None) -> convert.Finish:
-  """Returns what takes the outputs of the run's model to those of a file.
+def _no_images(run: run_directory.Run, error: Exception) -> errors.UsageError:
+  return errors.UsageError(
+      f'model_dir: {run.model_dir!r} keeps no {representative.FILE_NAME} (an '
+      'earlier version made the run), and the training data that would stand '
+      f'for it cannot be read: {_first_line(error)}. Put them back where '
+      f'{run_directory.PARAMS} says they are')
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).strip().split('\n', maxsplit=1)[0]
+
+
+def _refusal(problems: list[str], converted: convert.Converted) -> str:
+  """Says what is wrong with a file and what can be done."""
+  remedies = {
+      'calibrated': 'more --calibration_images, quantization-aware training, '
+                    'or --format=dynamic_int8 or float16',
+      'trained': 'a model that is trained further, or --format=float32'}
+  return (
+      f'the file does not do what its Keras model does: {"; ".join(problems)}. '
+      'What may help: '
+      f'{remedies.get(converted.ranges, "--format=float32")}. --no_verify '
+      'keeps the file all the same')
+
+
+def _output(run: run_directory.Run, kind: str | None) -> formats.Output:
+  """Returns the output that a file of a run has.
 
   Raises:
     UsageError: If a file of the run's task cannot have such an output.
@@ -170,7 +195,7 @@ def _finish(run: run_directory.Run, kind: str | None) -> convert.Finish:
   kind = kind or configured or 'logits'
   size = run.model.backbone.input_shape[1:3]
 
-  def finish(outputs):
+  def compute(outputs):
     logits = factory.logits(outputs)
     if kind == 'logits':
       return logits
@@ -179,25 +204,4 @@ def _finish(run: run_directory.Run, kind: str | None) -> convert.Finish:
       return logits
     return tf.argmax(logits, axis=-1, output_type=tf.int32)
 
-  return finish
-
-
-def _keras_outputs(
-    run: run_directory.Run,
-    images: np.ndarray,
-    file_format: str,
-    finish: convert.Finish,
-) -> np.ndarray:
-  """Returns what the exported model computes in Keras."""
-  mode = (calibration.Mode.QUANTIZE if file_format == 'int8'
-          else calibration.Mode.PASS_THROUGH)
-  with calibration.quantizer_mode(run.model, mode):
-    outputs = run.model(tf.constant(images), training=False)
-    return finish(outputs).numpy()
-
-
-def _has_float_layers(run: run_directory.Run) -> bool:
-  """Whether a rule keeps some layers of a quantized model in float."""
-  quantization = getattr(run.params.task, 'quantization', None)
-  return quantization is not None and any(
-      rule.enabled is False for rule in quantization.rules)
+  return formats.Output(kind, compute, class_names.of(run.params.task))

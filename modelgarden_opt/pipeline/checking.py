@@ -10,7 +10,7 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import overrides
-from modelgarden_opt.export import convert
+from modelgarden_opt.export import formats
 from modelgarden_opt.modeling import channel_pruning
 from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import costs
@@ -29,8 +29,8 @@ def resolve(pipeline: stages.Pipeline) -> dict[str, cfg.ExperimentConfig]:
   for training in pipeline.trainings:
     problems += [
         f'{training.name}.formats: {name!r} is not an export format'
-        f'{errors.nearest(str(name), convert.FORMATS)}'
-        for name in training.formats if name not in convert.FORMATS]
+        f'{errors.nearest(str(name), formats.FORMATS)}'
+        for name in training.formats if name not in formats.FORMATS]
     try:
       configs[training.name] = overrides.resolve_values(
           training.experiment, {training.name: training.overrides})

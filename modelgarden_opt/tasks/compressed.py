@@ -1,12 +1,14 @@
 """What the tasks have in common: every technique is an optional block."""
 
 from collections.abc import Iterator
+import itertools
 
 import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import resuming
+from modelgarden_opt.data import sampling
 from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import batch_norm
 from modelgarden_opt.modeling import calibration
@@ -102,9 +104,11 @@ class CompressedTask:
       batch_norm.reestimate(
           model, (images for images, _ in self._training_batches(steps)))
 
-  def _training_batches(self, count: int) -> tf.data.Dataset:
-    data = inputs.for_calibration(self.task_config.train_data)
-    return self.build_inputs(data).take(count)
+  def _training_batches(self, count: int) -> Iterator[tuple]:
+    """Yields batches of (images, labels) of records from all over the files."""
+    size = sampling.batch_size(self.task_config)
+    drawn = sampling.sample(self.task_config, count * size)
+    yield from itertools.islice(drawn.batches(self), count)
 
   def train_step(self, inputs, model, optimizer, metrics=None):
     """Takes one training step; the kernels are in form behind it."""

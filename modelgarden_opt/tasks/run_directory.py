@@ -9,6 +9,7 @@ import numpy as np
 from official.core import base_task
 from official.core import config_definitions as cfg
 from official.core import task_factory
+from official.modeling import optimization
 import tensorflow as tf
 import tf_keras
 import yaml
@@ -20,6 +21,10 @@ from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import factory
 
 PARAMS = 'params.yaml'
+RAW, AVERAGED = 'raw weights', 'moving averages'
+# Checkpoints that the Model Garden saves while evaluation has exchanged the
+# weights for their moving averages, by the names it gives them.
+_EXCHANGED = ('best_ckpt-', 'average_weights-')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +37,15 @@ class Run:
     task: The task, which builds inputs of every split.
     model: The model with the checkpoint's weights.
     checkpoint: File prefix of that checkpoint.
+    weights: Which of its weights they are, `RAW` or `AVERAGED`: those that
+      evaluation scores.
   """
   model_dir: str
   params: cfg.ExperimentConfig
   task: base_task.Task
   model: tf_keras.Model
   checkpoint: str
+  weights: str = RAW
 
   def predict(self, images: np.ndarray) -> np.ndarray:
     """Returns the model's logits of preprocessed images [b, h, w, c]."""
@@ -103,6 +111,9 @@ def load_params(model_dir: str) -> cfg.ExperimentConfig:
 def load(model_dir: str, checkpoint: str = 'best') -> Run:
   """Rebuilds a run's model with trained weights, from its directory alone.
 
+  A run that keeps moving averages of its weights is evaluated with them, so
+  they are what its model gets, whichever the checkpoint.
+
   Args:
     model_dir: The run directory.
     checkpoint: `best` (the latest where a run keeps no best), `latest`, or a
@@ -121,7 +132,40 @@ def load(model_dir: str, checkpoint: str = 'best') -> Run:
   items = {'model': model, **getattr(model, 'checkpoint_items', {})}
   status = tf.train.Checkpoint(**items).read(path)
   status.expect_partial().assert_existing_objects_matched()
-  return Run(model_dir, params, task, model, path)
+  ema = params.trainer.optimizer_config.ema
+  averaged = ema is not None and _assign_averages(
+      model, path, ema.trainable_weights_only)
+  return Run(model_dir, params, task, model, path,
+             AVERAGED if averaged else RAW)
+
+
+def _assign_averages(
+    model: tf_keras.Model, path: str, trainable_only: bool) -> bool:
+  """Gives a model the moving averages of the weights that it was loaded with.
+
+  Args:
+    model: The model, which has the weights of the checkpoint.
+    path: The checkpoint's file prefix.
+    trainable_only: Whether other variables have no averages.
+
+  Returns:
+    Whether the model has averages now; not if the checkpoint holds none.
+  """
+  if os.path.basename(path).startswith(_EXCHANGED):
+    return True
+  averages = optimization.ExponentialMovingAverage(
+      tf_keras.optimizers.legacy.SGD(), trainable_only)
+  averages.shadow_copy(model)
+  tf.train.Checkpoint(
+      model=model, optimizer=averages).read(path).expect_partial()
+  variables = model.trainable_variables if trainable_only else model.variables
+  keys = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+  if sum('/.OPTIMIZER_SLOT/optimizer/average/' in key for key in keys) < len(
+      variables):
+    return False
+  for variable in variables:
+    variable.assign(averages.get_slot(variable, 'average'))
+  return True
 
 
 def find_checkpoint(

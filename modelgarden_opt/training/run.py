@@ -11,6 +11,7 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import overrides
+from modelgarden_opt.data import representative
 from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import pretrained
@@ -89,6 +90,8 @@ def _run(
     batch_norm_action.warn_of_momentum(
         params, pretrained=bool(checkpoint or pretrained.named(params.task)))
     if strategy.extended.should_checkpoint:
+      if not checkpoint:
+        representative.save(task, model_dir)
       architecture.write(task.filters, model_dir)
       run_directory.save_params(params, model_dir)
   return runner.run()

@@ -14,7 +14,10 @@ from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.evaluation import evaluate
 from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
+from modelgarden_opt.export import formats
+from modelgarden_opt.export import sixteen_bits
 from modelgarden_opt.export import tflite as export_tflite
+from modelgarden_opt.export import verification
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
 from tests import conftest
@@ -29,11 +32,11 @@ def exported(float_run, qat_run, tmp_path_factory):
           run, form, str(directory / f'{name}_{form}.tflite'),
           calibration_images=64)
       for name, run in (('float', float_run), ('qat', qat_run))
-      for form in convert.FORMATS}
+      for form in formats.FORMATS}
 
 
 @pytest.mark.parametrize('name', ['float', 'qat'])
-@pytest.mark.parametrize('form', convert.FORMATS)
+@pytest.mark.parametrize('form', formats.FORMATS)
 def test_every_format_agrees_with_keras(exported, name, form):
   found = exported[name, form]
   assert os.path.getsize(found['model']) == found['size_bytes']
@@ -74,7 +77,7 @@ def test_accuracy_of_the_file_is_that_of_keras(exported, qat_run):
 @pytest.mark.parametrize('io_dtype', ['int8', 'uint8'])
 def test_integer_input_and_output(exported, qat_run, tmp_path, io_dtype):
   path = str(tmp_path / 'm.tflite')
-  export_tflite.export(qat_run, 'int8', path, io_dtype)
+  export_tflite.export(qat_run, 'int8', path, io_dtype=io_dtype)
   images = conftest.random_images([4, 32, 32, 3]).numpy()
   integer, floats = tflite.Model(path), tflite.Model(
       exported['qat', 'int8']['model'])
@@ -104,11 +107,12 @@ def test_wrong_requests_are_told_and_leave_nothing(float_run, tmp_path):
   path = tmp_path / 'out' / 'm.tflite'
   for match, args in (
       ("did you mean 'int8'", (float_run, 'int_8')),
-      ('needs --format=int8', (float_run, 'float32', 'int8')),
+      ('needs --format=int8', (float_run, 'float32', {'io_dtype': 'int8'})),
+      ('must be >= 1', (float_run, 'int8', {'calibration_images': 0})),
       ('is not a run directory', (str(tmp_path), 'float32'))):
-    run, form, *io_dtype = args
+    run, form, *options = args
     with pytest.raises(errors.UsageError, match=match):
-      export_tflite.export(run, form, str(path), *io_dtype)
+      export_tflite.export(run, form, str(path), **dict(*options))
   assert not path.parent.exists() or not list(path.parent.iterdir())
 
 
@@ -116,7 +120,7 @@ def test_a_file_that_fails_verification_is_not_left(
     float_run, tmp_path, monkeypatch):
   def fail(*_):
     raise export_tflite.VerificationError('differs')
-  monkeypatch.setattr(export_tflite, 'verify', fail)
+  monkeypatch.setattr(verification, 'verify', fail)
   with pytest.raises(export_tflite.VerificationError):
     export_tflite.export(float_run, 'float32', str(tmp_path / 'm.tflite'))
   assert not list(tmp_path.iterdir())
@@ -179,6 +183,96 @@ def test_hard_swish_is_written_as_asked(tmp_path, lowering, ops):
   difference = tflite.Model(str(path))(images.numpy()) - model(images)
   file = tflite.Model(str(path))
   assert np.max(np.abs(difference)) <= 3.1 * file.output_scale
+
+
+def test_16_bit_files_of_a_quantized_run_have_the_trained_ranges(
+    exported, qat_run):
+  from modelgarden_opt.tasks import run_directory
+  found = exported['qat', 'int16x8']
+  assert found['ranges'] == 'trained' and found['calibrated_on'] is None
+  quantizer = run_directory.load(qat_run).model.layers[-1].output_quantizer
+  limit = max(-float(quantizer.minimum), float(quantizer.maximum))
+  step = tflite.Model(found['model']).output_scale
+  assert step == pytest.approx(limit / 32767, rel=1e-4)
+  # 16-bit activations leave the rounding of biases and sums.
+  assert found['mean_difference_steps'] < 0.05
+  assert exported['float', 'int16x8']['ranges'] == 'calibrated'
+
+
+@pytest.mark.parametrize('activation', ['relu', 'relu6', 'tanh'])
+def test_16_bits_over_trained_ranges_compute_what_keras_does(
+    tmp_path, activation):
+  model = _calibrated(quantization_cfg.Quantization(), activation)
+  conftest.randomize_norms(model)
+  images = conftest.random_images([8, 16, 16, 3])
+  calibration.calibrate(model, tf.data.Dataset.from_tensors((images, 0)))
+  converted = convert.convert_as(
+      model, formats.Options(file_format='int16x8'))
+  assert converted.ranges == 'trained' and not converted.reason
+  path = tmp_path / 'm.tflite'
+  path.write_bytes(converted.content)
+  assert not tflite.census(str(path)).float_ops
+  with sixteen_bits.activations(model):
+    expected = model(images, training=False).numpy()
+  difference = tflite.Model(str(path))(images.numpy()) - expected
+  assert np.max(np.abs(difference)) < 1e-3 * np.ptp(expected)
+  assert model.layers[-1]._activation_layer._quantizers[
+      'output'].num_bits == 8, 'the model is as it was'
+
+
+def test_what_16_bits_cannot_have_is_calibrated_and_named(tmp_path):
+  model = _calibrated(quantization_cfg.Quantization(), 'gelu')
+  images = conftest.random_images([8, 16, 16, 3]).numpy()
+  converted = convert.convert_as(
+      model, formats.Options(file_format='int16x8'),
+      lambda: (image[np.newaxis] for image in images))
+  assert converted.ranges == 'calibrated'
+  assert converted.reason == 'the converter refuses tfl.gelu of 16 bits'
+
+
+def test_16_bits_without_a_relu_are_not_used():
+  """The converter drops it behind a convolution whose bias is zero."""
+  model = _calibrated(quantization_cfg.Quantization(), 'relu')
+  images = conftest.random_images([8, 16, 16, 3]).numpy()
+  converted = convert.convert_as(
+      model, formats.Options(file_format='int16x8'),
+      lambda: (image[np.newaxis] for image in images))
+  assert converted.ranges == 'calibrated'
+  assert converted.reason == 'the converter drops 2 of 2 ReLUs'
+
+
+def test_ops_without_a_16_bit_kernel_are_refused_by_name():
+  model = _calibrated(quantization_cfg.Quantization(), 'hard_swish')
+  images = conftest.random_images([2, 16, 16, 3]).numpy()
+  with pytest.raises(errors.UsageError, match='no int16x8 kernel for HARD_SW'):
+    convert.convert(model, 'int16x8',
+                    representative=lambda: (i[np.newaxis] for i in images))
+
+
+def test_dead_channels_survive_16_bits(tmp_path):
+  """Their biases do not fit the 32 bits that the converter gives them."""
+  model = _calibrated(quantization_cfg.Quantization())
+  conftest.randomize_norms(model)
+  block = model.layers[1]
+  kernel = block._conv0.kernel.numpy()
+  kernel[..., 1] = 0.0
+  block._conv0.kernel.assign(kernel)
+  block._norm0.beta.assign(np.full(8, 2.5, np.float32))
+  block._norm0.gamma.assign(np.full(8, 1e-3, np.float32))
+  images = conftest.random_images([8, 16, 16, 3])
+  calibration.calibrate(model, tf.data.Dataset.from_tensors((images, 0)))
+  converted = convert.convert_as(
+      model, formats.Options(file_format='int16x8'),
+      lambda: (image[np.newaxis] for image in images.numpy()))
+  path = tmp_path / 'm.tflite'
+  path.write_bytes(converted.content)
+  with sixteen_bits.activations(model):
+    expected = model(images, training=False).numpy()
+  np.testing.assert_allclose(
+      tflite.Model(str(path))(images.numpy()), expected,
+      atol=0.02 * np.ptp(expected))
+  assert converted.ranges == 'calibrated'
+  assert 'does not fit 32 bits' in converted.reason
 
 
 def test_layers_left_in_float_convert_too(tmp_path, tiny_params):

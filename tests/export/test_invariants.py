@@ -1,0 +1,54 @@
+"""A file that lost kernels, zeros or clusters of its model is told."""
+
+import numpy as np
+import pytest
+
+from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.export import convert
+from modelgarden_opt.export import formats
+from modelgarden_opt.export import invariants
+from modelgarden_opt.tasks import run_directory
+
+
+@pytest.fixture(scope='module')
+def pruned(tiny_params, float_run, tmp_path_factory):
+  """A model pruned to 50 % and its float file: (model, converted, kernels)."""
+  from modelgarden_opt.training import run
+  path = tmp_path_factory.mktemp('pruned')
+  run.run_experiment(tiny_params('mobilenet_v2_pruning', {
+      'task': {'pruning': {
+          'pretrained_original_checkpoint': float_run, 'begin_step': 0,
+          'end_step': 10, 'frequency': 5, 'final_sparsity': 0.5,
+          'policy': 'all'}},
+      'trainer': {'train_steps': 20, 'steps_per_loop': 20}}),
+      'train', str(path))
+  model = run_directory.load(str(path)).model
+  converted = convert.convert_as(
+      model, formats.Options(file_format='float32'))
+  file = path / 'm.tflite'
+  file.write_bytes(converted.content)
+  return model, converted, inspection.kernels(str(file))
+
+
+def test_the_whole_file_passes(pruned):
+  model, converted, kernels = pruned
+  assert invariants.problems(model, kernels, False, converted.variables) == []
+
+
+@pytest.mark.parametrize('index', [0, 3, -1])
+def test_a_kernel_that_vanished_is_told(pruned, index):
+  model, converted, kernels = pruned
+  kernels = list(kernels)
+  gone = kernels.pop(index)
+  line, = invariants.problems(model, kernels, False, converted.variables)
+  assert str(gone.values.shape) in line and 'the file holds' in line
+
+
+def test_kernels_that_no_output_depends_on_may_be_missing(pruned):
+  model, converted, kernels = pruned
+  needed = converted.variables[1:]
+  kept = [k for k in kernels if k.values.shape != kernels[0].values.shape]
+  first = converted.variables[0]
+  assert len(kernels) - len(kept) == 1 and first.shape.rank == 4
+  assert np.prod(first.shape) == kernels[0].size
+  assert invariants.problems(model, kept, False, needed) == []

@@ -1,0 +1,96 @@
+"""A loaded model has the weights that evaluation scored."""
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from modelgarden_opt.data import representative
+from modelgarden_opt.export import tflite as export
+from modelgarden_opt.tasks import run_directory
+from modelgarden_opt.training import metrics
+from modelgarden_opt.training import run as run_lib
+
+_AVERAGED = {'trainer': {'optimizer_config': {'ema': {'average_decay': 0.9}}}}
+
+
+def _train(tiny_params, mode, path):
+  run_lib.run_experiment(tiny_params('mobilenet_v2', _AVERAGED, {
+      'runtime': {'distribution_strategy': 'one_device'},
+      'trainer': {
+          'train_steps': 40, 'steps_per_loop': 20, 'summary_interval': 20,
+          'checkpoint_interval': 20, 'validation_interval': 20}}), mode, path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def averaged_run(tiny_params, tmp_path_factory):
+  return _train(tiny_params, 'train_and_eval',
+                str(tmp_path_factory.mktemp('ema')))
+
+
+def _accuracy(run):
+  """Returns the accuracy of a loaded model on the validation split."""
+  correct = [
+      np.argmax(run.predict(images), -1) == labels
+      for images, labels in representative.labelled_images(
+          run.task, 'validation')]
+  return float(np.mean(np.concatenate(correct)))
+
+
+def _kernel(run):
+  return run.model.backbone.layers[1]._conv0.kernel.numpy()
+
+
+def _of(checkpoint, slot=''):
+  """Returns the same kernel, or a slot of it, from a checkpoint."""
+  return tf.train.load_checkpoint(checkpoint).get_tensor(
+      f'backbone/layer_with_weights-0/_conv0/kernel/{slot}'
+      '.ATTRIBUTES/VARIABLE_VALUE')
+
+
+@pytest.mark.parametrize('name', [
+    'best', 'latest', 'ckpt-20', 'ckpt-40', 'best_ckpt',
+    'ema_checkpoints/average_weights-20', 'ema_checkpoints'])
+def test_every_checkpoint_gives_the_weights_that_were_scored(
+    averaged_run, name):
+  path = name if name in ('best', 'latest') else (
+      os.path.join(averaged_run, name))
+  run = run_directory.load(averaged_run, path)
+  assert run.weights == 'moving averages'
+  step = int(run.checkpoint.rpartition('-')[2])
+  scored = {r['step']: r['accuracy'] for r in metrics.read(averaged_run)
+            if r['split'] == 'validation'}
+  assert _accuracy(run) == pytest.approx(scored[step])
+  raw = _of(os.path.join(averaged_run, f'ckpt-{step}'))
+  assert not np.allclose(_kernel(run), raw, atol=1e-4)
+
+
+def test_without_evaluation_the_averages_are_loaded_too(
+    tiny_params, tmp_path):
+  path = _train(tiny_params, 'train', str(tmp_path / 'run'))
+  for checkpoint in ('best', 'latest'):
+    run = run_directory.load(path, checkpoint)
+    assert run.weights == 'moving averages'
+    np.testing.assert_array_equal(_kernel(run), _of(
+        run.checkpoint, '.OPTIMIZER_SLOT/optimizer/average/'))
+
+
+def test_the_export_says_which_weights_it_has(
+    averaged_run, float_run, tmp_path):
+  path = str(tmp_path / 'm.tflite')
+  for model_dir, weights in ((averaged_run, 'moving averages'),
+                             (float_run, 'raw weights')):
+    found = export.export(model_dir, 'float32', path, checkpoint='latest')
+    assert found['weights'] == weights
+
+
+def test_a_checkpoint_without_averages_gives_its_weights(
+    averaged_run, float_run):
+  """Of a run that began to average, or of another run."""
+  run = run_directory.load(
+      averaged_run, tf.train.latest_checkpoint(float_run))
+  assert run.weights == 'raw weights'
+  np.testing.assert_array_equal(
+      _kernel(run), _kernel(run_directory.load(float_run, 'latest')))
