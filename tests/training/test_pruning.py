@@ -1,6 +1,7 @@
 """Pruned training: on schedule, resumed after a kill, seen, exported."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,6 +47,29 @@ def test_final_sparsity_is_reached_exactly_in_the_checkpoint(pruned_run):
     assert abs(zeros - round(0.6 * size)) <= 1, item.path
     assert int(item.transform.step_of_mask) == 85
   assert constraints.problems(masked) == []
+
+
+def test_a_pruned_checkpoint_is_pruned_further(
+    pruned_run, tiny_params, tmp_path, caplog):
+  params = tiny_params('mobilenet_v2_pruning', {
+      'task': {'pruning': {**PRUNING, 'final_sparsity': 0.8,
+                           'pretrained_original_checkpoint': pruned_run}},
+      'trainer': {'train_steps': 90}})
+  run.run_experiment(params, 'train', str(tmp_path))
+  masked = constraints.find(run_directory.load(str(tmp_path), 'latest').model)
+  assert constraints.sparsity(masked) == pytest.approx(0.8, abs=1e-3)
+  assert constraints.problems(masked) == []
+  by_step = {r['step']: r['pruning/sparsity'] for r in metrics.read(
+      str(tmp_path)) if 'pruning/sparsity' in r}
+  assert by_step[10] == pytest.approx(0.2, abs=2e-3)
+  assert re.search('with 60... % and not 20.00 %', caplog.text)
+  # The same run, resumed: nothing begins afresh.
+  params.trainer.train_steps = 95
+  run.run_experiment(params, 'train', str(tmp_path))
+  again = constraints.find(run_directory.load(str(tmp_path), 'latest').model)
+  for before, after in zip(masked, again):
+    np.testing.assert_array_equal(before.transform.mask, after.transform.mask)
+    assert int(after.transform.step_of_mask) == 85
 
 
 def test_schedule_is_followed_and_written(pruned_run):
