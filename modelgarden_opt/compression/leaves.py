@@ -148,8 +148,8 @@ class _RewiredNorm(Rewired):
 class _RewiredPooling(Rewired):
   """Average pooling, exported as a depthwise convolution of equal weights.
 
-  XNNPACK has no integer average pooling. The weights, all of them 127 steps of
-  their kernel, are exact.
+  XNNPACK has no integer average pooling. The weights, all of them a whole number
+  of steps of their kernel, are exact.
   """
 
   def _call_float(self, inputs, training: bool):
@@ -160,10 +160,8 @@ class _RewiredPooling(Rewired):
     if not exporting or padded or self.pool_size != self.strides:
       return super(Rewired, self).call(inputs)
     height, width = self.pool_size
-    kernel = fake_quant.fake_quantize_kernel(
-        tf.constant(1.0 / (height * width),
-                    shape=[height, width, inputs.shape[-1], 1]),
-        8, False, training)
+    kernel = fake_quant.equal_weights(
+        1.0 / (height * width), [height, width, inputs.shape[-1], 1])
     return tf.nn.depthwise_conv2d(
         inputs, kernel, [1, *self.strides, 1], 'VALID')
 
