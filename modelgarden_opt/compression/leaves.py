@@ -148,8 +148,8 @@ class _RewiredNorm(Rewired):
 class _RewiredPooling(Rewired):
   """Average pooling, exported as a depthwise convolution of equal weights.
 
-  XNNPACK has no integer average pooling. The weights, all of them a whole number
-  of steps of their kernel, are exact.
+  XNNPACK has no integer average pooling. The weights, all of them a whole
+  number of steps of their kernel, are exact.
   """
 
   def _call_float(self, inputs, training: bool):
