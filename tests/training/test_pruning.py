@@ -236,7 +236,8 @@ def test_a_block_that_cannot_work_is_refused(tiny_params, block, expected):
     ({'rules': [{'path': 'head/*', 'enabled': False}]}, 'matches no layer'),
     ({'rules': [{'enabled': False}]}, 'no kernel is pruned'),
     ({'block_size': [1000, 1000]},
-     r'block_size: \[1000, 1000\] is too large .*conv2dbn_block_0/conv0 \(27 x 16\).* and 2 more; give smaller'),
+     r'block_size: \[1000, 1000\] is too large .*conv2dbn_block_0/conv0 '
+     r'\(27 x 16\).* and 2 more; give smaller'),
     ({'block_size': [64, 10], 'rules': [
         {'enabled': False}, {'path': 'dense_0', 'enabled': True,
                              'final_sparsity': 0.8}]},
