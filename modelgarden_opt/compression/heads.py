@@ -16,6 +16,9 @@ import tf_keras
 from modelgarden_opt.compression import twin
 from modelgarden_opt.compression.quantization import bias
 
+# Ways to join features that a quantized head has.
+_FUSIONS = ('deeplabv3plus', 'deeplabv3plus_sum_to_merge', 'pyramid_fusion')
+
 
 @twin.register
 class ASPPQuantized(twin.Twin, aspp.ASPP):
@@ -85,6 +88,11 @@ class SegmentationHeadQuantized(
   """
 
   def _rewire_more(self) -> None:
+    if self._config_dict['feature_fusion'] == 'panoptic_fpn_fusion':
+      raise ValueError(
+          f'{self._path}: feature_fusion panoptic_fpn_fusion cannot be '
+          'rewired; deeplabv3plus, deeplabv3plus_sum_to_merge, pyramid_fusion '
+          'and null can')
     function = tf_utils.get_activation(self._config_dict['activation'])
     self._activations = [
         self._activation_layer_of(function, f'activation_{i}')
@@ -106,8 +114,14 @@ class SegmentationHeadQuantized(
     return self._activation_layer_of(function, 'logit_activation')
 
   @property
+  def _fusion(self) -> str | None:
+    """How features are joined; the float head takes unknown names as none."""
+    fusion = self._config_dict['feature_fusion']
+    return fusion if fusion in _FUSIONS else None
+
+  @property
   def _has_raw_output(self) -> bool:
-    return self._config_dict['feature_fusion'] is not None
+    return self._fusion is not None
 
   def call(self, inputs, training=None):
     x = self._fuse(*inputs, training)
@@ -123,7 +137,7 @@ class SegmentationHeadQuantized(
 
   def _fuse(self, backbone, decoder, training):
     """Joins the decoder's features with finer ones, as far as configured."""
-    fusion = self._config_dict['feature_fusion']
+    fusion = self._fusion
     level = self._config_dict['level']
     if fusion == 'pyramid_fusion':
       return self._quantize_output(

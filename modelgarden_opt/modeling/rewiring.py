@@ -60,13 +60,18 @@ def _rewire_segmentation(
     model: segmentation_model.SegmentationModel, plan: plan_lib.Plan
 ) -> segmentation_model.SegmentationModel:
   """Rewires backbone, decoder and head, part by part."""
+  if model.mask_scoring_head is not None:
+    raise ValueError('mask_scoring_head: cannot be compressed; use null')
+  image = tf_keras.Input(model.backbone.input_shape[1:])
+  if not model.built:  # Its head has no variables yet.
+    model(image, training=False)
   decoder = model.decoder
   rewired = segmentation_model.SegmentationModel(
       backbone=_rewire_functional(model.backbone, plan, 'backbone/'),
       decoder=decoder and twin.to_twin(decoder, plan, 'decoder'),
       head=twin.to_twin(model.head, plan, 'head'),
       name=model.name)
-  rewired(tf_keras.Input(model.backbone.input_shape[1:]), training=False)
+  rewired(image, training=False)
   return rewired
 
 
