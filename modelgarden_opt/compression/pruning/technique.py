@@ -126,6 +126,10 @@ class Pruning:
       return 'policy default leaves depthwise kernels dense'
     return ''
 
+  def enabled(self, path: str, layer_type: str) -> bool:
+    """Whether no rule leaves the layer at `path` alone."""
+    return self._rules.resolve(path, layer_type)['enabled'] is not False
+
   def assert_all_rules_matched(self) -> None:
     """Raises `ValueError` if a rule matched no layer or nothing is pruned.
 
