@@ -57,6 +57,7 @@ class Rewired(grid.Noting):
     """
     self.path = path
     self._plan = plan
+    self._quantize_output = quantize_output
     filters = plan.filters(path)
     if filters is not None:
       self.filters = filters
@@ -90,7 +91,8 @@ class Rewired(grid.Noting):
       return
     self.output_quantizer = None
     self.fused_activation = activations.ActivationQuantized(
-        self.activation).rewire(self._plan, self.path, self.layer_type)
+        self.activation).rewire(
+            self._plan, self.path, self.layer_type, self._quantize_output)
 
   def _quantize_float_inputs(self) -> None:
     """Makes quantizers of the inputs that no quantizer has made."""

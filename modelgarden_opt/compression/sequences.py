@@ -90,7 +90,7 @@ def is_taken_over(
         rules.float_class(type(reader)).__name__)
     if plan.enabled('quantization', path, kind):
       return True
-    if of_function:
+    if kind not in topology.NORMS:
       return False
     layer = reader
   return bool(activation_path) and plan.enabled(
@@ -102,9 +102,13 @@ def _can_take_over(
   """Whether a runtime fuses what a reader does into a layer."""
   kind = rules.float_class(type(layer)).__name__
   if kind in topology.KERNELS and not activations.is_linear(layer.activation):
-    return False
-  if rules.float_class(type(reader)).__name__ in topology.NORMS:
-    return kind in topology.KERNELS
+    kind = ''  # As good as an activation layer.
+  reader_kind = rules.float_class(type(reader)).__name__
+  if reader_kind in topology.NORMS:
+    # Behind a dense layer the converter leaves both in float.
+    return kind in topology.KERNELS and kind != 'Dense'
+  if reader_kind in topology.MERGES:
+    return kind in topology.FUSING or activations.has_open_end(layer)
   if not activations.is_activation(reader):
     return False
   return kind in topology.FUSING or activations.reads_own_range(reader)

@@ -24,6 +24,8 @@ JOINS = ('Add', 'Subtract', 'Multiply', 'Average', 'Maximum', 'Minimum')
 # Further layers whose output is a computed tensor with a range of its own.
 LEAVES = (*NORMS, *JOINS, 'Concatenate', 'AveragePooling2D',
           'GlobalAveragePooling2D', 'MNV4LayerScale')
+# Joins that hand on values of the grid of all that they read.
+MERGES = ('Concatenate', 'Maximum', 'Minimum')
 # Layers into whose op a runtime fuses an activation that follows.
 FUSING = (*KERNELS, *NORMS, 'Add', 'Subtract', 'Multiply')
 

@@ -211,18 +211,25 @@ def problem(
 _HINTS = {
     'SeparableConv2D': 'cannot be quantized; a DepthwiseConv2D and a Conv2D of '
                        '1x1 can',
+    'Conv2DTranspose': 'cannot be quantized; an UpSampling2D and a Conv2D can',
+    'ELU': 'cannot be quantized; ReLU and LeakyReLU can',
+    'PReLU': 'cannot be quantized; ReLU and LeakyReLU can',
+    'Lambda': 'cannot be quantized; layers can',
     'Rescaling': 'cannot be quantized; scale images in front of the model',
     'Normalization': 'cannot be quantized; normalize images in front of the '
                      'model',
 }
 
 
+_INTERPOLATIONS = ('nearest', 'bilinear')
+
+
 def _problem_of_leaf(layer: tf_keras.layers.Layer, kind: str) -> str:
   if getattr(layer, 'data_format', None) == 'channels_first':
     return 'channels_first cannot be quantized; channels_last can'
-  if getattr(layer, 'interpolation', 'nearest') != 'nearest':
+  if getattr(layer, 'interpolation', 'nearest') not in _INTERPOLATIONS:
     return (f'interpolation {layer.interpolation!r} cannot be quantized; '
-            'nearest can')
+            f'{" and ".join(_INTERPOLATIONS)} can')
   if kind in topology.KERNELS:
     return activations.problem(layer.activation)
   return ''
@@ -261,7 +268,8 @@ def to_twin(
     return activations.Passing(name=layer.name)
   if activations.is_activation(layer):
     if plan.quantizes:
-      return activations.to_activation(layer).rewire(plan, path)
+      return activations.to_activation(layer).rewire(
+          plan, path, quantize_output=quantize_output)
   elif kind in topology.PASSING:
     return leaves.to_leaf(layer, plan.suffix).rewire(
         plan, path, quantize_output=False)

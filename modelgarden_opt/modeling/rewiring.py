@@ -60,7 +60,10 @@ def rewire(model: tf_keras.Model, plan: plan_lib.Plan) -> tf_keras.Model:
   if isinstance(model, segmentation_model.SegmentationModel):
     return _rewire_segmentation(model, plan)
   _assert_supported(_problems(model, plan))
-  return CompressedModel(_rewire_functional(model, plan), model.name)
+  rewired = _rewire_functional(model, plan)
+  # As a functional model a Sequential one would count its input as a layer.
+  return (rewired if isinstance(model, tf_keras.Sequential)
+          else CompressedModel(rewired, model.name))
 
 
 def _rewire_segmentation(

@@ -107,6 +107,8 @@ RECIPES = {
         {'input': {}, 'gate': _SIGMOID_RANGE, 'output': {'lower': -0.2845}},
         _swish),
 }
+# Functions that are an op of their own nowhere.
+_RELUS = ('relu', 'relu6')
 _SYNONYMS = {'silu': 'swish', 'simple_swish': 'swish'}
 
 
@@ -143,6 +145,7 @@ class ActivationQuantized(grid.Noting, tf_keras.layers.Activation):
   # Of the output, where a rule leaves the function in float.
   output_quantizer = None
   _plan = None
+  _is_open = False
   # Whether hard-swish is left in one piece, for the converter to fuse.
   fused = False
   path = ''
@@ -162,6 +165,7 @@ class ActivationQuantized(grid.Noting, tf_keras.layers.Activation):
       plan: plan_lib.Plan,
       path: str,
       layer_type: str = 'Activation',
+      quantize_output: bool = True,
   ) -> 'ActivationQuantized':
     """Attaches the quantizers that the plan has for this layer.
 
@@ -169,6 +173,7 @@ class ActivationQuantized(grid.Noting, tf_keras.layers.Activation):
       plan: Decides about quantizers by path and layer type.
       path: The layer's path in the model.
       layer_type: What rules call it.
+      quantize_output: Whether no join follows that quantizes what it reads.
 
     Returns:
       The layer itself.
@@ -184,6 +189,9 @@ class ActivationQuantized(grid.Noting, tf_keras.layers.Activation):
     reason = problem(self.activation)
     if reason:
       raise ValueError(f'{path}: {reason}')
+    self._is_open = not quantize_output and self._name_of_function in _RELUS
+    if self._is_open:
+      return self
     for key, known in RECIPES[self._name_of_function].ranges.items():
       self._quantizers[key] = plan.activation_quantizer(
           path, layer_type, **known)
@@ -211,8 +219,8 @@ class ActivationQuantized(grid.Noting, tf_keras.layers.Activation):
     if self.output_quantizer is not None:
       outputs = self.output_quantizer(outputs, training)
     quantized = self._quantizers or self.output_quantizer is not None
-    return self.note(
-        outputs, grid.State.GRID if quantized else grid.State.FLOAT)
+    return self.note(outputs, grid.State.GRID if quantized else (
+        grid.State.OPEN if self._is_open else grid.State.FLOAT))
 
   def _compute(self, inputs, training: bool):
     active = [q for q in self._quantizers.values()
@@ -281,6 +289,17 @@ def reads_own_range(layer: tf_keras.layers.Layer) -> bool:
   function = _function_of(layer)
   recipe = RECIPES.get(function_name(function))
   return recipe is not None and 'input' in recipe.ranges
+
+
+def has_open_end(layer: tf_keras.layers.Layer) -> bool:
+  """Whether a runtime fuses the activation of a layer into what it reads.
+
+  Args:
+    layer: An activation layer, or a convolution with an activation.
+  """
+  if not hasattr(layer, 'activation') and not is_activation(layer):
+    return False
+  return function_name(_function_of(layer)) in _RELUS
 
 
 def problem(function: Function) -> str:
