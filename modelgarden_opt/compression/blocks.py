@@ -4,6 +4,7 @@ from official.modeling import tf_utils
 from official.vision.modeling.backbones import mobilenet
 from official.vision.modeling.layers import nn_blocks
 from official.vision.modeling.layers import nn_layers
+import tf_keras
 
 from modelgarden_opt.compression import twin
 
@@ -62,6 +63,9 @@ class ResidualBlockQuantized(twin.Twin, nn_blocks.ResidualBlock):
   """
 
   def _rewire_more(self) -> None:
+    # One unit with the activation, for rules as well.
+    self._join = self._leaf(
+        tf_keras.layers.Add(), self._path_of('_activation2'))
     self._activation2 = self._activation_layer_of(
         tf_utils.get_activation(self._activation), '_activation2')
 
@@ -76,7 +80,7 @@ class ResidualBlockQuantized(twin.Twin, nn_blocks.ResidualBlock):
       x = self._squeeze_excitation(x)
     if self._stochastic_depth:
       x = self._stochastic_depth(x, training=training)
-    return self._activation2(x + shortcut)
+    return self._activation2(self._join([x, shortcut]))
 
 
 @twin.register

@@ -4,6 +4,8 @@ Their float blocks keep layers in lists and join branches by raw ops, so `call`
 is written here, composed of the same quantized leaves.
 """
 
+from collections.abc import Mapping
+
 from official.modeling import tf_utils
 from official.vision.modeling.decoders import aspp
 from official.vision.modeling.heads import segmentation_heads
@@ -13,8 +15,12 @@ from official.vision.ops import spatial_transform_ops
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression import sequences
 from modelgarden_opt.compression import twin
 from modelgarden_opt.compression.quantization import bias
+
+# Ways to join features that a quantized head has.
+_FUSIONS = ('deeplabv3plus', 'deeplabv3plus_sum_to_merge', 'pyramid_fusion')
 
 
 @twin.register
@@ -32,17 +38,21 @@ class DeeplabSpatialPyramidPoolingQuantized(
         self._to_sequential(branch, f'branch_{i}')
         for i, branch in enumerate(self.aspp_layers)]
     self.projection = self._to_sequential(self.projection, 'projection')
+    self._pooled = self._leaf(tf_keras.layers.Identity())
+    self._join = self._leaf(tf_keras.layers.Concatenate())
 
   def _to_sequential(self, sequential, name: str) -> tf_keras.Sequential:
-    return tf_keras.Sequential(
-        twin.to_sequence(sequential.layers, self._plan, self._path_of(name)),
+    return sequences.Branch(
+        sequences.to_sequence(
+            sequential.layers, self._plan, self._path_of(name)),
         name=sequential.name)
 
   def call(self, inputs, training=None):
     branches = [
         branch(inputs, training=training) for branch in self.aspp_layers]
-    branches[-1] = _resize(branches[-1], tf.shape(inputs)[1:3])
-    x = self._quantize_output(tf.concat(branches, axis=-1), training)
+    branches[-1] = _resize(
+        self._pooled(branches[-1]), tf.shape(inputs)[1:3])
+    x = self._quantize_output(self._join(branches), training)
     return self.projection(x, training=training)
 
 
@@ -51,25 +61,33 @@ class SpatialPyramidPoolingQuantized(
     twin.Twin, nn_layers.SpatialPyramidPooling):
   """Quantized pyramid of ASPP version 2, whose branches are lists."""
 
+  _of_call = ('_resizing_layer',)
+
   def _rewire_more(self) -> None:
+    count = len(self.aspp_layers)
     self.aspp_layers = [
-        self._to_list(branch, f'branch_{i}')
+        self._to_list(branch, f'branch_{i}', i)
         for i, branch in enumerate(self.aspp_layers)]
-    self._projection = self._to_list(self._projection, 'projection')
+    self._projection = self._to_list(self._projection, 'projection', count)
     self._activations = [
         self._activation_layer_of(self._activation_fn, f'activation_{i}')
-        for i in range(len(self.aspp_layers) + 1)]
+        for i in range(count + 1)]
+    self._pooled = self._leaf(tf_keras.layers.Identity())
+    self._concat_layer = self._leaf(self._concat_layer)
 
-  def _to_list(self, layers, name: str) -> list[tf_keras.layers.Layer]:
-    return twin.to_sequence(
-        layers, self._plan, self._path_of(name), activated=True)
+  def _to_list(
+      self, layers, name: str, index: int) -> list[tf_keras.layers.Layer]:
+    return sequences.to_sequence(
+        layers, self._plan, self._path_of(name),
+        activation_path=self._path_of(f'activation_{index}'))
 
   def call(self, inputs, training=None):
     *branch_activations, last_activation = self._activations
     branches = [
         activation(_run(layers, inputs, training))
         for layers, activation in zip(self.aspp_layers, branch_activations)]
-    branches[-1] = self._resizing_layer(branches[-1])
+    pooled = self._pooled(branches[-1])
+    branches[-1] = bias.hand_on(pooled, self._resizing_layer(pooled))
     x = self._quantize_output(self._concat_layer(branches), training)
     x = last_activation(_run(self._projection, x, training))
     return self._dropout_layer(x, training=training)
@@ -84,18 +102,37 @@ class SegmentationHeadQuantized(
   normalization has no integer counterpart in TFLite.
   """
 
+  def build(self, input_shape):
+    decoder = input_shape[1]
+    self._levels = list(decoder) if isinstance(decoder, Mapping) else []
+    super().build(input_shape)
+
   def _rewire_more(self) -> None:
+    if self._config_dict['feature_fusion'] == 'panoptic_fpn_fusion':
+      raise ValueError(
+          f'{self._path}: feature_fusion panoptic_fpn_fusion cannot be '
+          'rewired; deeplabv3plus, deeplabv3plus_sum_to_merge, pyramid_fusion '
+          'and null can')
     function = tf_utils.get_activation(self._config_dict['activation'])
     self._activations = [
         self._activation_layer_of(function, f'activation_{i}')
         for i in range(len(self._norms))]
     pairs = [
-        twin.to_sequence(pair, self._plan, self._path_of(f'conv_{i}'),
-                         activated=True)
+        sequences.to_sequence(
+            pair, self._plan, self._path_of(f'conv_{i}'),
+            activation_path=self._path_of(f'activation_{i}'))
         for i, pair in enumerate(zip(self._convs, self._norms))]
     self._convs = [conv for conv, _ in pairs]
     self._norms = [norm for _, norm in pairs]
     self._logit_activation = self._activation_of_logits()
+    self._before_upsampling = self._leaf(tf_keras.layers.Identity())
+    self._before_resize = self._leaf(tf_keras.layers.Identity())
+    self._boundaries = {
+        level: self._leaf(tf_keras.layers.Identity())
+        for level in self._levels}
+    self._join = self._leaf(
+        tf_keras.layers.Concatenate(self._bn_axis)
+        if self._fusion == 'deeplabv3plus' else tf_keras.layers.Add())
 
   def _activation_of_logits(self):
     """Takes the activation out of the classifier: it has a range of its own."""
@@ -106,8 +143,14 @@ class SegmentationHeadQuantized(
     return self._activation_layer_of(function, 'logit_activation')
 
   @property
+  def _fusion(self) -> str | None:
+    """How features are joined; the float head takes unknown names as none."""
+    fusion = self._config_dict['feature_fusion']
+    return fusion if fusion in _FUSIONS else None
+
+  @property
   def _has_raw_output(self) -> bool:
-    return self._config_dict['feature_fusion'] is not None
+    return self._fusion is not None
 
   def call(self, inputs, training=None):
     x = self._fuse(*inputs, training)
@@ -116,27 +159,32 @@ class SegmentationHeadQuantized(
       x = activation(norm(conv(x)))
     scale = self._config_dict['upsample_factor']
     if scale > 1:
-      step = bias.step_of(x)
-      x = spatial_transform_ops.nearest_upsampling(x, scale=scale)
-      x = bias.with_step(x, step)
+      x = self._before_upsampling(x)
+      x = bias.hand_on(
+          x, spatial_transform_ops.nearest_upsampling(x, scale=scale))
     return self._logit_activation(self._classifier(x))
 
   def _fuse(self, backbone, decoder, training):
     """Joins the decoder's features with finer ones, as far as configured."""
-    fusion = self._config_dict['feature_fusion']
+    fusion = self._fusion
     level = self._config_dict['level']
     if fusion == 'pyramid_fusion':
       return self._quantize_output(
-          nn_layers.pyramid_feature_fusion(decoder, level), training)
+          self._join(self._resampled(decoder, level)), training)
     x = _at(decoder, level)
     if fusion is None:
       return x
     low = _at(backbone, self._config_dict['low_level'])
     low = self._activation(self._dlv3p_norm(self._dlv3p_conv(low)))
-    x = _resize(x, tf.shape(low)[1:3])
-    x = (tf.concat([x, low], axis=self._bn_axis)
-         if fusion == 'deeplabv3plus' else x + low)
-    return self._quantize_output(x, training)
+    x = _resize(self._before_resize(x), tf.shape(low)[1:3])
+    return self._quantize_output(self._join([x, low]), training)
+
+  def _resampled(self, features, target: int) -> list[tf.Tensor]:
+    """Returns all levels of a pyramid in the size of one of them."""
+    size = features[str(target)].shape[1:3]
+    return [features[level] if int(level) == target else
+            _resize(self._boundaries[level](features[level]), size)
+            for level in sorted(features, key=int)]
 
 
 def _at(features, level):
@@ -150,5 +198,7 @@ def _run(layers, x, training):
   return x
 
 
-def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-  return tf.image.resize(x, size, method=tf.image.ResizeMethod.BILINEAR)
+def _resize(x: tf.Tensor, size) -> tf.Tensor:
+  """Returns `x` resized, which an integer file does on the grid of `x`."""
+  return bias.hand_on(x, tf.image.resize(
+      x, size, method=tf.image.ResizeMethod.BILINEAR))

@@ -13,41 +13,42 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression import grid
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import transforms
+from modelgarden_opt.compression.quantization import activations
 from modelgarden_opt.compression.quantization import bias
-from modelgarden_opt.compression.quantization import fake_quant
-from modelgarden_opt.compression.quantization import quantizers
 
 
-class Rewired:
+class Rewired(grid.Noting):
   """Mixin: transforms a layer's kernel and quantizes its input and output."""
 
   # Declared on the class so that Keras does not track them: their variables
   # are weights of the layer, and checkpoint names shall have no detour.
   chain: transforms.TransformChain | None = None
-  input_quantizer = None
+  input_quantizers: dict[int, Any] = {}
   output_quantizer = None
   _plan: plan_lib.Plan | None = None
   freeze_statistics = False
   path = ''
+  # How inputs may have been made for the op to be one on integers.
+  reads = (grid.State.GRID,)
+
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, **kwargs)
+    # The activation that the float layer computes itself, quantized.
+    self.fused_activation = None
 
   def rewire(
-      self,
-      plan: plan_lib.Plan,
-      path: str,
-      *,
-      quantize_input: bool = False,
-      quantize_output: bool = True,
+      self, plan: plan_lib.Plan, path: str, *, quantize_output: bool = True
   ) -> 'Rewired':
     """Attaches what the plan has for this layer; call it before `build`.
 
     Args:
       plan: Decides about transforms and quantizers by path and layer type.
       path: The layer's path in the model.
-      quantize_input: Whether the layer reads the model's input.
       quantize_output: Whether the output leaves a unit (else a norm or an
         activation follows and takes care of it).
 
@@ -56,28 +57,54 @@ class Rewired:
     """
     self.path = path
     self._plan = plan
-    layer_type = rules.float_class(type(self)).__name__
+    self._quantize_output = quantize_output
     filters = plan.filters(path)
     if filters is not None:
       self.filters = filters
-    if quantize_input:
-      self.input_quantizer = plan.activation_quantizer(path, layer_type)
     if quantize_output:
-      self.output_quantizer = plan.activation_quantizer(path, layer_type)
+      self.output_quantizer = plan.activation_quantizer(path, self.layer_type)
     return self
+
+  @property
+  def layer_type(self) -> str:
+    """Class name of the float layer."""
+    return rules.float_class(type(self)).__name__
 
   def build(self, input_shape):
     super().build(input_shape)
-    layer_type = rules.float_class(type(self)).__name__
-    if self._plan and layer_type in topology.KERNELS:
+    if self._plan is None:
+      return
+    if self.layer_type in topology.KERNELS:
       kernel = self.kernel_variable
-      self.chain = transforms.TransformChain(
-          self._plan.transforms(self.path, layer_type, tuple(kernel.shape)))
+      self.chain = transforms.TransformChain(self._plan.transforms(
+          self.path, self.layer_type, tuple(kernel.shape)))
       self.chain.build(self, kernel)
-    if self.input_quantizer:
-      self.input_quantizer.build(self, 'input')
+      self._fuse_activation()
+    self._quantize_float_inputs()
     if self.output_quantizer:
       self.output_quantizer.build(self, 'output')
+
+  def _fuse_activation(self) -> None:
+    """Takes over the activation of a layer: its output is the only tensor."""
+    if activations.is_linear(self.activation) or not self._plan.enabled(
+        'quantization', self.path, self.layer_type):
+      return
+    self.output_quantizer = None
+    self.fused_activation = activations.ActivationQuantized(
+        self.activation).rewire(
+            self._plan, self.path, self.layer_type, self._quantize_output)
+
+  def _quantize_float_inputs(self) -> None:
+    """Makes quantizers of the inputs that no quantizer has made."""
+    single = len(self.incoming) == 1
+    found = {}
+    for index, state in enumerate(self.incoming):
+      quantizer = None if state in self.reads else (
+          self._plan.activation_quantizer(self.path, self.layer_type))
+      if quantizer is not None:
+        quantizer.build(self, 'input' if single else f'input_{index}')
+        found[index] = quantizer
+    self.input_quantizers = found
 
   @property
   def kernel_variable(self) -> tf.Variable:
@@ -86,35 +113,47 @@ class Rewired:
 
   @property
   def _kernel_attribute(self) -> str:
-    return topology.KERNELS[rules.float_class(type(self)).__name__]
+    return topology.KERNELS[self.layer_type]
 
   @contextlib.contextmanager
-  def _kernel_replaced(self, kernel: tf.Tensor):
-    # Past Layer.__setattr__, which would track the tensor in place of the
+  def _replaced(self, **attributes):
+    # Past Layer.__setattr__, which would track a tensor in place of the
     # variable. The float layer's own `call` then reads the tensor.
-    name = self._kernel_attribute
-    variable = self.__dict__[name]
-    self.__dict__[name] = kernel
+    before = {name: self.__dict__[name] for name in attributes}
+    self.__dict__.update(attributes)
     try:
       yield
     finally:
-      self.__dict__[name] = variable
+      self.__dict__.update(before)
 
   @tf.autograph.experimental.do_not_convert
   def call(self, inputs, training=None):
-    training = is_training(training)
-    if self.input_quantizer:
-      inputs = self.input_quantizer(inputs, training)
+    training = transforms.is_training(training)
+    self.mark_incoming(inputs)
+    inputs = quantized_inputs(self.input_quantizers, inputs, training)
     outputs = self._call_float(inputs, training)
+    if self.fused_activation is not None:
+      return self.note(self.fused_activation(
+          grid.mark(outputs, grid.State.OPEN), training=training))
     if self.output_quantizer:
       outputs = self.output_quantizer(outputs, training)
-    return outputs
+      return self.note(outputs, grid.State.GRID)
+    return self.note(outputs, self._made(inputs))
+
+  def _made(self, inputs) -> grid.State:
+    """How an output that is not quantized was made."""
+    del inputs
+    return (grid.State.OPEN if self.layer_type in topology.FUSING
+            else grid.State.FLOAT)
 
   def _call_float(self, inputs, training: bool):
     if not self.chain:
       return super().call(inputs)
     kernel = self.chain(tf.convert_to_tensor(self.kernel_variable), training)
-    with self._kernel_replaced(kernel):
+    replaced = {self._kernel_attribute: kernel}
+    if self.fused_activation is not None:
+      replaced['activation'] = tf_keras.activations.linear
+    with self._replaced(**replaced):
       outputs = super().call(inputs)
     step = bias.step_of(inputs)
     kernel_step = None if training else self.chain.step(kernel)
@@ -126,77 +165,33 @@ class Rewired:
     return bias.with_accumulator_step(outputs, step)
 
 
-class _RewiredNorm(Rewired):
-  """A batch normalization whose statistics can be frozen late in training."""
+def quantized_inputs(by_index, inputs, training: bool):
+  """Returns the inputs of a layer, some of them quantized.
 
-  def _call_float(self, inputs, training: bool):
-    training = training and not self.freeze_statistics
-    outputs = super(Rewired, self).call(inputs, training=training)
-    step = bias.accumulator_step_of(inputs)
-    if training or step is None:
-      return outputs
-    # What the converter folds into the convolution in front.
-    scale = tf.math.rsqrt(self.moving_variance + self.epsilon)
-    if self.scale:
-      scale *= self.gamma
-    offset = -self.moving_mean * scale
-    if self.center:
-      offset += self.beta
-    return outputs + bias.rounding_error(offset, step * tf.abs(scale))
-
-
-class _RewiredPooling(Rewired):
-  """Average pooling, exported as a depthwise convolution of equal weights.
-
-  XNNPACK has no integer average pooling. The weights, all of them 127 steps of
-  their kernel, are exact.
+  Args:
+    by_index: The quantizers by the inputs' numbers.
+    inputs: Tensors, nested in any way.
+    training: Whether the quantizers' ranges move.
   """
-
-  def _call_float(self, inputs, training: bool):
-    quantizer = self.output_quantizer
-    exporting = quantizer and quantizer.mode is quantizers.Mode.EXPORT
-    padded = any(size is None or size % stride for size, stride in zip(
-        inputs.shape[1:3], self.strides))
-    if not exporting or padded or self.pool_size != self.strides:
-      return super(Rewired, self).call(inputs)
-    height, width = self.pool_size
-    kernel = fake_quant.fake_quantize_kernel(
-        tf.constant(1.0 / (height * width),
-                    shape=[height, width, inputs.shape[-1], 1]),
-        8, False, training)
-    return tf.nn.depthwise_conv2d(
-        inputs, kernel, [1, *self.strides, 1], 'VALID')
+  if not by_index:
+    return inputs
+  flat = tf.nest.flatten(inputs)
+  for index, quantizer in by_index.items():
+    x = quantizer(flat[index], training)
+    # One that lets pass returns the tensor that others read, too.
+    flat[index] = grid.mark(
+        tf.identity(x) if x is flat[index] else x, grid.State.GRID)
+  return tf.nest.pack_sequence_as(inputs, flat)
 
 
-class _RewiredPassing(Rewired):
-  """A layer without arithmetic: the quantization step of its input stays."""
-
-  def _call_float(self, inputs, training: bool):
-    if getattr(self, 'target_shape', None) == tuple(inputs.shape[1:]):
-      return inputs
-    call = super(Rewired, self).call
-    takes_training = 'training' in inspect.signature(call).parameters
-    outputs = call(inputs, training) if takes_training else call(inputs)
-    step = bias.step_of(inputs)
-    return outputs if step is None else bias.with_step(outputs, step)
-
-
-def is_training(training) -> bool:
-  """Returns `training` as a Python bool; Keras' symbolic default is False.
-
-  Quantizers and masks branch in Python, so that neither distribution
-  strategies nor the converter ever see a conditional.
-  """
-  return training if isinstance(training, bool) else False
+# Class name of a float layer -> the mixin of its leaf, if not `Rewired`.
+MIXINS: dict[str, type] = {}
 
 
 @functools.cache
 def leaf_class(cls: type, suffix: str) -> type:
   """Returns the leaf class of a float layer class, e.g. `Conv2DQuantized`."""
-  name = cls.__name__
-  mixin = (_RewiredNorm if name in topology.NORMS else
-           _RewiredPassing if name in topology.PASSING else
-           _RewiredPooling if name == 'AveragePooling2D' else Rewired)
+  mixin = MIXINS.get(cls.__name__, Rewired)
   leaf = type(cls.__name__ + suffix, (mixin, cls), {'__module__': __name__})
   return tf_keras.utils.register_keras_serializable(package=rules.PACKAGE)(leaf)
 

@@ -18,6 +18,9 @@ class Technique(Protocol):
   ) -> transforms.KernelTransform | None:
     """Returns a fresh transform of the kernel at `path`, or None."""
 
+  def enabled(self, path: str, layer_type: str) -> bool:
+    """Whether no rule leaves the layer at `path` alone."""
+
   def assert_all_rules_matched(self) -> None:
     """Raises `ValueError` if a rule of the technique matched no layer."""
 
@@ -68,6 +71,16 @@ class Plan:
     """Returns the number of filters at `path`, None for the float layer's."""
     self._unused_filters.discard(path)
     return self._filters.get(path)
+
+  def enabled(self, technique: str, path: str, layer_type: str) -> bool:
+    """Whether a technique is one of the plan and no rule excepts a layer."""
+    return any(t.enabled(path, layer_type) for t in self._techniques
+               if t.name == technique)
+
+  def leaves_alone(self, path: str, layer_type: str) -> bool:
+    """Whether rules except a layer from every technique of the plan."""
+    return bool(self._techniques) and not any(
+        t.enabled(path, layer_type) for t in self._techniques)
 
   def activation_quantizer(
       self, path: str, layer_type: str, **known: Any

@@ -18,13 +18,24 @@ KERNELS = {
     'Dense': 'kernel',
 }
 NORMS = ('BatchNormalization', 'SyncBatchNormalization')
-ACTIVATIONS = ('Activation', 'ReLU')
+ACTIVATIONS = ('Activation', 'ReLU', 'LeakyReLU', 'Softmax')
+# Layers that join tensors element by element, and those that just join them.
+JOINS = ('Add', 'Subtract', 'Multiply', 'Average', 'Maximum', 'Minimum')
 # Further layers whose output is a computed tensor with a range of its own.
-LEAVES = (*NORMS, 'Add', 'AveragePooling2D', 'GlobalAveragePooling2D',
-          'MNV4LayerScale')
+LEAVES = (*NORMS, *JOINS, 'Concatenate', 'AveragePooling2D',
+          'GlobalAveragePooling2D', 'MNV4LayerScale')
+# Joins that hand on values of the grid of all that they read.
+MERGES = ('Concatenate', 'Maximum', 'Minimum')
+# Layers into whose op a runtime fuses an activation that follows.
+FUSING = (*KERNELS, *NORMS, 'Add', 'Subtract', 'Multiply')
 
+# Layers that do nothing in inference.
+IDENTITIES = ('Dropout', 'SpatialDropout2D', 'GaussianNoise', 'GaussianDropout',
+              'ActivityRegularization')
 # Layers that hand on values of the grid that they read.
-PASSING = ('MaxPooling2D', 'ZeroPadding2D', 'Dropout', 'Reshape')
+PASSING = (*IDENTITIES, 'MaxPooling2D', 'GlobalMaxPooling2D', 'ZeroPadding2D',
+           'Cropping2D', 'UpSampling2D', 'Reshape', 'Flatten', 'Permute',
+           'RepeatVector', 'Identity')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,18 +46,15 @@ class Unit:
     op: Attribute name of the convolution or of the join (`Add`).
     norm: Attribute name of its batch normalization, if any.
     activation: Attribute name of its activation (layer or function), if any.
-    raw_input: Whether the op reads a tensor that the block computes itself,
-      outside of any sub-layer, and that needs a range therefore.
   """
   op: str
   norm: str | None = None
   activation: str | None = None
-  raw_input: bool = False
 
   @property
-  def last(self) -> str:
-    """The sub-layer whose output leaves the unit: where it is quantized."""
-    return self.activation or self.norm or self.op
+  def names(self) -> tuple[str, ...]:
+    """The sub-layers in the order in which they run."""
+    return tuple(filter(None, (self.op, self.norm, self.activation)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +93,8 @@ class Block:
       them, joined along the channels: those can be removed as well.
     raw_output: Whether `call` has an op of its own outside of any sub-layer,
       whose result needs a range.
+    raw_input: Whether that op joins what the last unit computes with the
+      block's input.
   """
   twin: str
   units: tuple[Unit, ...]
@@ -95,14 +105,15 @@ class Block:
   channels: tuple[Channels, ...] = ()
   branches: tuple[str, str] | None = None
   raw_output: bool = False
+  raw_input: bool = False
 
   @property
   def sublayers(self) -> frozenset[str]:
     """Every attribute name that this entry accounts for."""
     names = {*self.nested, *self.passive, *self.lists}
     for unit in self.units + self.joins:
-      names |= {unit.op, unit.norm, unit.activation}
-    return frozenset(names - {None})
+      names |= {*unit.names}
+    return frozenset(names)
 
 
 BLOCKS = {
@@ -171,14 +182,16 @@ BLOCKS = {
         passive=('_stochastic_depth',),
         channels=(Channels(('_expand_conv',), ('_proj_conv',),
                            through=('_middle_dw_conv',)),),
-        raw_output=True),
+        raw_output=True,
+        raw_input=True),
     'SqueezeExcitation': Block(
         twin='SqueezeExcitationQuantized',
         units=(
-            Unit('_se_reduce', activation='_activation_fn', raw_input=True),
+            Unit('_se_reduce', activation='_activation_fn'),
             Unit('_se_expand', activation='_gating_activation_fn'),
         ),
-        raw_output=True),
+        raw_output=True,
+        raw_input=True),
     'ASPP': Block(twin='ASPPQuantized', units=(), nested=('aspp',)),
     'SpatialPyramidPooling': Block(
         twin='SpatialPyramidPoolingQuantized',

@@ -19,6 +19,15 @@ def stored_dtype(variable: tf.Variable) -> tf.DType:
   return getattr(variable, 'true_dtype', variable.dtype)
 
 
+def is_training(training) -> bool:
+  """Returns `training` as a Python bool; Keras' symbolic default is False.
+
+  Quantizers and masks branch in Python, so that neither distribution
+  strategies nor the converter ever see a conditional.
+  """
+  return training if isinstance(training, bool) else False
+
+
 class KernelTransform(tf.Module):
   """One step between a kernel variable and the op that reads it.
 

@@ -149,6 +149,15 @@ EXPERIMENTS |= {
     for alias, (name, base) in ALIASES.items()
 }
 
+# Words in the names of Model Garden experiments -> what they are about. These
+# tasks are not supported yet.
+OTHER_TASKS = {
+    'retinanet': 'object detection', 'rcnn': 'object detection',
+    'centernet': 'object detection', 'yolo': 'object detection',
+    'detr': 'object detection', 'bert': 'text', 'video': 'video',
+    'movinet': 'video',
+}
+
 # Embedded data sets, see `data.embedded`, and the splits that each has.
 DATA_SETS = {
     'digits': '1,797 handwritten digits of scikit-learn, 8x8 pixels',

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import difflib
 import re
 import types
 import typing
@@ -18,7 +19,11 @@ import yaml
 from modelgarden_opt import errors
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import checks
+from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import pruning as pruning_cfg
+
+# Names of experiments that an error lists.
+_MAX_NEAREST = 5
 
 
 class _Loader(yaml.SafeLoader):
@@ -80,13 +85,37 @@ def resolve_values(
 
 
 def base(experiment: str) -> cfg.ExperimentConfig:
-  """Returns the configuration that is registered under a name."""
+  """Returns the configuration that is registered under a name.
+
+  Raises:
+    UsageError: If there is none, or it is of a task of the Model Garden's that
+      is not one of this framework.
+  """
   try:
-    return exp_factory.get_exp_config(experiment)
+    config = exp_factory.get_exp_config(experiment)
   except LookupError:
-    raise errors.UsageError(
-        f'experiment: {experiment!r} is not registered'
-        f'{errors.nearest(experiment, catalog.EXPERIMENTS)}') from None
+    raise errors.UsageError(_unknown(experiment, 'is not registered')) from None
+  if not isinstance(config.task, compressed.CompressedTask):
+    raise errors.UsageError(_unknown(
+        experiment, "is the Model Garden's own, which has no techniques"))
+  return config
+
+
+def _unknown(experiment: str, what: str) -> str:
+  """Says what to do about the name of an experiment, in one line."""
+  every = (f'`modelgarden-opt list` names all {len(catalog.EXPERIMENTS)}')
+  task = next((task for word, task in catalog.OTHER_TASKS.items()
+               if word in experiment.lower()), None)
+  if task is not None:
+    supported = sorted({model.task for model in catalog.MODELS.values()})
+    return (f'experiment: {experiment!r} is about {task}, which is not '
+            f'supported yet; {" and ".join(supported)} are: {every}')
+  near = [name for name, model in catalog.MODELS.items()
+          if model.base == experiment][:_MAX_NEAREST]
+  near = near or difflib.get_close_matches(
+      experiment, catalog.EXPERIMENTS, n=_MAX_NEAREST, cutoff=0.5)
+  hint = f'; did you mean {", ".join(map(repr, near))}?' if near else ';'
+  return f'experiment: {experiment!r} {what}{hint} {every}'
 
 
 def finish(

@@ -70,7 +70,8 @@ class Pruning(hyperparams.Config):
       runtimes with N:M kernels can use.
     power: Exponent of `PolynomialDecay`.
     block_size: Height and width of the blocks that are pruned together, of a
-      kernel as a matrix of [everything else, output channels].
+      kernel as a matrix of [everything else, output channels]. No larger than
+      that; the sparsity of a kernel is met to half a block.
     block_pooling_type: `AVG` or `MAX` magnitude of a block decides.
     policy: `default` prunes convolutions and dense layers, `all` depthwise
       kernels as well, `pointwise` 1x1 convolutions only.
@@ -185,6 +186,8 @@ class Pruning(hyperparams.Config):
       found.append('block_size: must be two numbers >= 1, received '
                    f'{self.block_size}')
     found += self._m_by_n_problems()
+    if self.sparsity_m_by_n is not None and len(self.sparsity_m_by_n) != 2:
+      return found
     found += _schedule_problems(self, '')
     for index, rule in enumerate(self.rules):
       found += _schedule_problems(
@@ -198,14 +201,19 @@ class Pruning(hyperparams.Config):
   def _m_by_n_problems(self) -> list[str]:
     if self.sparsity_m_by_n is None:
       return []
-    m, n = self.sparsity_m_by_n
-    found = []
-    if not 0 < m < n:
-      found.append('sparsity_m_by_n: m zeros among n weights, 0 < m < n, '
-                   f'received {list(self.sparsity_m_by_n)}')
-    elif abs(self.target_sparsity - m / n) > 1e-6:
-      found.append(f'final_sparsity: is m / n = {m / n:g} with sparsity_m_by_n '
-                   f'{[m, n]}, received {self.final_sparsity}; leave it out')
+    pair = list(self.sparsity_m_by_n)
+    if len(pair) != 2 or not 0 < pair[0] < pair[1]:
+      return ['sparsity_m_by_n: m zeros among n weights, [m, n] with '
+              f'0 < m < n, received {pair}']
+    share = pair[0] / pair[1]
+    finals = [('', self.final_sparsity), *(
+        (f'rules[{index}].', rule.final_sparsity)
+        for index, rule in enumerate(self.rules))]
+    found = [
+        f'{prefix}final_sparsity: is m / n = {share:g} with sparsity_m_by_n '
+        f'{pair}, received {value}; leave it out'
+        for prefix, value in finals
+        if value is not None and abs(value - share) > 1e-6]
     if tuple(self.block_size) != (1, 1):
       found.append('block_size: cannot be combined with sparsity_m_by_n, '
                    f'received {list(self.block_size)}')
@@ -243,4 +251,9 @@ def _schedule_problems(
     value = getattr(config, name)
     if value is not None and not 0.0 <= value < 1.0:
       found.append(f'{prefix}{name}: must lie in [0, 1), received {value}')
+  final = getattr(config, 'target_sparsity', config.final_sparsity)
+  # N:M is checked by itself, and what is preserved has no schedule.
+  if config.pruning_schedule != PRESERVE and config.initial_sparsity > final:
+    found.append(f'{prefix}initial_sparsity: must be <= final_sparsity '
+                 f'{final:g}, received {config.initial_sparsity}')
   return found

@@ -42,8 +42,8 @@ class Quantization(hyperparams.Config):
       Garden semantics); False means 8 and 8.
     num_bits_weight: Bits of kernels, 2 to 8.
     num_bits_activation: Bits of activations, 2 to 16.
-    quantize_detection_decoder: Read by detection models only.
-    quantize_detection_head: Read by detection models only.
+    quantize_detection_decoder: False; detection is not supported yet.
+    quantize_detection_head: Likewise.
     weight_granularity: `per_channel` or `per_tensor` scales of convolution
       kernels. The dense head always has one scale.
     calibration_steps: Batches of un-augmented training data from which the
@@ -75,6 +75,10 @@ class Quantization(hyperparams.Config):
     found = []
     if self.version != 'v2':
       found.append(f"version: must be 'v2', received {self.version!r}")
+    for name in ('quantize_detection_decoder', 'quantize_detection_head'):
+      if getattr(self, name):
+        found.append(f'{name}: detection is not supported yet, received true; '
+                     'leave it false')
     if not self.change_num_bits:
       for name in ('num_bits_weight', 'num_bits_activation'):
         if getattr(self, name) != 8:

@@ -58,7 +58,8 @@ def copy_variables(
   for path, variable in _variables(source):
     array = value(variable)
     sources[path] = _Source(array.shape, lambda array=array: array)
-  _assign(sources, dict(_variables(target)), 'the float model')
+  if sources:
+    _assign(sources, dict(_variables(target)), 'the float model')
 
 
 def load_checkpoint(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 
+from absl import logging
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -97,12 +98,34 @@ def start(found: Sequence[Constraint]) -> None:
         'checkpoint of a pruned or clustered run, or another schedule or '
         'initialization than PRESERVE')
   masks = [item for item in found if item.transform.technique == 'pruning']
+  _warn_of_revived(masks)
   if masks and all(m.transform.preserves for m in masks) and not any(
       m.transform.sparsity() for m in masks):
     raise errors.UsageError(
         'task.pruning.pruning_schedule: Preserve keeps the zeros that a '
         'checkpoint has, and there are none; give a pruned checkpoint as '
         'pretrained_original_checkpoint')
+
+
+def _warn_of_revived(masks: Sequence[Constraint]) -> None:
+  """Says so if schedules begin with fewer zeros than the weights have."""
+  revived = []
+  for item in masks:
+    if item.transform.preserves:
+      continue
+    zeros = float(np.mean(item.kernel.numpy() == 0))
+    initial = item.transform.schedule.initial_sparsity
+    # Training may have led a few weights to zero by chance.
+    if zeros > initial + 1e-3:
+      revived.append((item.path, zeros, initial))
+  if revived:
+    path, zeros, initial = max(revived, key=lambda r: r[1] - r[2])
+    logging.warning(
+        'task.pruning.initial_sparsity: %d of %d kernels start with more zeros '
+        'than that, %s with %.2f %% and not %.2f %%: pruned weights may grow '
+        'again until the schedule has reached the difference; '
+        'initial_sparsity: %.2f goes on from there.',
+        len(revived), len(masks), path, 100 * zeros, 100 * initial, zeros)
 
 
 def apply(

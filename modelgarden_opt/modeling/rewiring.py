@@ -1,13 +1,19 @@
 """Rebuilds a model once, every layer exchanged for its twin."""
 
+import collections
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
 from official.vision.modeling import segmentation_model
-import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import blocks  # noqa: F401 (registers twins)
 from modelgarden_opt.compression import heads  # noqa: F401
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
+from modelgarden_opt.compression import sequences
+from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import twin
 
 
@@ -53,20 +59,34 @@ def rewire(model: tf_keras.Model, plan: plan_lib.Plan) -> tf_keras.Model:
   """
   if isinstance(model, segmentation_model.SegmentationModel):
     return _rewire_segmentation(model, plan)
-  return CompressedModel(_rewire_functional(model, plan), model.name)
+  _assert_supported(_problems(model, plan))
+  rewired = _rewire_functional(model, plan)
+  # As a functional model a Sequential one would count its input as a layer.
+  return (rewired if isinstance(model, tf_keras.Sequential)
+          else CompressedModel(rewired, model.name))
 
 
 def _rewire_segmentation(
     model: segmentation_model.SegmentationModel, plan: plan_lib.Plan
 ) -> segmentation_model.SegmentationModel:
   """Rewires backbone, decoder and head, part by part."""
+  if model.mask_scoring_head is not None:
+    raise ValueError('mask_scoring_head: cannot be compressed; use null')
+  image = tf_keras.Input(model.backbone.input_shape[1:])
+  if not model.built:  # Its head has no variables yet.
+    model(image, training=False)
   decoder = model.decoder
+  reasons = _problems(model.backbone, plan, 'backbone/')
+  for part, path in ((decoder, 'decoder'), (model.head, 'head')):
+    if part is not None:
+      reasons += _problem(part, plan, path)
+  _assert_supported(reasons)
   rewired = segmentation_model.SegmentationModel(
       backbone=_rewire_functional(model.backbone, plan, 'backbone/'),
       decoder=decoder and twin.to_twin(decoder, plan, 'decoder'),
       head=twin.to_twin(model.head, plan, 'head'),
       name=model.name)
-  rewired(tf_keras.Input(model.backbone.input_shape[1:]), training=False)
+  rewired(image, training=False)
   return rewired
 
 
@@ -75,30 +95,101 @@ def _rewire_functional(
 ) -> tf_keras.Model:
   """Rewires a functional model, and those that are nested in it."""
   paths = rules.layer_paths(model.layers, prefix)
+  readers = _readers(model)
+
+  def followers(layer):
+    """Yields the only reader of a layer, the only reader of that one, ..."""
+    while len(readers[id(layer)]) == 1:
+      layer, = readers[id(layer)]
+      if layer is None:
+        return
+      yield layer, paths[id(layer)]
 
   def to_twin(layer):
     if isinstance(layer, tf_keras.Model):
-      is_backbone = layer is getattr(model, 'backbone', None)
-      nested = 'backbone' if is_backbone else paths[id(layer)]
-      return _rewire_functional(layer, plan, f'{nested}/')
+      return _rewire_functional(layer, plan, _prefix(layer, model, paths))
+    taken_over = sequences.is_taken_over(layer, followers(layer), plan)
     return twin.to_twin(
-        layer,
-        plan,
-        paths[id(layer)],
-        quantize_input=_reads_input(layer),
-        quantize_output=not _has_follower(layer))
+        layer, plan, paths[id(layer)], quantize_output=not taken_over)
 
   return tf_keras.models.clone_model(model, clone_function=to_twin)
 
 
-def _reads_input(layer: tf_keras.layers.Layer) -> bool:
-  """Whether the layer reads an input of the model."""
-  inbound = (tf.nest.flatten(n.inbound_layers) for n in layer.inbound_nodes)
-  return any(isinstance(source, tf_keras.layers.InputLayer)
-             for sources in inbound for source in sources)
+def _prefix(nested: tf_keras.Model, model: tf_keras.Model, paths) -> str:
+  """Returns what the paths of a nested model's layers begin with."""
+  is_backbone = nested is getattr(model, 'backbone', None)
+  return 'backbone/' if is_backbone else f'{paths[id(nested)]}/'
 
 
-def _has_follower(layer: tf_keras.layers.Layer) -> bool:
-  """Whether the only reader of the output is its norm or its activation."""
-  readers = [node.outbound_layer for node in layer.outbound_nodes]
-  return len(readers) == 1 and twin.is_followed_up(layer, readers[0])
+def _nodes(model: tf_keras.Model) -> list[Any]:
+  """Returns the calls of layers that make up a model, and no others.
+
+  A layer's own nodes are also those of other models that it is part of.
+  """
+  by_depth = model._nodes_by_depth.values()  # pylint: disable=protected-access
+  return [node for nodes in by_depth for node in nodes]
+
+
+def _readers(
+    model: tf_keras.Model,
+) -> Mapping[int, list[tf_keras.layers.Layer | None]]:
+  """Returns the layers that read a layer's output by its id.
+
+  None stands for the outside: the output is one of the model.
+  """
+  readers = collections.defaultdict(list)
+  for node in _nodes(model):
+    for tensor in node.keras_inputs:
+      readers[id(_maker(tensor))].append(node.layer)
+  for tensor in model.outputs:
+    readers[id(_maker(tensor))].append(None)
+  return readers
+
+
+def _maker(tensor: Any) -> tf_keras.layers.Layer:
+  return tensor._keras_history.layer  # pylint: disable=protected-access
+
+
+def _problems(
+    model: tf_keras.Model, plan: plan_lib.Plan, prefix: str = ''
+) -> list[str]:
+  """Returns one line for every layer that the plan cannot treat."""
+  if not getattr(model, '_nodes_by_depth', None):
+    return [f'{prefix or "model"} ({type(model).__name__}): is neither a '
+            'functional model nor a Sequential one with an input shape']
+  paths = rules.layer_paths(model.layers, prefix)
+  calls = collections.Counter(id(node.layer) for node in _nodes(model))
+  found = []
+  for layer in model.layers:
+    path = paths[id(layer)]
+    if isinstance(layer, tf_keras.Model):
+      found += _problems(layer, plan, _prefix(layer, model, paths))
+    else:
+      found += _problem(layer, plan, path)
+    kind = rules.float_class(type(layer)).__name__
+    if (calls[id(layer)] > 1 and kind not in topology.IDENTITIES
+        and plan.enabled('quantization', path, kind)):
+      found.append(
+          f'{path} ({kind}): is called {calls[id(layer)]} times, and a '
+          'quantized layer has one range: use a layer for each call')
+  return found
+
+
+def _problem(
+    layer: tf_keras.layers.Layer, plan: plan_lib.Plan, path: str) -> list[str]:
+  reason = twin.problem(layer, plan, path)
+  return [f'{path} ({type(layer).__name__}): {reason}'] if reason else []
+
+
+def _assert_supported(reasons: Sequence[str]) -> None:
+  """Raises one error for all layers that cannot be treated."""
+  if not reasons:
+    return
+  known = sorted({
+      *(block.__name__ for block in twin.TWINS), *topology.KERNELS,
+      *topology.LEAVES, *topology.PASSING, *topology.ACTIVATIONS})
+  raise ValueError(
+      f'{len(reasons)} layers of the model are not supported:\n  '
+      + '\n  '.join(reasons) +
+      '\nExchange them, or leave them alone by rules {path: ..., enabled: '
+      f'false}}. Known layers are: {", ".join(known)}')

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import blocks
+from modelgarden_opt.compression import grid
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
@@ -212,7 +213,7 @@ def _copy_from_peer(twin, peer):
   The lower end behind a ReLU is 0 in the twin; the peer's is on its way there
   from -6.
   """
-  entry = topology.BLOCKS[type(twin).__mro__[2].__name__]
+  entry = topology.BLOCKS[topology.key(rules.float_class(type(twin)))]
   for unit in entry.units + entry.joins:
     for name in filter(None, (unit.op, unit.norm, unit.activation)):
       ours, theirs = (getattr(b, name, None) for b in (twin, peer))
@@ -236,7 +237,9 @@ def test_twin_is_within_a_step_of_the_installed_peer(name, activation):
       'BottleneckBlock': {'filters': 4},
   }[name]
   kwargs |= {'strides': 1, 'activation': activation}
-  images = conftest.random_images([8, 12, 12, 16])
+  # The peer takes it that what a block reads is quantized.
+  images = grid.mark(
+      conftest.random_images([8, 12, 12, 16]), grid.State.GRID)
   peer = getattr(peers, f'{name}Quantized')(**kwargs)
   peer(images, training=False)
   conftest.randomize_norms(peer)

@@ -127,6 +127,71 @@ def test_a_step_is_the_mean_of_the_steps_of_a_cluster():
       np.reshape(table.centroids, -1), expected, atol=1e-6)
 
 
+def _large(shape, **options):
+  """Returns the table and the kernel of a layer of more than 100,000 weights.
+  """
+  layer = (tf_keras.layers.Dense(shape[-1]) if len(shape) == 2
+           else tf_keras.layers.Conv2D(shape[-1], shape[0], use_bias=False))
+  clustering = technique.Clustering(number_of_clusters=16, **options)
+  built = twin.to_twin(layer, plan.Plan([clustering]), 'large')
+  built.build([None, 8, 8, shape[-2]] if len(shape) == 4 else [None, shape[0]])
+  kernel = built.kernel_variable
+  kernel.assign(_weights(0.3, shape))
+  built.chain.clustering.start(kernel)
+  return built.chain.clustering, kernel
+
+
+_LARGE = [(3, 3, 64, 64), (3, 3, 256, 256), (2048, 501)]
+
+
+@pytest.mark.parametrize('shape', _LARGE)
+def test_small_updates_of_large_kernels_arrive(shape):
+  table, kernel = _large(shape)
+  before = table.centroids.numpy().astype(np.float64)
+  for _ in range(60):
+    kernel.assign_add(tf.fill(shape, 1e-6))
+    table.apply(kernel)
+  # Each addition of 1e-6 to a weight of up to 0.5 rounds by 3e-8 at most.
+  np.testing.assert_allclose(table.centroids - before, 60e-6, atol=60 * 3e-8)
+  assert table.check(kernel) == []
+
+
+@pytest.mark.parametrize('shape', _LARGE)
+@pytest.mark.parametrize('options', [
+    {}, {'preserve_sparsity': True}, {'cluster_per_channel': True}])
+def test_without_an_update_nothing_changes(shape, options):
+  table, kernel = _large(shape, **options)
+  copy = tf.Variable(kernel * 0.9)
+  before = [v.numpy() for v in (kernel, table.centroids, copy)]
+  for _ in range(3):
+    table.apply(kernel)
+    table.apply_to_copy(copy)
+  for value, expected in zip((kernel, table.centroids, copy), before):
+    np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize('preserve_sparsity', [False, True])
+@pytest.mark.parametrize('shape', _LARGE)
+def test_means_of_large_kernels_are_exact_also_of_moving_averages(
+    shape, preserve_sparsity):
+  table, kernel = _large(shape, preserve_sparsity=preserve_sparsity)
+  index = table.assignments.numpy()
+  update = _weights(shape=shape) * 1e-3
+  copy = tf.Variable(kernel)
+  for variable, apply in ((kernel, table.apply), (copy, table.apply_to_copy)):
+    before = variable.numpy()
+    variable.assign_add(update)
+    moved = variable.numpy().astype(np.float64)
+    apply(variable)
+    for cluster in range(16):
+      members = index == cluster
+      expected = moved[members].mean()
+      if preserve_sparsity and not before[members].any():
+        expected = 0.0
+      np.testing.assert_allclose(
+          variable.numpy()[members], expected, atol=3e-8)
+
+
 def test_depthwise_kernels_are_left_alone_unless_a_rule_says_so():
   clustering = technique.Clustering()
   assert clustering.transform('a', 'DepthwiseConv2D', (3, 3, 8, 1)) is None

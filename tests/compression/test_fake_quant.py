@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.quantization import activations
 from modelgarden_opt.compression.quantization import fake_quant
 from modelgarden_opt.compression.quantization import quantizers
@@ -116,6 +117,27 @@ def test_a_dead_channel_stays_finite_and_zero():
       tf.constant(kernel), 8, True, False).numpy()
   assert np.all(np.isfinite(result))
   np.testing.assert_array_equal(result[..., 1], 0.0)
+
+
+@pytest.mark.parametrize(('num_bits', 'kept'), [(8, True), (4, False)])
+def test_what_a_mask_keeps_is_not_zero_at_8_bits(num_bits, kept):
+  kernel = conftest.random_images([3, 3, 64, 64])
+  layer = tf_keras.layers.Conv2D(64, 3)
+  layer.build([None, 8, 8, 64])
+  quantizer, alone = (quantizers.KernelQuantizer(num_bits) for _ in range(2))
+  quantizer.follow(transforms.KernelTransform())
+  result, nearest = (q(kernel, False).numpy() for q in (quantizer, alone))
+  assert np.all(result != 0) == kept
+  # All that lies half a step or more from zero is rounded to nearest.
+  same = result == nearest
+  assert np.all(nearest[~same] == 0)
+
+  def error(values):
+    return np.linalg.norm(values - kernel) / np.linalg.norm(kernel)
+
+  # What the promise costs: with 4 bits it would be half of the error again.
+  assert error(result) <= 1.05 * error(nearest)
+  assert error(result) <= (0.01 if num_bits == 8 else 0.145)
 
 
 def _built(**kwargs):

@@ -51,6 +51,18 @@ def test_blocks_are_those_of_tfmot_and_of_convolutions_as_well():
       selection.keep_blocks(convolution, 0.5, (4, 2)).reshape(40, 24), kept)
 
 
+@pytest.mark.parametrize('sparsity', [0.0, 0.1, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize('block', [(4, 1), (16, 16), (27, 10), (100, 3)])
+@pytest.mark.parametrize('shape', [[3, 3, 12, 16], [130, 10]])
+def test_whole_blocks_meet_a_sparsity_to_half_a_block(shape, block, sparsity):
+  magnitudes = np.abs(np.random.default_rng(0).normal(size=shape))
+  kept = selection.keep_blocks(magnitudes, sparsity, block)
+  zeros = np.sum(~kept)
+  rows, columns = kept.reshape(-1, shape[-1]).shape
+  largest = min(block[0], rows) * min(block[1], columns)
+  assert abs(zeros - sparsity * kept.size) <= largest / 2
+
+
 @pytest.mark.parametrize('shape', [[3, 3, 8, 6], [40, 24]])
 @pytest.mark.parametrize('m_by_n', [(2, 4), (1, 4), (3, 8)])
 def test_m_by_n_zeros_lie_along_input_channels(shape, m_by_n):

@@ -46,6 +46,11 @@ trainer: {train_steps: many}
     ('freeze_ranges_step: -2', 'must be >= 0'),
     ('rules: [{path: a, num_bits_weight: 1}]', 'rules[0].num_bits_weight'),
     ('rules: [{paht: a}]', "did you mean 'path'"),
+    ('quantize_detection_head: true',
+     'task.quantization.quantize_detection_head: detection is not supported '
+     'yet'),
+    ('quantize_detection_decoder: true',
+     'task.quantization.quantize_detection_decoder: detection is not'),
 ])
 def test_broken_rules_of_the_block_are_told(tmp_path, values, expected):
   if values.startswith('{'):
@@ -53,6 +58,32 @@ def test_broken_rules_of_the_block_are_told(tmp_path, values, expected):
   else:
     text = f'task:\n  quantization:\n    {values}'
   assert expected in _error(tmp_path, text)
+
+
+@pytest.mark.parametrize(('name', 'expected'), [
+    ('mobilenet_v2_qta', "did you mean 'mobilenet_v2_qat', '"),
+    ('zzz', "'zzz' is not registered; `modelgarden-opt list` names all"),
+    ('retinanet_mobile_coco_qat', 'is about object detection, which is not '
+     'supported yet; image_classification and semantic_segmentation are'),
+    ('retinanet_mobile_coco', 'object detection, which is not supported yet'),
+    ('bert/squad_qat', 'is about text, which is not supported yet'),
+    ('mobilenet_imagenet', "is the Model Garden's own, which has no "
+     "techniques; did you mean 'mobilenet_v1', 'mobilenet_v2', "),
+])
+def test_an_experiment_that_there_is_not_gets_one_short_line(name, expected):
+  with pytest.raises(errors.UsageError) as e:
+    overrides.base(name)
+  message = str(e.value)
+  assert expected in message and 'modelgarden-opt list' in message
+  assert '\n' not in message and len(message) < 300
+  assert sum(word.strip(",?;'") in catalog.EXPERIMENTS
+             for word in message.split()) <= 5
+
+
+def test_detection_fields_left_false_load(tmp_path):
+  overrides.resolve('mobilenet_v2_qat', [_write(
+      tmp_path, 'task: {quantization: {quantize_detection_head: false, '
+      'quantize_detection_decoder: false}}')])
 
 
 @pytest.mark.parametrize(('text', 'expected'), [

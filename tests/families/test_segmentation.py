@@ -2,11 +2,17 @@
 
 import numpy as np
 from official.core import task_factory
+from official.vision.modeling import segmentation_model
+from official.vision.modeling.heads import segmentation_heads
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt.compression import heads
 from modelgarden_opt.configs import overrides
+from modelgarden_opt.configs import pruning
+from modelgarden_opt.configs import quantization
 from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import segmentation
 from modelgarden_opt.evaluation import tflite
@@ -14,6 +20,7 @@ from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import factory
+from tests import conftest
 from tests import tiny
 
 SIZE = 64
@@ -166,6 +173,52 @@ def test_what_has_no_twin_is_refused_by_name(model, field):
   config.override({'task': {'model': model}})
   with pytest.raises(errors.UsageError, match=f'task.model.{field}'):
     overrides.finish(config)
+
+
+def _model(data_dir):
+  model = make_task(MOBILENET, data_dir, {
+      'decoder': {'aspp': {'dilation_rates': [2]}}}).build_model()
+  return segmentation_model.SegmentationModel(
+      model.backbone, *(type(part).from_config(part.get_config())
+                        for part in (model.decoder, model.head)))
+
+
+def test_a_model_that_was_never_called_is_compressed(data_dir):
+  floats = _model(data_dir)
+  quantized = factory.compress(floats, quantization.Quantization())
+  images = conftest.random_images([2, SIZE, SIZE, 3])
+  with calibration.quantizer_mode(quantized, calibration.Mode.PASS_THROUGH):
+    np.testing.assert_allclose(
+        quantized(images, training=False)['logits'],
+        floats(images, training=False)['logits'], atol=1e-5)
+
+
+def test_a_mask_scoring_head_is_refused_and_not_dropped(data_dir):
+  floats = _model(data_dir)
+  floats.mask_scoring_head = tf_keras.layers.Flatten()
+  with pytest.raises(errors.UsageError, match='mask_scoring_head: cannot be'):
+    factory.compress(floats, pruning=pruning.Pruning())
+
+
+@pytest.mark.parametrize('fusion', ['deeplabv3', None])
+def test_an_unknown_fusion_is_none_as_in_the_float_head(fusion):
+  options = {'num_classes': 5, 'level': 4, 'feature_fusion': fusion}
+  features = [conftest.random_images([2, 8, 8, 4]) for _ in range(2)]
+  head = segmentation_heads.SegmentationHead(**options)
+  expected = head(features)
+  twin = heads.SegmentationHeadQuantized(**options)
+  assert twin(features).shape == expected.shape
+  checkpoints.copy_variables(head, twin)
+  with calibration.quantizer_mode(twin, calibration.Mode.PASS_THROUGH):
+    np.testing.assert_allclose(twin(features), expected, atol=1e-6)
+
+
+def test_the_fusion_that_cannot_be_quantized_is_refused():
+  head = heads.SegmentationHeadQuantized(
+      num_classes=5, level=4, feature_fusion='panoptic_fpn_fusion',
+      decoder_min_level=4, decoder_max_level=4)
+  with pytest.raises(ValueError, match='panoptic_fpn_fusion cannot be'):
+    head([{'4': conftest.random_images([2, 8, 8, 4])}] * 2)
 
 
 def test_backbone_alone_is_loaded_from_a_classifier(data_dir, tmp_path):

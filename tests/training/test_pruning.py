@@ -1,12 +1,14 @@
 """Pruned training: on schedule, resumed after a kill, seen, exported."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
+from official.core import task_factory
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -46,6 +48,29 @@ def test_final_sparsity_is_reached_exactly_in_the_checkpoint(pruned_run):
     assert abs(zeros - round(0.6 * size)) <= 1, item.path
     assert int(item.transform.step_of_mask) == 85
   assert constraints.problems(masked) == []
+
+
+def test_a_pruned_checkpoint_is_pruned_further(
+    pruned_run, tiny_params, tmp_path, caplog):
+  params = tiny_params('mobilenet_v2_pruning', {
+      'task': {'pruning': {**PRUNING, 'final_sparsity': 0.8,
+                           'pretrained_original_checkpoint': pruned_run}},
+      'trainer': {'train_steps': 90}})
+  run.run_experiment(params, 'train', str(tmp_path))
+  masked = constraints.find(run_directory.load(str(tmp_path), 'latest').model)
+  assert constraints.sparsity(masked) == pytest.approx(0.8, abs=1e-3)
+  assert constraints.problems(masked) == []
+  by_step = {r['step']: r['pruning/sparsity'] for r in metrics.read(
+      str(tmp_path)) if 'pruning/sparsity' in r}
+  assert by_step[10] == pytest.approx(0.2, abs=2e-3)
+  assert re.search('with 60... % and not 20.00 %', caplog.text)
+  # The same run, resumed: nothing begins afresh.
+  params.trainer.train_steps = 95
+  run.run_experiment(params, 'train', str(tmp_path))
+  again = constraints.find(run_directory.load(str(tmp_path), 'latest').model)
+  for before, after in zip(masked, again):
+    np.testing.assert_array_equal(before.transform.mask, after.transform.mask)
+    assert int(after.transform.step_of_mask) == 85
 
 
 def test_schedule_is_followed_and_written(pruned_run):
@@ -196,6 +221,20 @@ def test_batch_norm_is_estimated_anew_behind_the_last_masks(
     ({'sparsity_m_by_n': [2, 4], 'final_sparsity': 0.6}, 'is m / n = 0.5'),
     ({'rules': [{'path': '*', 'final_sparsity': -1.0}]},
      'rules[0].final_sparsity'),
+    ({'initial_sparsity': 0.9, 'final_sparsity': 0.5},
+     'task.pruning.initial_sparsity: must be <= final_sparsity 0.5, received '
+     '0.9'),
+    ({'initial_sparsity': 0.6},
+     'initial_sparsity: must be <= final_sparsity 0.5, received 0.6'),
+    ({'initial_sparsity': 0.4,
+      'rules': [{'path': 'a'}, {'path': '*', 'final_sparsity': 0.3}]},
+     'rules[1].initial_sparsity: must be <= final_sparsity 0.3, received 0.4'),
+    ({'sparsity_m_by_n': [2, 4], 'initial_sparsity': 0.7},
+     'initial_sparsity: must be <= final_sparsity 0.5'),
+    ({'sparsity_m_by_n': [2, 4], 'rules': [{'final_sparsity': 0.75}]},
+     'rules[0].final_sparsity: is m / n = 0.5 with sparsity_m_by_n [2, 4], '
+     'received 0.75'),
+    ({'sparsity_m_by_n': [2]}, '[m, n] with 0 < m < n, received [2]'),
 ])
 def test_a_block_that_cannot_work_is_refused(tiny_params, block, expected):
   config = tiny_params('mobilenet_v2_pruning', {'task': {'pruning': {
@@ -208,14 +247,32 @@ def test_a_block_that_cannot_work_is_refused(tiny_params, block, expected):
 @pytest.mark.parametrize(('block', 'expected'), [
     ({'rules': [{'path': 'head/*', 'enabled': False}]}, 'matches no layer'),
     ({'rules': [{'enabled': False}]}, 'no kernel is pruned'),
+    ({'block_size': [1000, 1000]},
+     r'block_size: \[1000, 1000\] is too large .*conv2dbn_block_0/conv0 '
+     r'\(27 x 16\).* and 2 more; give smaller'),
+    ({'block_size': [64, 10], 'rules': [
+        {'enabled': False}, {'path': 'dense_0', 'enabled': True,
+                             'final_sparsity': 0.8}]},
+     r'too large .*: dense_0 \(64 x 10\); give smaller'),
+    ({'block_size': [4, 12]},
+     r'too large .*: dense_0 \(64 x 10\); give smaller'),
     ({'pruning_schedule': 'PolynomialDecai'}, "did you mean 'PolynomialDecay'"),
 ])
 def test_a_block_that_fits_no_kernel_is_refused(tiny_params, block, expected):
-  from official.core import task_factory
   config = tiny_params('mobilenet_v2_pruning', {'task': {'pruning': {
       'end_step': 100, **block}}})
   with pytest.raises(errors.UsageError, match=expected):
     task_factory.get_task(config.task).build_model()
+
+
+def test_a_sparsity_that_blocks_meet_roughly_is_said(tiny_params, caplog):
+  config = tiny_params('mobilenet_v2_pruning', {'task': {'pruning': {
+      'block_size': [20, 10], 'final_sparsity': 0.7,
+      'rules': [{'enabled': False}, {'path': 'dense_0', 'enabled': True}]}}})
+  task_factory.get_task(config.task).build_model()
+  assert ('dense_0 (64 x 10) has 640 weights in blocks of 200, so that its '
+          'sparsity is met to 16 % only (planned 70.0 %, met about 68.8 %)'
+          ) in caplog.text
 
 
 class _Own(tf_keras.layers.Layer):

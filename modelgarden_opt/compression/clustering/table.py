@@ -84,35 +84,59 @@ class ClusterTable(transforms.KernelTransform):
                         for row, (_, index) in enumerate(found)], axis=-1)
     self.assignments.assign(indices.reshape(kernel.shape))
     kernel.assign(self._look_up(self.centroids))
-    if self._initializer != centroids.PRESERVE:
-      self.apply(kernel)
 
   def _look_up(self, table: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.reshape(table, [-1]), self.assignments)
 
   def apply(self, kernel: tf.Variable) -> None:
     """Sets every weight to the mean of its cluster."""
-    table = self.averages(kernel)
+    table = self._averages(kernel, tf.convert_to_tensor(self.centroids))
     self.centroids.assign(table, read_value=False)
     kernel.assign(self._look_up(table), read_value=False)
 
   def apply_to_copy(self, copy: tf.Variable) -> None:
-    copy.assign(self._look_up(self.averages(copy)), read_value=False)
+    # The copy has centroids of its own, which are not kept: any member of a
+    # cluster is as near to its mean as they would be.
+    members = tf.math.unsorted_segment_max(
+        tf.reshape(copy, [-1]), tf.reshape(self.assignments, [-1]),
+        int(np.prod(self.centroids.shape)))
+    members = tf.reshape(members, self.centroids.shape)
+    copy.assign(self._look_up(self._averages(copy, members)), read_value=False)
 
-  def averages(self, kernel: tf.Variable) -> tf.Tensor:
-    """Returns the mean of every cluster; an empty one keeps its centroid."""
-    size = int(np.prod(self.centroids.shape))
-    indices = tf.reshape(self.assignments, [-1])
-    weights = tf.reshape(kernel, [-1])
-    sums = tf.math.unsorted_segment_sum(weights, indices, size)
-    counts = tf.math.unsorted_segment_sum(
-        tf.ones_like(weights), indices, size)
-    table = tf.reshape(tf.math.divide_no_nan(sums, counts),
-                       self.centroids.shape)
-    kept = tf.reshape(counts, self.centroids.shape) == 0
+  def _averages(self, kernel: tf.Variable, near: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of every cluster; an empty one keeps its centroid.
+
+    A sum of weights would swallow what an optimizer adds to them: next to
+    10,000 weights of 0.1, float32 has no room for 1e-6. The sum of what they
+    differ by has, and is 0 where no weight has moved.
+
+    Args:
+      kernel: The variable.
+      near: A value near every mean, of the centroids' shape.
+    """
+    moved = self._sums(kernel - self._look_up(near))
+    counts = self._sums(tf.ones(kernel.shape, near.dtype))
+    table = near + tf.math.divide_no_nan(moved, counts)
+    kept = counts == 0
     if self._preserve_sparsity:
       kept |= self.centroids == 0
     return tf.where(kept, self.centroids, table)
+
+  def _sums(self, values: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of every cluster, of the centroids' shape.
+
+    Clusters of a whole kernel are summed by output channel first, as the error
+    of a float32 sum grows with the number of its terms.
+    """
+    shape = self.centroids.shape
+    size = int(np.prod(shape))
+    lanes = 1 if self._per_channel else values.shape[-1]
+    lane = tf.range(lanes) * size
+    indices = tf.reshape(self.assignments, [-1, lanes]) + lane
+    sums = tf.math.unsorted_segment_sum(
+        tf.reshape(values, [-1, lanes]), indices, lanes * size)
+    return tf.reshape(
+        tf.reduce_sum(tf.reshape(sums, [lanes, size]), axis=0), shape)
 
   def summaries(self, kernel: tf.Tensor) -> dict[str, float]:
     return {'distinct': float(self._distinct(kernel))}

@@ -56,6 +56,10 @@ class Clustering:
         parameters['cluster_per_channel'] and layer_type != 'Dense',
         self._preserve_sparsity)
 
+  def enabled(self, path: str, layer_type: str) -> bool:
+    """Whether no rule leaves the layer at `path` alone."""
+    return self._rules.resolve(path, layer_type)['enabled'] is not False
+
   def assert_all_rules_matched(self) -> None:
     """Raises `ValueError` if a rule matched no layer or nothing has clusters.
     """

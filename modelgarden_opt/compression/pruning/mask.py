@@ -77,9 +77,15 @@ class PruningMask(transforms.KernelTransform):
     return self.schedule.name == schedules.PRESERVE
 
   def start(self, kernel: tf.Variable) -> None:
-    if self.preserves:
-      self.mask.assign(tf.cast(kernel != 0, self.mask.dtype))
-      self.step_of_mask.assign(0)
+    """Forgets the mask of the checkpoint that training starts from.
+
+    It was set at steps of another run: the schedule begins afresh, or the
+    zeros are the mask.
+    """
+    kept = kernel != 0 if self.preserves else tf.ones_like(kernel)
+    self.mask.assign(tf.cast(kept, self.mask.dtype))
+    self.threshold.assign(0.0)
+    self.step_of_mask.assign(0 if self.preserves else -1)
 
   def apply(self, kernel: tf.Variable) -> None:
     """Sets the pruned elements of the variable to zero."""

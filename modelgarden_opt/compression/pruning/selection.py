@@ -35,10 +35,12 @@ def keep_blocks(
 ) -> np.ndarray:
   """Returns which elements stay when whole blocks go.
 
+  The number of zeros is as near to the sparsity as whole blocks allow.
+
   Args:
     magnitudes: Non-negative array; its last axis is the output channel, all
       others together are the rows of the matrix that is cut into blocks.
-    sparsity: Share of blocks to be pruned, in [0, 1].
+    sparsity: Share of elements to be pruned, in [0, 1].
     block: Height and width of a block; blocks at the edges may be smaller.
     pooling: `AVG` or `MAX` magnitude of a block decides.
   """
@@ -52,9 +54,27 @@ def keep_blocks(
   padded[:rows, :columns] = matrix
   blocks = padded.reshape(grid[0], block[0], grid[1], block[1])
   pool = np.nanmean if pooling == 'AVG' else np.nanmax
-  kept = keep_largest(pool(blocks, axis=(1, 3)), sparsity)
+  sizes = np.sum(~np.isnan(blocks), axis=(1, 3))
+  kept = _keep_share(pool(blocks, axis=(1, 3)), sizes, 1.0 - sparsity)
   kept = np.repeat(np.repeat(kept, block[0], axis=0), block[1], axis=1)
   return kept[:rows, :columns].reshape(magnitudes.shape)
+
+
+def _keep_share(
+    magnitudes: np.ndarray, sizes: np.ndarray, share: float) -> np.ndarray:
+  """Returns which blocks stay so that nearly a share of all elements does.
+
+  Args:
+    magnitudes: Magnitude of every block.
+    sizes: Number of elements of every block.
+    share: Share of elements to stay, in [0, 1].
+  """
+  order = np.argsort(-magnitudes.reshape(-1), kind='stable')
+  counts = np.concatenate([[0], np.cumsum(sizes.reshape(-1)[order])])
+  kept = int(np.argmin(np.abs(counts - share * counts[-1])))
+  mask = np.zeros(magnitudes.size, bool)
+  mask[order[:kept]] = True
+  return mask.reshape(magnitudes.shape)
 
 
 def keep_m_by_n(

@@ -2,12 +2,20 @@
 
 from collections.abc import Iterable
 import dataclasses
+import math
 from typing import Any
+
+from absl import logging
+import numpy as np
 
 from modelgarden_opt.compression import rules as rules_lib
 from modelgarden_opt.compression.pruning import mask
 from modelgarden_opt.compression.pruning import schedules
+from modelgarden_opt.compression.pruning import selection
 
+_MAX_LISTED = 6
+# By how much the sparsity of a kernel may miss its plan without a word.
+_NOTICEABLE = 0.05
 _SCHEDULE_FIELDS = tuple(
     f.name for f in dataclasses.fields(schedules.Schedule) if f.name != 'name')
 
@@ -62,6 +70,7 @@ class Pruning:
         'block_size': block_size, 'block_pooling_type': block_pooling_type}
     self._rules = rules_lib.Rules(rules, enabled=None, **schedule)
     self.decisions: list[Decision] = []
+    self._too_small: list[str] = []
 
   def transform(
       self, path: str, layer_type: str, shape: tuple[int, ...]
@@ -70,6 +79,9 @@ class Pruning:
     parameters = self._rules.resolve(path, layer_type)
     enabled = parameters.pop('enabled')
     reason = self._reason_for_dense(enabled, layer_type, shape)
+    scheduled = parameters['pruning_schedule'] != schedules.PRESERVE
+    if not reason and scheduled and max(self._blocks['block_size']) > 1:
+      self._check_blocks(path, shape, parameters['final_sparsity'])
     result = None if reason else mask.PruningMask(
         schedules.Schedule(
             name=parameters['pruning_schedule'],
@@ -77,6 +89,23 @@ class Pruning:
         self._m_by_n, **self._blocks)
     self.decisions.append(Decision(path, layer_type, result, reason))
     return result
+
+  def _check_blocks(
+      self, path: str, shape: tuple[int, ...], planned: float) -> None:
+    """Remembers a kernel of which blocks leave nothing, or another share."""
+    block = self._blocks['block_size']
+    matrix = (math.prod(shape[:-1]), shape[-1])
+    kernel = f'{path} ({matrix[0]} x {matrix[1]})'
+    # The share of a block decides, so that any magnitudes will do.
+    met = 1.0 - np.mean(selection.keep_blocks(np.ones(matrix), planned, block))
+    if any(side > room for side, room in zip(block, matrix)) or met == 1.0:
+      self._too_small.append(kernel)
+    elif math.prod(block) / math.prod(matrix) > 2 * _NOTICEABLE:
+      logging.warning(
+          'task.pruning.block_size: %s has %d weights in blocks of %d, so that '
+          'its sparsity is met to %.0f %% only (planned %.1f %%, met about '
+          '%.1f %%).', kernel, math.prod(matrix), math.prod(block),
+          50 * math.prod(block) / math.prod(matrix), 100 * planned, 100 * met)
 
   def _reason_for_dense(self, enabled, layer_type, shape) -> str:
     if enabled is False:
@@ -97,9 +126,24 @@ class Pruning:
       return 'policy default leaves depthwise kernels dense'
     return ''
 
+  def enabled(self, path: str, layer_type: str) -> bool:
+    """Whether no rule leaves the layer at `path` alone."""
+    return self._rules.resolve(path, layer_type)['enabled'] is not False
+
   def assert_all_rules_matched(self) -> None:
-    """Raises `ValueError` if a rule matched no layer or nothing is pruned."""
+    """Raises `ValueError` if a rule matched no layer or nothing is pruned.
+
+    Also if a kernel has no room for blocks that shall be pruned and others.
+    """
     self._rules.assert_all_matched()
+    if self._too_small:
+      more = len(self._too_small) - _MAX_LISTED
+      raise ValueError(
+          f'block_size: {list(self._blocks["block_size"])} is too large for '
+          'kernels as matrices of [everything else, output channels]: '
+          f'{", ".join(self._too_small[:_MAX_LISTED])}'
+          f'{f" and {more} more" if more > 0 else ""}; give smaller blocks, or '
+          'leave these kernels dense by rules {path: ..., enabled: false}')
     if not any(decision.mask for decision in self.decisions):
       raise ValueError('no kernel is pruned: ' + '; '.join(sorted({
           d.reason for d in self.decisions})))

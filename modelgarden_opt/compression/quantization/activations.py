@@ -18,9 +18,11 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from modelgarden_opt.compression import leaves
+from modelgarden_opt.compression import grid
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
+from modelgarden_opt.compression import topology
+from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.quantization import fake_quant
 from modelgarden_opt.compression.quantization import quantizers
 
@@ -105,6 +107,8 @@ RECIPES = {
         {'input': {}, 'gate': _SIGMOID_RANGE, 'output': {'lower': -0.2845}},
         _swish),
 }
+# Functions that are an op of their own nowhere.
+_RELUS = ('relu', 'relu6')
 _SYNONYMS = {'silu': 'swish', 'simple_swish': 'swish'}
 
 
@@ -130,12 +134,18 @@ class _Bound:
 
 
 @tf_keras.utils.register_keras_serializable(package=rules.PACKAGE)
-class ActivationQuantized(tf_keras.layers.Activation):
+class ActivationQuantized(grid.Noting, tf_keras.layers.Activation):
   """An activation layer computed step by step on quantized tensors."""
 
   # Declared on the class so that Keras does not track it: the ranges are
   # weights of this layer, and their checkpoint names shall have no detour.
   _quantizers = None
+  # Of a tensor that neither a quantizer has made nor an op that fuses.
+  input_quantizer = None
+  # Of the output, where a rule leaves the function in float.
+  output_quantizer = None
+  _plan = None
+  _is_open = False
   # Whether hard-swish is left in one piece, for the converter to fuse.
   fused = False
   path = ''
@@ -150,12 +160,20 @@ class ActivationQuantized(tf_keras.layers.Activation):
     """Whether TFLite has one op for the function and slower ones beside it."""
     return self._name_of_function == 'hard_swish'
 
-  def rewire(self, plan: plan_lib.Plan, path: str) -> 'ActivationQuantized':
+  def rewire(
+      self,
+      plan: plan_lib.Plan,
+      path: str,
+      layer_type: str = 'Activation',
+      quantize_output: bool = True,
+  ) -> 'ActivationQuantized':
     """Attaches the quantizers that the plan has for this layer.
 
     Args:
       plan: Decides about quantizers by path and layer type.
       path: The layer's path in the model.
+      layer_type: What rules call it.
+      quantize_output: Whether no join follows that quantizes what it reads.
 
     Returns:
       The layer itself.
@@ -164,31 +182,52 @@ class ActivationQuantized(tf_keras.layers.Activation):
       ValueError: If the function has no integer recipe.
     """
     self.path = path
-    name = self._name_of_function
-    if name not in RECIPES:
-      close = difflib.get_close_matches(name, RECIPES, 1) or ['relu']
-      raise ValueError(
-          f'{path}: activation {name!r} cannot be quantized; the nearest that '
-          f'can is {close[0]!r}, all are: {", ".join(sorted(RECIPES))}')
-    for key, known in RECIPES[name].ranges.items():
-      quantizer = plan.activation_quantizer(path, 'Activation', **known)
-      if quantizer is not None:
-        self._quantizers[key] = quantizer
+    self._plan = plan
+    self._layer_type = layer_type
+    if not plan.enabled('quantization', path, layer_type):
+      return self
+    reason = problem(self.activation)
+    if reason:
+      raise ValueError(f'{path}: {reason}')
+    self._is_open = not quantize_output and self._name_of_function in _RELUS
+    if self._is_open:
+      return self
+    for key, known in RECIPES[self._name_of_function].ranges.items():
+      self._quantizers[key] = plan.activation_quantizer(
+          path, layer_type, **known)
     return self
 
   def build(self, input_shape):
     super().build(input_shape)
-    for key, quantizer in self._quantizers.items():
-      quantizer.build(self, key)
+    if self._quantizers and 'input' not in self._quantizers and (
+        self.incoming == [grid.State.FLOAT]):
+      self.input_quantizer = self._plan.activation_quantizer(
+          self.path, self._layer_type)
+    for key, quantizer in {
+        'input': self.input_quantizer, 'output': self.output_quantizer,
+        **self._quantizers}.items():
+      if quantizer is not None:
+        quantizer.build(self, key)
 
   @tf.autograph.experimental.do_not_convert
   def call(self, inputs, training=None, name=None):
     del name  # Of the function, where a functional model calls it directly.
+    training = transforms.is_training(training)
+    if self.input_quantizer is not None:
+      inputs = self.input_quantizer(inputs, training)
+    outputs = self._compute(inputs, training)
+    if self.output_quantizer is not None:
+      outputs = self.output_quantizer(outputs, training)
+    quantized = self._quantizers or self.output_quantizer is not None
+    return self.note(outputs, grid.State.GRID if quantized else (
+        grid.State.OPEN if self._is_open else grid.State.FLOAT))
+
+  def _compute(self, inputs, training: bool):
     active = [q for q in self._quantizers.values()
               if q.mode is not quantizers.Mode.PASS_THROUGH]
     if not active:
       return self.activation(inputs)
-    bound = _Bound(self._quantizers, leaves.is_training(training))
+    bound = _Bound(self._quantizers, training)
     recipe = _TABLE if self.fused else RECIPES[self._name_of_function]
     return recipe.compute(inputs, self.activation, bound)
 
@@ -205,6 +244,32 @@ def fuse_hard_swish(model: tf_keras.Model, fused: bool) -> None:
       layer.fused = fused and layer.is_hard_swish
 
 
+@tf_keras.utils.register_keras_serializable(package=rules.PACKAGE)
+class LeakyRelu:
+  """The function of a `LeakyReLU` layer."""
+
+  __name__ = 'leaky_relu'
+
+  def __init__(self, alpha: float):
+    """Initializes the function.
+
+    Args:
+      alpha: Slope below zero.
+    """
+    self._alpha = float(alpha)
+
+  def __call__(self, x: tf.Tensor) -> tf.Tensor:
+    return tf.nn.leaky_relu(x, self._alpha)
+
+  def get_config(self):
+    return {'alpha': self._alpha}
+
+
+def is_linear(function: Function | None) -> bool:
+  """Whether an activation function is the identity."""
+  return function_name(function) in ('linear', 'identity')
+
+
 def is_activation(layer: tf_keras.layers.Layer) -> bool:
   """Whether a layer computes an activation function (and not the identity).
 
@@ -213,10 +278,55 @@ def is_activation(layer: tf_keras.layers.Layer) -> bool:
   kind = type(layer).__name__
   if kind == 'TFOpLambda':
     name = function_name(layer.function)
-    return name in RECIPES and RECIPES[name] is not _ANY
-  if kind == 'Activation':
-    return function_name(layer.activation) != 'linear'
-  return kind == 'ReLU'
+    return name in RECIPES and not is_linear(layer.function)
+  if kind in ('Activation', 'ActivationQuantized'):
+    return not is_linear(layer.activation)
+  return kind in topology.ACTIVATIONS
+
+
+def reads_own_range(layer: tf_keras.layers.Layer) -> bool:
+  """Whether the twin of an activation layer quantizes whatever it reads."""
+  function = _function_of(layer)
+  recipe = RECIPES.get(function_name(function))
+  return recipe is not None and 'input' in recipe.ranges
+
+
+def has_open_end(layer: tf_keras.layers.Layer) -> bool:
+  """Whether a runtime fuses the activation of a layer into what it reads.
+
+  Args:
+    layer: An activation layer, or a convolution with an activation.
+  """
+  if not hasattr(layer, 'activation') and not is_activation(layer):
+    return False
+  return function_name(_function_of(layer)) in _RELUS
+
+
+def problem(function: Function) -> str:
+  """Returns why an activation function has no integer recipe, '' if it has."""
+  name = function_name(function)
+  if name in RECIPES:
+    return ''
+  close = difflib.get_close_matches(name, RECIPES, 1) or ['relu']
+  return (f'activation {name!r} cannot be quantized; the nearest that can is '
+          f'{close[0]!r}, all are: {", ".join(sorted(RECIPES))}')
+
+
+def problem_of_layer(layer: tf_keras.layers.Layer) -> str:
+  """Returns why an activation layer cannot be quantized, '' if it can."""
+  kind = type(layer).__name__
+  if kind == 'ReLU' and (layer.threshold or (
+      layer.max_value is not None and
+      (layer.max_value != 6 or layer.negative_slope))):
+    return ('of the ReLU layers only ReLU(), ReLU(6) and those with a '
+            'negative_slope can be quantized')
+  if kind == 'Softmax' and layer.axis != -1:
+    return 'a softmax can be quantized over the last axis only'
+  if kind == 'TFOpLambda':
+    node = layer.inbound_nodes[0]
+    if node.call_args[1:] or node.call_kwargs.keys() - {'name'}:
+      return 'a function with arguments cannot be quantized; call a layer'
+  return problem(_function_of(layer))
 
 
 # Functions that hand on what they get. The Model Garden's own relu6 begins with
@@ -224,43 +334,42 @@ def is_activation(layer: tf_keras.layers.Layer) -> bool:
 _WITHOUT_ARITHMETIC = ('identity', 'convert_to_tensor_v2_with_dispatch')
 
 
-class Passing(tf_keras.layers.Layer):
+class Passing(grid.Noting, tf_keras.layers.Layer):
   """Hands on its input, and whatever is known of it."""
 
+  @tf.autograph.experimental.do_not_convert
   def call(self, inputs, **kwargs):
     del kwargs  # Of the function that it stands for: a name.
-    return inputs
+    self.mark_incoming(inputs)
+    return self.note(inputs)
 
 
-def to_passing(layer: tf_keras.layers.Layer, path: str) -> Passing:
-  """Returns the twin of a `TFOpLambda` without arithmetic.
-
-  Raises:
-    ValueError: If the function computes something.
-  """
-  name = function_name(layer.function)
-  if name not in _WITHOUT_ARITHMETIC:
-    raise ValueError(
-        f'{path}: function {name!r} of the model cannot be quantized; '
-        f'activations that can are: {", ".join(sorted(RECIPES))}')
-  return Passing(name=layer.name)
+def is_passing(layer: tf_keras.layers.Layer) -> bool:
+  """Whether a layer of a functional model hands on what it gets."""
+  kind = type(layer).__name__
+  if kind == 'TFOpLambda':
+    return function_name(layer.function) in _WITHOUT_ARITHMETIC
+  return kind == 'Passing' or (
+      kind == 'Activation' and is_linear(layer.activation))
 
 
 def to_activation(activation) -> ActivationQuantized:
   """Returns the unbuilt twin of an activation layer or function."""
-  if type(activation).__name__ == 'TFOpLambda':
-    return ActivationQuantized(activation.function, name=activation.name)
-  if isinstance(activation, tf_keras.layers.ReLU):
-    return ActivationQuantized(_relu_of(activation), name=activation.name)
-  if isinstance(activation, tf_keras.layers.Activation):
-    return ActivationQuantized(activation.activation, name=activation.name)
+  if isinstance(activation, tf_keras.layers.Layer):
+    return ActivationQuantized(_function_of(activation), name=activation.name)
   return ActivationQuantized(activation)
 
 
-def _relu_of(layer: tf_keras.layers.ReLU) -> Function:
-  if layer.max_value is None and not layer.negative_slope:
-    return tf.nn.relu
-  if layer.max_value == 6 and not layer.negative_slope:
-    return tf.nn.relu6
-  raise ValueError(f'{layer.name}: of the ReLU layers only ReLU() and ReLU(6) '
-                   'can be quantized')
+def _function_of(layer: tf_keras.layers.Layer) -> Function:
+  kind = type(layer).__name__
+  if kind == 'TFOpLambda':
+    return layer.function
+  if kind == 'ReLU':
+    if layer.negative_slope:
+      return LeakyRelu(layer.negative_slope)
+    return tf.nn.relu if layer.max_value is None else tf.nn.relu6
+  if kind == 'LeakyReLU':
+    return LeakyRelu(layer.alpha)
+  if kind == 'Softmax':
+    return tf_keras.activations.softmax
+  return layer.activation

@@ -14,6 +14,8 @@ the same tensor keep it; where it is lost, biases are not rounded.
 
 import tensorflow as tf
 
+from modelgarden_opt.compression import grid
+
 _STEP = '_modelgarden_opt_step'
 _ACCUMULATOR_STEP = '_modelgarden_opt_accumulator_step'
 
@@ -27,6 +29,13 @@ def with_step(x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
 def step_of(x: tf.Tensor) -> tf.Tensor | None:
   """Returns the step of a quantized tensor, None if it is not marked."""
   return getattr(x, _STEP, None)
+
+
+def hand_on(source: tf.Tensor, result: tf.Tensor) -> tf.Tensor:
+  """Returns what an op made of `source` without leaving its grid, marked so."""
+  grid.mark(result, grid.state_of(source))
+  step = step_of(source)
+  return result if step is None else with_step(result, step)
 
 
 def with_accumulator_step(x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:

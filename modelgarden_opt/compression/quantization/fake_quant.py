@@ -15,7 +15,9 @@ Efficient Integer-Arithmetic-Only Inference", arXiv:1712.05877, section 3.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import functools
+import math
 
 import tensorflow as tf
 from tensorflow.python.eager import record
@@ -147,6 +149,24 @@ def kernel_range(kernel: tf.Tensor, per_channel: bool) -> tf.Tensor:
       constant(MIN_KERNEL_RANGE))
 
 
+def equal_weights(value: float, shape: Sequence[int]) -> tf.Tensor:
+  """Returns a kernel of one value that 8 bits hold exactly.
+
+  The range is that of the value: `kernel_range` has a floor, and weights below
+  it are not a whole number of steps.
+
+  Args:
+    value: The value, > 0.
+    shape: The kernel's shape; the last axis is the output channel.
+  """
+  # Of 127 steps each, or of one where so many products of 127 and 255 could
+  # exceed int32.
+  steps = 127.0 if 127 * 255 * math.prod(shape[:2]) < 2**31 else 1.0
+  limit = tf.fill(shape[-1:], 127.0 / steps * value)
+  return tf.quantization.fake_quant_with_min_max_vars_per_channel(
+      tf.fill(shape, value), -limit, limit, num_bits=8, narrow_range=True)
+
+
 def fake_quantize_kernel(
     kernel: tf.Tensor,
     num_bits: int,
@@ -165,7 +185,8 @@ def fake_quantize_kernel(
     per_channel: Whether every output channel has its own scale.
     training: Whether the result is differentiated.
     keep_non_zero: Whether what is not zero becomes one step at least, so that
-      the zeros of the result are those of the kernel.
+      the zeros of the result are those of the kernel. Moves only what lies
+      within half a step of zero: the rest is rounded to nearest.
   """
 
   def quantize(kernel):

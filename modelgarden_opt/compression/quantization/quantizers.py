@@ -22,6 +22,10 @@ class Mode(enum.Enum):
   PASS_THROUGH = 'pass_through'
 
 
+# Kernels of at least so many bits have the zeros of their mask, and no others.
+_PLANNED_ZEROS_BITS = 8
+
+
 class KernelQuantizer(transforms.KernelTransform):
   """Fake quantization of a kernel: symmetric, narrow range, last value."""
 
@@ -44,10 +48,13 @@ class KernelQuantizer(transforms.KernelTransform):
   def follow(self, earlier: transforms.KernelTransform) -> None:
     """Preserves what an earlier transform made of the kernel.
 
-    Weights that are shared by channels need one scale, to stay shared, and
-    what a mask or a cluster keeps shall not be rounded to zero.
+    Weights that are shared by channels need one scale, to stay shared. What a
+    mask or a cluster keeps shall not be rounded to zero, so that a file's
+    zeros are those that were planned. With 8 bits that costs next to nothing;
+    with fewer it would move too many weights too far (docs/decisions.md), and
+    more of them are zero than planned.
     """
-    self._keep_non_zero = True
+    self._keep_non_zero = self.num_bits >= _PLANNED_ZEROS_BITS
     if earlier.shares_values:
       self.per_channel = False
 

@@ -81,6 +81,10 @@ class Quantization:
     quantizer.mode = self._mode
     return quantizer
 
+  def enabled(self, path: str, layer_type: str) -> bool:
+    """Whether no rule leaves the layer at `path` alone."""
+    return self._rules.resolve(path, layer_type)['enabled'] is not False
+
   def assert_all_rules_matched(self) -> None:
     """Raises `ValueError` if a rule matched no layer of the model."""
     self._rules.assert_all_matched()

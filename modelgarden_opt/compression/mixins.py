@@ -1,0 +1,184 @@
+"""Leaves whose computation is another in training or in an integer file."""
+
+import functools
+import inspect
+import math
+
+import tensorflow as tf
+
+from modelgarden_opt.compression import grid
+from modelgarden_opt.compression import leaves
+from modelgarden_opt.compression import topology
+from modelgarden_opt.compression.quantization import bias
+from modelgarden_opt.compression.quantization import fake_quant
+from modelgarden_opt.compression.quantization import quantizers
+
+
+def _of(*names: str):
+  """Makes a class the mixin of the leaves of float layers by these names."""
+
+  def register(mixin: type) -> type:
+    leaves.MIXINS.update(dict.fromkeys(names, mixin))
+    return mixin
+
+  return register
+
+
+@_of(*topology.NORMS)
+class RewiredNorm(leaves.Rewired):
+  """A batch normalization whose statistics can be frozen late in training.
+
+  The converter folds it into the convolution that it reads. One that stands by
+  itself is exported as a depthwise convolution of one pixel, whose weights are
+  127 steps each: one op, so that no product needs a range.
+  """
+
+  reads = (grid.State.GRID, grid.State.OPEN)
+  # Of the scale of a normalization that stands by itself.
+  scale_quantizer: quantizers.KernelQuantizer | None = None
+
+  def build(self, input_shape):
+    super().build(input_shape)
+    if self.incoming and grid.State.OPEN not in self.incoming and (
+        self._plan and self._plan.enabled(
+            'quantization', self.path, self.layer_type)):
+      self.scale_quantizer = quantizers.KernelQuantizer()
+
+  def _call_float(self, inputs, training: bool):
+    training = training and not self.freeze_statistics
+    quantizer = self.scale_quantizer
+    if quantizer and quantizer.mode is quantizers.Mode.EXPORT:
+      return self._exported(inputs, quantizer)
+    outputs = super(leaves.Rewired, self).call(inputs, training=training)
+    step = bias.accumulator_step_of(inputs)
+    if quantizer and bias.step_of(inputs) is not None:
+      step = bias.step_of(inputs) / 127.0
+    if training or step is None:
+      return outputs
+    # What the file adds to the products.
+    scale, offset = self._scale_and_offset()
+    return outputs + bias.rounding_error(offset, step * tf.abs(scale))
+
+  def _scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
+    scale = tf.math.rsqrt(self.moving_variance + self.epsilon)
+    if self.scale:
+      scale *= self.gamma
+    offset = -self.moving_mean * scale
+    if self.center:
+      offset += self.beta
+    return scale, offset
+
+  def _exported(self, inputs, quantizer) -> tf.Tensor:
+    scale, offset = self._scale_and_offset()
+    size = inputs.shape[-1]
+    kernel = tf.reshape(
+        quantizer(tf.reshape(scale, [1, 1, size]), False), [1, 1, size, 1])
+    x = inputs if inputs.shape.rank == 4 else (
+        tf.reshape(inputs, [-1, 1, 1, size]))
+    x = tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], 'VALID') + offset
+    return x if inputs.shape.rank == 4 else (
+        tf.reshape(x, [-1, *inputs.shape[1:]]))
+
+
+@_of('AveragePooling2D')
+class RewiredPooling(leaves.Rewired):
+  """Average pooling, exported as a depthwise convolution of equal weights.
+
+  XNNPACK has no integer average pooling. The weights, all of them a whole
+  number of steps of their kernel, are exact.
+  """
+
+  def _call_float(self, inputs, training: bool):
+    quantizer = self.output_quantizer
+    exporting = quantizer and quantizer.mode is quantizers.Mode.EXPORT
+    padded = any(size is None or size % stride for size, stride in zip(
+        inputs.shape[1:3], self.strides))
+    if padded or self.pool_size != self.strides:
+      # An op of its own, which rounds to the grid that it reads.
+      return _on_grid_of(inputs, super(leaves.Rewired, self).call(inputs))
+    if not exporting:
+      return super(leaves.Rewired, self).call(inputs)
+    kernel = fake_quant.equal_weights(
+        1.0 / math.prod(self.pool_size), [*self.pool_size, inputs.shape[-1], 1])
+    return tf.nn.depthwise_conv2d(
+        inputs, kernel, [1, *self.strides, 1], 'VALID')
+
+
+@_of(*topology.PASSING)
+class RewiredPassing(leaves.Rewired):
+  """A layer without arithmetic: the quantization step of its input stays."""
+
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, **kwargs)
+    if self.layer_type in topology.IDENTITIES:
+      self.reads = tuple(grid.State)
+
+  def _made(self, inputs) -> grid.State:
+    return grid.state_of(inputs)
+
+  def _call_float(self, inputs, training: bool):
+    if getattr(self, 'target_shape', None) == tuple(inputs.shape[1:]):
+      return inputs
+    call = super(leaves.Rewired, self).call
+    takes_training = 'training' in inspect.signature(call).parameters
+    outputs = call(inputs, training) if takes_training else call(inputs)
+    if getattr(self, 'interpolation', '') == 'bilinear':
+      outputs = _on_grid_of(inputs, outputs)
+    step = bias.step_of(inputs)
+    return outputs if step is None else bias.with_step(outputs, step)
+
+
+def _on_grid_of(inputs: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+  """Returns means of a tensor's values, rounded in inference as in a file."""
+  step = bias.step_of(inputs)
+  return outputs if step is None else tf.round(outputs / step) * step
+
+
+_PAIRWISE = {'Add': tf.add, 'Average': tf.add, 'Multiply': tf.multiply,
+             'Maximum': tf.maximum, 'Minimum': tf.minimum}
+
+
+@_of('Concatenate')
+class RewiredConcatenation(leaves.Rewired):
+  """A concatenation: whoever it alone reads leaves the rounding to it."""
+
+  reads = (grid.State.GRID, grid.State.OPEN)
+
+
+@_of(*_PAIRWISE)
+class RewiredJoin(leaves.Rewired):
+  """A join of many tensors: in a file of two at a time, each with a range."""
+
+  partial_quantizers: dict = {}
+
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, **kwargs)
+    if self.layer_type in topology.MERGES:
+      self.reads = (grid.State.GRID, grid.State.OPEN)
+
+  def build(self, input_shape):
+    super().build(input_shape)
+    count = len(input_shape) - (1 if self.layer_type == 'Average' else 2)
+    if self._plan is None or count < 1:
+      return
+    found = {}
+    for index in range(count):
+      quantizer = self._plan.activation_quantizer(self.path, self.layer_type)
+      if quantizer is not None:
+        quantizer.build(self, f'partial_{index}')
+        found[index] = quantizer
+    self.partial_quantizers = found
+
+  def _call_float(self, inputs, training: bool):
+    rest = list(self.partial_quantizers.values())
+    if not rest or rest[0].mode is quantizers.Mode.PASS_THROUGH:
+      return super(leaves.Rewired, self).call(inputs)
+    join = _PAIRWISE[self.layer_type]
+
+    def joined(x, y):
+      return rest.pop(0)(join(x, y), training) if rest else join(x, y)
+
+    outputs = functools.reduce(joined, inputs)
+    if self.layer_type == 'Average':
+      outputs *= fake_quant.constant(1.0 / len(inputs))
+    return outputs
