@@ -17,7 +17,8 @@ class QuantizationRule(hyperparams.Config):
     path: Glob over layer paths; `*` also crosses `/`. Paths look like
       `backbone/inverted_bottleneck_block_3/conv1` and `dense_0`.
     layer_type: Glob over class names of float layers, e.g. `DepthwiseConv2D`.
-    enabled: False leaves the layers in float.
+    enabled: False leaves the layers in float. One op alone between quantized
+      tensors is one on integers in the file all the same.
     num_bits_weight: As in the block.
     num_bits_activation: As in the block.
     weight_granularity: As in the block.

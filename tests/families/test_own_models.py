@@ -157,6 +157,17 @@ def test_a_model_is_integers_throughout_and_agrees(name, tmp_path):
   assert np.mean(steps) <= (0.3 if name in _ROUNDED_TWICE else 0.2)
 
 
+def test_a_compressed_model_is_compressed_again():
+  model = factory.compress(_model(CASES['leaky_relu']),
+                           quantization.Quantization())
+  again = factory.compress(model, quantization.Quantization())
+  assert [type(a) for a in again.layers] == [type(a) for a in model.layers]
+  layer = model.layers[2]
+  copy = type(layer).from_config(layer.get_config())
+  np.testing.assert_array_equal(
+      copy.activation(IMAGES), layer.activation(IMAGES))
+
+
 def test_a_sequential_model_is_quantized(tmp_path):
   floats = tf_keras.Sequential([
       layers.InputLayer([16, 16, 4]), layers.Conv2D(8, 3, activation='relu'),

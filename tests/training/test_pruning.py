@@ -12,8 +12,10 @@ from official.core import task_factory
 import pytest
 import tensorflow as tf
 import tf_keras
+import yaml
 
 from modelgarden_opt import errors
+from modelgarden_opt.cli import main
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.export import tflite as export
@@ -23,6 +25,7 @@ from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import run
 from tests import conftest
+from tests import tiny
 
 PRUNING = {'begin_step': 10, 'end_step': 85, 'frequency': 30,
            'initial_sparsity': 0.2, 'final_sparsity': 0.6}
@@ -71,6 +74,29 @@ def test_a_pruned_checkpoint_is_pruned_further(
   for before, after in zip(masked, again):
     np.testing.assert_array_equal(before.transform.mask, after.transform.mask)
     assert int(after.transform.step_of_mask) == 85
+
+
+def test_two_pruning_stages_of_a_pipeline_reach_both_sparsities(
+    data_dir, tmp_path):
+  values = tiny.overrides(data_dir)
+  values['trainer'] = {**values['trainer'], 'train_steps': 10,
+                       'steps_per_loop': 5, 'validation_interval': 10}
+  pruning = {'end_step': 8, 'frequency': 4, 'begin_step': 0}
+
+  def stage(sparsity):
+    return {'task': {'pruning': {**pruning, 'final_sparsity': sparsity}}}
+
+  path = tmp_path / 'stages.yaml'
+  path.write_text(yaml.safe_dump({
+      'model': 'mobilenet_v2', 'stages': ['float', 'prune', 'more'],
+      'all': values, 'prune': stage(0.5),
+      'more': {'kind': 'prune', **stage(0.8)}}))
+  assert main.main([
+      'run', f'--config_file={path}', f'--model_dir={tmp_path / "run"}']) == 0
+  for name, expected in (('prune', 0.5), ('more', 0.8)):
+    model = run_directory.load(str(tmp_path / 'run' / name), 'latest').model
+    assert constraints.sparsity(
+        constraints.find(model)) == pytest.approx(expected, abs=1e-3)
 
 
 def test_schedule_is_followed_and_written(pruned_run):

@@ -264,6 +264,10 @@ class LeakyRelu:
   def get_config(self):
     return {'alpha': self._alpha}
 
+  @classmethod
+  def from_config(cls, config):
+    return cls(**config)
+
 
 def is_linear(function: Function | None) -> bool:
   """Whether an activation function is the identity."""
