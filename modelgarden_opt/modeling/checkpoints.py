@@ -24,6 +24,11 @@ from modelgarden_opt import errors
 
 # First words of the names of variables that a technique adds to a layer.
 TECHNIQUE_PREFIXES = ('quantized_', 'pruning_', 'clustering_')
+# Checkpoints whose weights are moving averages: both the official trainer and
+# its action save them after exchanging the weights for their averages.
+_EXCHANGED = ('best_ckpt-', 'average_weights-')
+_VALUE = '/.ATTRIBUTES/VARIABLE_VALUE'
+_AVERAGE = '/.OPTIMIZER_SLOT/optimizer/average' + _VALUE
 _OBJECT_GRAPH = '_CHECKPOINTABLE_OBJECT_GRAPH'
 _MAX_LISTED = 4
 
@@ -70,6 +75,9 @@ def load_checkpoint(
 ) -> None:
   """Loads a checkpoint into a float or compressed model, by variable name.
 
+  Of a run that keeps moving averages of its weights these are loaded: they are
+  what was evaluated.
+
   Args:
     model: The model; its `checkpoint_items` name its parts.
     path: A checkpoint's file prefix, or a directory with checkpoints.
@@ -84,7 +92,7 @@ def load_checkpoint(
   """
   prefix = resolve(path, field)
   reader = tf.train.load_checkpoint(prefix)
-  items = _checkpoint_items(reader)
+  items = _checkpoint_items(reader, holds_averages(prefix))
   parts = {'model': model, **getattr(model, 'checkpoint_items', {})}
   if isinstance(modules, str):
     modules = [m.strip() for m in modules.split(',')]
@@ -136,6 +144,11 @@ def resolve(path: str, field: str = '') -> str:
   return prefix
 
 
+def holds_averages(path: str) -> bool:
+  """Whether the weights of a checkpoint are averages, if there are any."""
+  return os.path.basename(path).startswith(_EXCHANGED)
+
+
 def _neighbours(directory: str) -> str:
   """Names what a user might have meant: the checkpoints at and near a path."""
   if not tf.io.gfile.isdir(directory):
@@ -175,8 +188,14 @@ def _ordered(children: Mapping[str, Any]) -> list[tuple[str, Any]]:
   return sorted(named, key=lambda item: not item[0].startswith('layer-'))
 
 
-def _checkpoint_items(reader) -> dict[str, dict[str, _Source]]:
-  """Returns the variables of a checkpoint as `{item: {path: source}}`."""
+def _checkpoint_items(
+    reader, exchanged: bool = False) -> dict[str, dict[str, _Source]]:
+  """Returns the variables of a checkpoint as `{item: {path: source}}`.
+
+  Args:
+    reader: Reads the checkpoint.
+    exchanged: Whether weights and their moving averages changed places.
+  """
   from tensorflow.core.protobuf import trackable_object_graph_pb2  # pylint: disable=g-import-not-at-top
   graph = trackable_object_graph_pb2.TrackableObjectGraph()
   graph.ParseFromString(reader.get_tensor(_OBJECT_GRAPH))
@@ -190,6 +209,9 @@ def _checkpoint_items(reader) -> dict[str, dict[str, _Source]]:
     for attribute in node.attributes:
       key = attribute.checkpoint_key
       if attribute.name == 'VARIABLE_VALUE' and key in shapes:
+        average = key.removesuffix(_VALUE) + _AVERAGE
+        if average in shapes and not exchanged:
+          key = average
         found['/'.join(path)] = _Source(
             tuple(shapes[key]), lambda key=key: reader.get_tensor(key))
     children = {c.local_name: c.node_id for c in node.children}

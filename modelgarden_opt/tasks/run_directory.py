@@ -22,9 +22,6 @@ from modelgarden_opt.modeling import factory
 
 PARAMS = 'params.yaml'
 RAW, AVERAGED = 'raw weights', 'moving averages'
-# Checkpoints that the Model Garden saves while evaluation has exchanged the
-# weights for their moving averages, by the names it gives them.
-_EXCHANGED = ('best_ckpt-', 'average_weights-')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +148,7 @@ def _assign_averages(
   Returns:
     Whether the model has averages now; not if the checkpoint holds none.
   """
-  if os.path.basename(path).startswith(_EXCHANGED):
+  if checkpoints.holds_averages(path):
     return True
   averages = optimization.ExponentialMovingAverage(
       tf_keras.optimizers.legacy.SGD(), trainable_only)

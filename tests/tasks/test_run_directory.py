@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from modelgarden_opt.data import representative
 from modelgarden_opt.export import tflite as export
+from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import run as run_lib
@@ -65,6 +66,16 @@ def test_every_checkpoint_gives_the_weights_that_were_scored(
   assert _accuracy(run) == pytest.approx(scored[step])
   raw = _of(os.path.join(averaged_run, f'ckpt-{step}'))
   assert not np.allclose(_kernel(run), raw, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['ckpt-40', 'best_ckpt', 'ema_checkpoints'])
+def test_a_later_run_starts_from_what_was_scored(
+    averaged_run, float_run, name):
+  path = os.path.join(averaged_run, name)
+  expected = run_directory.load(averaged_run, path)
+  later = run_directory.load(float_run)
+  checkpoints.load_checkpoint(later.model, path)
+  np.testing.assert_array_equal(_kernel(later), _kernel(expected))
 
 
 def test_without_evaluation_the_averages_are_loaded_too(
