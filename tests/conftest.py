@@ -58,20 +58,21 @@ def tiny_yaml(data_dir, tmp_path_factory):
 @pytest.fixture(scope='session')
 def float_run(tiny_params, tmp_path_factory):
   """A float run directory of 120 steps."""
-  from modelgarden_opt.training import run
+  from modelgarden_opt.training import experiment
   model_dir = str(tmp_path_factory.mktemp('float'))
-  run.run_experiment(tiny_params('mobilenet_v2'), 'train_and_eval', model_dir)
+  experiment.run_experiment(
+      tiny_params('mobilenet_v2'), 'train_and_eval', model_dir)
   return model_dir
 
 
 @pytest.fixture(scope='session')
 def qat_run(tiny_params, float_run, tmp_path_factory):
   """A quantization-aware run directory that started from `float_run`."""
-  from modelgarden_opt.training import run
+  from modelgarden_opt.training import experiment
   model_dir = str(tmp_path_factory.mktemp('qat'))
   params = tiny_params('mobilenet_v2_qat', {'task': {'quantization': {
       'pretrained_original_checkpoint': float_run, 'calibration_steps': 4}}})
-  run.run_experiment(params, 'train_and_eval', model_dir)
+  experiment.run_experiment(params, 'train_and_eval', model_dir)
   return model_dir
 
 

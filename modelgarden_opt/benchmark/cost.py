@@ -9,9 +9,9 @@ import tf_keras
 from modelgarden_opt import files
 from modelgarden_opt.benchmark import latency as latency_lib
 from modelgarden_opt.export import convert
-from modelgarden_opt.modeling import channels
-from modelgarden_opt.modeling import costs
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling.channel_pruning import channels
+from modelgarden_opt.modeling.channel_pruning import costs
 
 _NUM_RUNS = 30
 

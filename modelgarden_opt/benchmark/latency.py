@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from modelgarden_opt import ratios
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import census
+from modelgarden_opt.evaluation import litert_model
 
 # Runs of a file before the next file's turn.
 BLOCK = 5
@@ -48,7 +49,7 @@ def benchmark(
   Raises:
     UsageError: If a file is missing or cannot be loaded.
   """
-  models = [tflite.Model(path, num_threads) for path in paths]
+  models = [litert_model.Model(path, num_threads) for path in paths]
   rng = np.random.default_rng(seed)
   for model in models:
     model.set_input(rng.uniform(-2, 2, model.input_shape).astype(np.float32))
@@ -70,7 +71,7 @@ def benchmark(
   }
 
 
-def _time_block(model: tflite.Model) -> list[float]:
+def _time_block(model: litert_model.Model) -> list[float]:
   """Returns the seconds of a block of runs; the first one only warms up."""
   model.invoke()
   seconds = []
@@ -93,8 +94,8 @@ def _record(path: str, times: np.ndarray, num_threads: int) -> dict[str, Any]:
       'num_runs': len(times),
       'num_threads': num_threads,
       'size_bytes': len(content),
-      'gzip_bytes': tflite.gzip_bytes(path),
-      'num_delegate_partitions': tflite.census(path).num_delegate_partitions,
+      'gzip_bytes': census.gzip_bytes(path),
+      'num_delegate_partitions': census.take(path).num_delegate_partitions,
   }
 
 

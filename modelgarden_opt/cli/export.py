@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> None:
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
-  from modelgarden_opt.export import tflite
-  found = tflite.export(
+  from modelgarden_opt.export import exporter
+  found = exporter.export(
       args.model_dir, args.format, args.output,
       io_dtype=args.io_dtype,
       checkpoint=args.checkpoint,

@@ -18,15 +18,15 @@ def run(args: argparse.Namespace) -> None:
   config_flags.import_tensorflow()
   import dataclasses  # pylint: disable=g-import-not-at-top
 
+  from modelgarden_opt.evaluation import census  # pylint: disable=g-import-not-at-top
   from modelgarden_opt.evaluation import inspection  # pylint: disable=g-import-not-at-top
-  from modelgarden_opt.evaluation import tflite  # pylint: disable=g-import-not-at-top
   kernels = inspection.kernels(args.tflite)
-  census = tflite.census(args.tflite)
+  found = census.take(args.tflite)
   overall = inspection.sparsity(kernels)
   output.write(args, {
       'model': args.tflite, 'sparsity': overall,
       'kernels': [kernel.record() for kernel in kernels],
-      **dataclasses.asdict(census)})
+      **dataclasses.asdict(found)})
   print(output.table(
       ['kernel', 'op', 'type', 'shape', 'zeros', 'N:M', 'values',
        'per channel', 'stored'],
@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> None:
         f'{k.sparsity:.2%}', '{}:{}'.format(*k.m_by_n) if k.m_by_n else '-',
         str(k.distinct), str(k.distinct_per_channel),
         'sparse' if k.stored_sparse else 'dense'] for k in kernels]))
-  ops = ', '.join(f'{n} {name}' for name, n in sorted(census.ops.items()))
-  print(f'\n{census.size_bytes:,} bytes; {len(kernels)} kernels, '
+  ops = ', '.join(f'{n} {name}' for name, n in sorted(found.ops.items()))
+  print(f'\n{found.size_bytes:,} bytes; {len(kernels)} kernels, '
         f'{overall:.2%} zeros\nops: {ops}\n'
-        f'float ops: {", ".join(sorted(census.float_ops)) or "none"}; delegate '
-        f'partitions: {census.num_delegate_partitions}, ops outside: '
-        f'{census.num_undelegated_ops}')
+        f'float ops: {", ".join(sorted(found.float_ops)) or "none"}; delegate '
+        f'partitions: {found.num_delegate_partitions}, ops outside: '
+        f'{found.num_undelegated_ops}')

@@ -21,8 +21,8 @@ def run(args: argparse.Namespace) -> None:
   from official.core import task_factory
 
   from modelgarden_opt.modeling import factory
-  from modelgarden_opt.modeling import planning
-  from modelgarden_opt.modeling import pretrained
+  from modelgarden_opt.modeling import kernel_report
+  from modelgarden_opt.modeling.state import pretrained
   config = params.task
   techniques = factory.techniques(
       config.quantization, config.pruning, config.clustering)
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     written['channels'] = [dataclasses.asdict(g) for g in pruned.groups]
     _print_channels(pruned, config.pruning.target)
   if techniques:
-    planned = planning.plan_kernels(model, techniques, filters)
+    planned = kernel_report.plan_kernels(model, techniques, filters)
     written['kernels'] = [
         {**dataclasses.asdict(k), 'zeros': k.zeros,
          'dense_bytes': k.dense_bytes, 'sparse_bytes': k.sparse_bytes}

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
   from modelgarden_opt.cli import main
   from modelgarden_opt.pipeline import checking
   from modelgarden_opt.pipeline import commands
-  from modelgarden_opt.pipeline import run as run_lib
+  from modelgarden_opt.pipeline import executor
   pipeline, configs = _load(args.config_file)
   steps = commands.steps(
       pipeline, args.model_dir, shlex.join(
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     for command in step.commands:
       main.parse(command)  # Options of late stages are wrong now or never.
   if args.dry_run or not all(
-      run_lib.is_complete(step, args.model_dir) for step in steps
+      executor.is_complete(step, args.model_dir) for step in steps
       if step.run_dir):
     checking.assert_models(pipeline, configs)
   if args.dry_run:
@@ -62,4 +62,4 @@ def run(args: argparse.Namespace) -> int:
       for command in step.commands:
         print(f'modelgarden-opt {shlex.join(command)}')
     return 0
-  return run_lib.run(steps, args.model_dir, main.main)
+  return executor.run(steps, args.model_dir, main.main)

@@ -29,5 +29,5 @@ def run(args: argparse.Namespace) -> None:
     return
   if not args.model_dir:
     raise errors.UsageError('model_dir: required unless --dry_run is given')
-  from modelgarden_opt.training import run as run_lib
-  run_lib.run_experiment(params, args.mode, args.model_dir)
+  from modelgarden_opt.training import experiment
+  experiment.run_experiment(params, args.mode, args.model_dir)

@@ -17,7 +17,7 @@ from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.quantization import activations
-from modelgarden_opt.compression.quantization import technique
+from modelgarden_opt.compression.quantization import quantization_technique
 
 # Float block class -> its twin; two blocks of the Model Garden share a name.
 TWINS: dict[type, type] = {}
@@ -64,7 +64,8 @@ class Twin(grid.Noting):
   def build(self, input_shape):
     super().build(input_shape)
     if self._plan is None:
-      self.rewire(plan_lib.Plan([technique.Quantization()]), self.name)
+      self.rewire(
+          plan_lib.Plan([quantization_technique.Quantization()]), self.name)
     block = self._block
     for unit in block.units + block.joins:
       self._rewire_unit(unit)

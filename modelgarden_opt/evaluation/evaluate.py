@@ -6,9 +6,10 @@ from typing import Any
 
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import representative
+from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import classification
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import segmentation
-from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.tasks import semantic_segmentation
 
@@ -36,7 +37,7 @@ def evaluate(
     UsageError: If the run, its checkpoint or a file cannot be read.
   """
   run = run_directory.load(model_dir, checkpoint)
-  models = {path: tflite.Model(path) for path in files}
+  models = {path: litert_model.Model(path) for path in files}
   keras = make_score(run, split)
   scores = {path: make_score(run, split) for path in models}
   for images, labels in representative.labelled_images(run.task, split):
@@ -47,7 +48,7 @@ def evaluate(
   data = data_record(run, split, checkpoint)
   return [
       {'model': model_dir, 'format': 'keras', **keras.record(), **data},
-      *({'model': path, 'format': tflite.file_format(path), **score.record(),
+      *({'model': path, 'format': census.file_format(path), **score.record(),
          **data} for path, score in scores.items()),
   ]
 

@@ -10,9 +10,9 @@ from PIL import Image
 import tensorflow as tf
 
 from modelgarden_opt import errors
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import pictures
 from modelgarden_opt.evaluation import segmentation
-from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.tasks import run_directory
 
 _OPACITY = 0.55
@@ -109,7 +109,7 @@ def predict(
   Raises:
     UsageError: If one of the files cannot be read.
   """
-  model = tflite.Model(tflite_path)
+  model = litert_model.Model(tflite_path)
   picture = pictures.read(image_path)
   if len(model.output_shape) == 2:
     return _classify(model, picture, top_k, preprocessing)
@@ -117,7 +117,7 @@ def predict(
 
 
 def _classify(
-    model: tflite.Model,
+    model: litert_model.Model,
     picture: pictures.Picture,
     top_k: int,
     preprocessing: Preprocessing | None,
@@ -138,7 +138,8 @@ def _classify(
                     pixels, notes, len(logits))
 
 
-def _segment(model: tflite.Model, picture: pictures.Picture) -> Prediction:
+def _segment(
+    model: litert_model.Model, picture: pictures.Picture) -> Prediction:
   size, pixels = model.input_shape[1:3], picture.pixels
   image, info = preprocess_ops.resize_and_crop_image(
       preprocess_ops.normalize_image(pixels / np.float32(255.0)), size, size)

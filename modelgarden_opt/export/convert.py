@@ -21,8 +21,8 @@ import tf_keras
 import modelgarden_opt
 from modelgarden_opt import errors
 from modelgarden_opt.compression.quantization import activations
+from modelgarden_opt.evaluation import litert_loading
 from modelgarden_opt.evaluation import native_output
-from modelgarden_opt.evaluation import tflite as interpreter
 from modelgarden_opt.export import formats
 from modelgarden_opt.export import frozen_graph
 from modelgarden_opt.export import sixteen_bits
@@ -130,7 +130,7 @@ def _with_sixteen_bits(
       return (), f'the converter refuses {_refused_op(e)}'
     except OverflowError as e:
       return (), str(e)
-  return found, sixteen_bits.problem(*found) or interpreter.problem(found[0])
+  return found, sixteen_bits.problem(*found) or litert_loading.problem(found[0])
 
 
 def _refused_op(error: Exception) -> str:

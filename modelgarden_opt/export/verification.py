@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt.compression.quantization import activations
+from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import inspection
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import closeness
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import formats
@@ -54,7 +55,7 @@ def verify(
     VerificationError: If the file cannot be loaded.
   """
   try:
-    found, model = tflite.census(path), tflite.Model(path)
+    found, model = census.take(path), litert_model.Model(path)
   except errors.UsageError as e:
     raise VerificationError(f'the file cannot be used: {e}') from e
   trained = converted.ranges == 'trained'
@@ -71,7 +72,7 @@ def verify(
     problems += measured.problems(limits)
   return {
       **dataclasses.asdict(found),
-      'gzip_bytes': tflite.gzip_bytes(path),
+      'gzip_bytes': census.gzip_bytes(path),
       'sparsity': inspection.sparsity(kernels),
       'kernels': [kernel.record() for kernel in kernels],
       **measured.record(),

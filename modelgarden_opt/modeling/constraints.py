@@ -18,7 +18,7 @@ from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import replicas
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.pruning import mask as mask_lib
-from modelgarden_opt.compression.pruning import technique
+from modelgarden_opt.compression.pruning import pruning_technique
 
 # Attribute of layers of a user's own that holds their masks.
 _OWN = '_modelgarden_opt_constraints'
@@ -57,7 +57,7 @@ def find(model: tf_keras.Model, kind: str = '') -> list[Constraint]:
 
 
 def add_to_own_layers(
-    model: tf_keras.Model, pruning: technique.Pruning) -> None:
+    model: tf_keras.Model, pruning: pruning_technique.Pruning) -> None:
   """Masks what layers of a user's own name by `get_prunable_weights()`.
 
   Args:

@@ -9,18 +9,18 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
-from modelgarden_opt.compression.clustering import technique as clustering_lib
+from modelgarden_opt.compression.clustering import clustering_technique
+from modelgarden_opt.compression.pruning import pruning_technique
 from modelgarden_opt.compression.pruning import schedules
-from modelgarden_opt.compression.pruning import technique as pruning_lib
-from modelgarden_opt.compression.quantization import technique
+from modelgarden_opt.compression.quantization import quantization_technique
 from modelgarden_opt.configs import clustering as clustering_cfg
 from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.configs import quantization as quantization_cfg
-from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import calibration
-from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import rewiring
+from modelgarden_opt.modeling.state import architecture
+from modelgarden_opt.modeling.state import checkpoints
 
 
 def compress(
@@ -121,12 +121,12 @@ def logits(outputs: tf.Tensor | Mapping[str, tf.Tensor]) -> tf.Tensor:
 
 def quantization_technique(
     config: quantization_cfg.Quantization,
-) -> technique.Quantization:
+) -> quantization_technique.Quantization:
   """Returns the technique that a `quantization:` block describes.
 
   Its quantizers let everything pass until `compress` switches them on.
   """
-  return technique.Quantization(
+  return quantization_technique.Quantization(
       num_bits_weight=config.num_bits_weight,
       num_bits_activation=config.num_bits_activation,
       weight_granularity=config.weight_granularity,
@@ -136,7 +136,7 @@ def quantization_technique(
       mode=calibration.Mode.PASS_THROUGH)
 
 
-def pruning_technique(config: pruning_cfg.Pruning) -> pruning_lib.Pruning:
+def pruning_technique(config: pruning_cfg.Pruning) -> pruning_technique.Pruning:
   """Returns the technique that a `pruning:` block describes.
 
   Raises:
@@ -149,7 +149,7 @@ def pruning_technique(config: pruning_cfg.Pruning) -> pruning_lib.Pruning:
       raise errors.UsageError(
           f'task.pruning.pruning_schedule: {name!r} is not registered'
           f'{errors.nearest(name, schedules.SCHEDULES)}')
-  return pruning_lib.Pruning(
+  return pruning_technique.Pruning(
       _rules(config.rules),
       policy=config.policy,
       sparsity_m_by_n=config.sparsity_m_by_n and tuple(config.sparsity_m_by_n),
@@ -165,9 +165,9 @@ def pruning_technique(config: pruning_cfg.Pruning) -> pruning_lib.Pruning:
 
 
 def clustering_technique(
-    config: clustering_cfg.Clustering) -> clustering_lib.Clustering:
+    config: clustering_cfg.Clustering) -> clustering_technique.Clustering:
   """Returns the technique that a `clustering:` block describes."""
-  return clustering_lib.Clustering(
+  return clustering_technique.Clustering(
       _rules(config.rules),
       number_of_clusters=config.number_of_clusters,
       cluster_centroids_init=config.cluster_centroids_init,

@@ -11,10 +11,10 @@ from modelgarden_opt import errors
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.export import formats
-from modelgarden_opt.modeling import channel_pruning
-from modelgarden_opt.modeling import checkpoints
-from modelgarden_opt.modeling import costs
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling.channel_pruning import channel_search
+from modelgarden_opt.modeling.channel_pruning import costs
+from modelgarden_opt.modeling.state import checkpoints
 from modelgarden_opt.pipeline import commands
 from modelgarden_opt.pipeline import stages
 
@@ -96,7 +96,7 @@ def _prune_channels(model: tf_keras.Model, config) -> None:
         f'task.pruning.target: {config.target!r} is not registered'
         f'{errors.nearest(config.target, costs.COSTS)}')
   target = 'flops' if config.target == 'latency' else config.target
-  channel_pruning.prune(
+  channel_search.prune(
       factory.neutral(model),
       config.replace(importance='magnitude', target=target), lambda: ())
 

@@ -9,14 +9,14 @@ import tf_keras
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import resuming
 from modelgarden_opt.data import sampling
-from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import batch_norm
 from modelgarden_opt.modeling import calibration
-from modelgarden_opt.modeling import channel_pruning
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
-from modelgarden_opt.modeling import importance
-from modelgarden_opt.modeling import pretrained
+from modelgarden_opt.modeling.channel_pruning import channel_search
+from modelgarden_opt.modeling.channel_pruning import importance
+from modelgarden_opt.modeling.state import architecture
+from modelgarden_opt.modeling.state import pretrained
 
 
 class CompressedTask:
@@ -34,7 +34,7 @@ class CompressedTask:
   filters: architecture.Filters = {}
   begun = False
   resumed_at = 0
-  _pruned: channel_pruning.Result | None = None
+  _pruned: channel_search.Result | None = None
 
   def build_model(self) -> tf_keras.Model:
     """Returns the float model, compressed as the blocks say.
@@ -56,7 +56,7 @@ class CompressedTask:
         model, config.quantization, config.pruning, config.clustering,
         self.filters)
 
-  def prune_channels(self, model: tf_keras.Model) -> channel_pruning.Result:
+  def prune_channels(self, model: tf_keras.Model) -> channel_search.Result:
     """Returns which channels of the float model stay."""
     whole = factory.neutral(model, pretrained.filters(self.task_config))
     pretrained.load(whole, self.task_config)
@@ -71,7 +71,7 @@ class CompressedTask:
         variable.assign(value)
 
     config = self.task_config.pruning
-    return channel_pruning.prune(whole, config, gradients)
+    return channel_search.prune(whole, config, gradients)
 
   def initialize(self, model: tf_keras.Model) -> None:
     """Loads the checkpoint that a fresh run starts from, and calibrates.
@@ -89,7 +89,7 @@ class CompressedTask:
     if self._pruned is None:
       pretrained.load(model, config)
     else:
-      channel_pruning.transfer(self._pruned.candidate, model)
+      channel_search.transfer(self._pruned.candidate, model)
       self._pruned = None
       self.reestimate_batch_norm(model, config.pruning.batch_norm_steps)
     constraints.start(constraints.find(model))

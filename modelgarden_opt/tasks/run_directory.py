@@ -17,8 +17,8 @@ import yaml
 from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.configs import overrides
-from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling.state import checkpoints
 
 PARAMS = 'params.yaml'
 RAW, AVERAGED = 'raw weights', 'moving averages'

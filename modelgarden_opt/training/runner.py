@@ -18,11 +18,11 @@ import tensorflow as tf
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.training import batch_norm_action
 from modelgarden_opt.training import best_checkpoint
-from modelgarden_opt.training import constraints as constraints_lib
+from modelgarden_opt.training import constraint_action
 from modelgarden_opt.training import controller as controller_lib
-from modelgarden_opt.training import freezing
+from modelgarden_opt.training import freeze_action
 from modelgarden_opt.training import metrics
-from modelgarden_opt.training import progress
+from modelgarden_opt.training import progress_action
 
 
 class Trainer(base_trainer.Trainer):
@@ -94,7 +94,7 @@ class Runner(train_lib.OrbitExperimentRunner):
             step, chief),
         eval_actions=[*(eval_actions or []), *actions.get_eval_actions(
             self.params, evaluator, self.model_dir)])
-    self._progress = progress.ProgressAction(step, config.train_steps)
+    self._progress = progress_action.ProgressAction(step, config.train_steps)
     if trainer:
       if chief:
         metrics.rewind(self.model_dir, self._resumed_at)
@@ -128,12 +128,12 @@ class Runner(train_lib.OrbitExperimentRunner):
     """Yields the actions that have to run behind certain steps."""
     task = self.params.task
     if task.quantization is not None:
-      yield freezing.FreezeAction(
+      yield freeze_action.FreezeAction(
           trainer.model, task.quantization, trainer.global_step,
           trainer.retrace)
     found = constraints.find(trainer.model)
     if found:
-      yield constraints_lib.ConstraintAction(
+      yield constraint_action.ConstraintAction(
           found, trainer.global_step, controller.summary_manager,
           self.params.trainer.summary_interval,
           lambda: self._task.reestimate_batch_norm(

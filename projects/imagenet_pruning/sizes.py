@@ -13,8 +13,8 @@ from official.core import task_factory
 from modelgarden_opt import files
 from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.configs import pruning
+from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import inspection
-from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
@@ -39,8 +39,8 @@ def measure(family: str, sparsity: float, directory: str) -> list[str]:
   for sparse in (False, True):
     with open(path, 'wb') as f:
       f.write(convert.convert(model, 'float32', sparse=sparse))
-    tflite.census(path)  # Raises if the file cannot be loaded.
-    sizes += [os.path.getsize(path) / 2**20, tflite.gzip_bytes(path) / 2**20]
+    census.take(path)  # Raises if the file cannot be loaded.
+    sizes += [os.path.getsize(path) / 2**20, census.gzip_bytes(path) / 2**20]
   zeros = inspection.sparsity(inspection.kernels(path))
   published = PUBLISHED[family][SPARSITIES.index(sparsity)]
   return [family, f'{zeros:.2%}', f'{sizes[0]:.2f}', f'{sizes[1]:.2f}',

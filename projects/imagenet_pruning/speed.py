@@ -22,8 +22,8 @@ from modelgarden_opt.benchmark import latency
 from modelgarden_opt.benchmark import training
 from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.export import convert
-from modelgarden_opt.modeling import channel_pruning
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.report import tables
 
 _README = os.path.join(os.path.dirname(__file__), 'README.md')
@@ -50,10 +50,10 @@ def latencies(name: str, directory: str) -> list[str]:
   """Returns a model's line of the table of latencies."""
   _, model = _build(name)
   dense = factory.neutral(model)
-  found = channel_pruning.prune(
+  found = channel_search.prune(
       dense, pruning_cfg.Pruning(granularity='channel'), lambda: ())
   small = factory.neutral(model, found.candidate.filters)
-  channel_pruning.transfer(found.candidate, small)
+  channel_search.transfer(found.candidate, small)
   images = _images(8)
   paths = {}
   for kind, network in (('dense', dense), ('small', small)):

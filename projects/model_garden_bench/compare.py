@@ -12,7 +12,7 @@ from typing import Any
 
 from modelgarden_opt.benchmark import latency
 from modelgarden_opt.benchmark import training
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import census
 from projects import model_garden_bench
 from projects.model_garden_bench import variants as variants_lib
 
@@ -121,7 +121,7 @@ def _conversion(variants: variants_lib.Variants) -> dict[str, Any]:
     paths = [converted[name][0] for name in _FILES]
     return {
         'convert_s': {name: converted[name][1] for name in _FILES},
-        'census': {name: vars(tflite.census(path))
+        'census': {name: vars(census.take(path))
                    for name, path in zip(_FILES, paths)},
         'latency': {
             str(threads): dict(zip(_FILES, latency.benchmark(

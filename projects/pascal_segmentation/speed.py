@@ -21,7 +21,7 @@ from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.benchmark import latency
 from modelgarden_opt.benchmark import training
 from modelgarden_opt.configs import quantization
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import census
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
@@ -95,7 +95,7 @@ def exported(experiment: str, directory: str) -> dict[str, dict]:
     with open(path, 'wb') as f:
       f.write(content)
     found[name] = {'path': path, 'convert_s': seconds,
-                   **vars(tflite.census(path))}
+                   **vars(census.take(path))}
   timed = latency.benchmark([f['path'] for f in found.values()], 1, 40)
   for record, result in zip(found.values(), timed['results']):
     record.update(result)

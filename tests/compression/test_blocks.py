@@ -16,9 +16,9 @@ from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import twin as twin_lib
-from modelgarden_opt.compression.quantization import technique
+from modelgarden_opt.compression.quantization import quantization_technique
 from modelgarden_opt.modeling import calibration
-from modelgarden_opt.modeling import checkpoints
+from modelgarden_opt.modeling.state import checkpoints
 from tests import conftest
 
 ACTIVATIONS = ('relu', 'relu6', 'hard_swish', 'swish')
@@ -104,7 +104,7 @@ def _pair(case, **kwargs):
   conftest.randomize_norms(block)
   twin = twin_lib.TWINS[type(block)].from_config(leaves.full_config(block))
   if kwargs:
-    plan = plan_lib.Plan([technique.Quantization(**kwargs)])
+    plan = plan_lib.Plan([quantization_technique.Quantization(**kwargs)])
     twin.rewire(plan, 'block')
   twin(images)
   checkpoints.copy_variables(block, twin)
@@ -182,7 +182,7 @@ def test_training_moves_ranges_and_inference_does_not():
 def test_a_rule_leaves_a_layer_in_float():
   images = conftest.random_images([2, 8, 8, 16])
   rule = rules.Rule(path='block/conv1', parameters={'enabled': False})
-  plan = plan_lib.Plan([technique.Quantization(rules=[rule])])
+  plan = plan_lib.Plan([quantization_technique.Quantization(rules=[rule])])
   twin = blocks.InvertedBottleneckBlockQuantized(16, 16, 4, 1).rewire(
       plan, 'block')
   twin(images)
@@ -192,7 +192,7 @@ def test_a_rule_leaves_a_layer_in_float():
 
 
 def test_a_rule_that_matches_nothing_is_an_error():
-  plan = plan_lib.Plan([technique.Quantization(
+  plan = plan_lib.Plan([quantization_technique.Quantization(
       rules=[rules.Rule(path='blok/*', parameters={'enabled': False})])])
   twin = blocks.InvertedBottleneckBlockQuantized(16, 16, 4, 1)
   twin.rewire(plan, 'block')(tf.zeros([1, 8, 8, 16]))
@@ -248,7 +248,7 @@ def test_twin_is_within_a_step_of_the_installed_peer(name, activation):
   # The peer has one scale for a whole depthwise kernel.
   rule = rules.Rule(layer_type='DepthwiseConv2D',
                     parameters={'weight_granularity': 'per_tensor'})
-  plan = plan_lib.Plan([technique.Quantization(rules=[rule])])
+  plan = plan_lib.Plan([quantization_technique.Quantization(rules=[rule])])
   twin = getattr(blocks, f'{name}Quantized')(**kwargs).rewire(plan, 'block')
   twin(images)
   _copy_from_peer(twin, peer)

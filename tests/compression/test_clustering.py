@@ -15,7 +15,7 @@ from modelgarden_opt.compression import plan
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import twin
 from modelgarden_opt.compression.clustering import centroids
-from modelgarden_opt.compression.clustering import technique
+from modelgarden_opt.compression.clustering import clustering_technique
 
 _FACTORY = clustering_centroids.CentroidsInitializerFactory
 _INIT = cluster_config.CentroidInitialization
@@ -77,7 +77,7 @@ def test_what_is_clustered_is_preserved_or_refused():
 
 
 def _conv(layer, **options):
-  clustering = technique.Clustering(
+  clustering = clustering_technique.Clustering(
       [rules.Rule(parameters={'enabled': True})], **options)
   built = twin.to_twin(layer, plan.Plan([clustering]), 'conv')
   built.build([None, 8, 8, 6])
@@ -132,7 +132,7 @@ def _large(shape, **options):
   """
   layer = (tf_keras.layers.Dense(shape[-1]) if len(shape) == 2
            else tf_keras.layers.Conv2D(shape[-1], shape[0], use_bias=False))
-  clustering = technique.Clustering(number_of_clusters=16, **options)
+  clustering = clustering_technique.Clustering(number_of_clusters=16, **options)
   built = twin.to_twin(layer, plan.Plan([clustering]), 'large')
   built.build([None, 8, 8, shape[-2]] if len(shape) == 4 else [None, shape[0]])
   kernel = built.kernel_variable
@@ -193,7 +193,7 @@ def test_means_of_large_kernels_are_exact_also_of_moving_averages(
 
 
 def test_depthwise_kernels_are_left_alone_unless_a_rule_says_so():
-  clustering = technique.Clustering()
+  clustering = clustering_technique.Clustering()
   assert clustering.transform('a', 'DepthwiseConv2D', (3, 3, 8, 1)) is None
   with pytest.raises(ValueError, match='no kernel is clustered'):
     clustering.assert_all_rules_matched()

@@ -6,9 +6,9 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression.pruning import mask
+from modelgarden_opt.compression.pruning import pruning_technique
 from modelgarden_opt.compression.pruning import schedules
 from modelgarden_opt.compression.pruning import selection
-from modelgarden_opt.compression.pruning import technique
 
 SCHEDULE = schedules.Schedule(
     name='PolynomialDecay', begin_step=10, end_step=105, initial_sparsity=0.2,
@@ -146,7 +146,7 @@ def _technique(*rules, **kwargs):
   fields = {'pruning_schedule': 'PolynomialDecay', 'begin_step': 0,
             'end_step': 10, 'initial_sparsity': 0.0, 'final_sparsity': 0.5,
             'power': 3.0, 'frequency': 1}
-  return technique.Pruning(rules, **fields, **kwargs)
+  return pruning_technique.Pruning(rules, **fields, **kwargs)
 
 
 @pytest.mark.parametrize(('kwargs', 'layer_type', 'shape', 'reason'), [

@@ -12,10 +12,10 @@ from modelgarden_opt.cli import main
 from modelgarden_opt.data import embedded
 from modelgarden_opt.data import representative
 from modelgarden_opt.data import sampling
-from modelgarden_opt.evaluation import tflite
-from modelgarden_opt.export import tflite as export
+from modelgarden_opt.evaluation import census
+from modelgarden_opt.export import exporter
 from modelgarden_opt.tasks import run_directory
-from modelgarden_opt.training import run as run_lib
+from modelgarden_opt.training import experiment
 
 
 def test_images_labels_and_their_records_are_kept(float_run):
@@ -50,7 +50,7 @@ def test_a_resumed_run_keeps_its_images(tiny_params, tmp_path):
   for steps in (10, 20):
     params = tiny_params('mobilenet_v2', {'trainer': {
         'train_steps': steps, 'steps_per_loop': 10}})
-    run_lib.run_experiment(params, 'train', str(tmp_path))
+    experiment.run_experiment(params, 'train', str(tmp_path))
     if steps == 10:
       path.write_bytes(b'the first')
   assert path.read_bytes() == b'the first'
@@ -58,16 +58,16 @@ def test_a_resumed_run_keeps_its_images(tiny_params, tmp_path):
 
 @pytest.fixture
 def without_data(tiny_params, data_dir, tmp_path):
-  """Returns `make(experiment, **quantization)`: a run whose data are gone."""
+  """Returns `make(name, **quantization)`: a run whose data are gone."""
 
-  def make(experiment, **task):
+  def make(name, **task):
     data = tmp_path / 'data'
     shutil.copytree(embedded.ensure('digits', data_dir), data)
     splits = {f'{split}_data': {
         'embedded_name': '', 'decode_jpeg_only': False,
         'input_path': str(data / f'{split}-*.tfrecord')}
               for split in ('train', 'validation', 'test')}
-    run_lib.run_experiment(tiny_params(experiment, {
+    experiment.run_experiment(tiny_params(name, {
         'task': {**splits, **task},
         'trainer': {'train_steps': 10, 'steps_per_loop': 10}}),
         'train', str(tmp_path / 'run'))
@@ -87,7 +87,7 @@ def test_a_quantized_run_is_exported_without_its_data(
 
   monkeypatch.setattr(sampling, 'sample', forbidden)
   for file_format in ('int8', 'float32'):
-    found = export.export(model_dir, file_format, str(tmp_path / 'm.tflite'))
+    found = exporter.export(model_dir, file_format, str(tmp_path / 'm.tflite'))
     assert found['num_verified'] == 64 and found['calibrated_on'] is None
     assert found['verified_on']['source'] == 'representative.npz'
 
@@ -101,7 +101,7 @@ def test_a_float_run_is_calibrated_without_its_data_and_says_so(
   out = capsys.readouterr().out
   assert 'calibrated on images of the representative.npz' in out
   assert 'training data cannot be read' in out
-  assert tflite.file_format(path) == 'int8'
+  assert census.file_format(path) == 'int8'
 
 
 def test_a_run_of_an_earlier_version_needs_its_data(
@@ -110,12 +110,12 @@ def test_a_run_of_an_earlier_version_needs_its_data(
   os.remove(os.path.join(model_dir, representative.FILE_NAME))
   for file_format in ('int8', 'float32'):
     with pytest.raises(errors.UsageError, match='keeps no representative.npz'):
-      export.export(model_dir, file_format, path)
+      exporter.export(model_dir, file_format, path)
   assert not os.path.exists(path)
   old = tmp_path / 'old'
   shutil.copytree(float_run, old)
   os.remove(old / representative.FILE_NAME)
-  found = export.export(str(old), 'int8', path)
+  found = exporter.export(str(old), 'int8', path)
   assert found['verified_on']['source'] == 'training data'
   assert found['calibrated_on']['source'] == 'training data'
   assert len(found['calibrated_on']['records']) == 256
@@ -127,5 +127,5 @@ def test_data_that_cannot_be_read_leave_no_run_directory(
   params = tiny_params('mobilenet_v2', {'task': {'train_data': {
       'embedded_name': '', 'input_path': str(tmp_path / 'bad.tfrecord')}}})
   with pytest.raises(tf.errors.DataLossError):
-    run_lib.run_experiment(params, 'train', str(tmp_path / 'run'))
+    experiment.run_experiment(params, 'train', str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()

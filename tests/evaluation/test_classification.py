@@ -5,8 +5,9 @@ import pytest
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import classification
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import litert_model
 
 
 def test_top_k_is_that_of_keras():
@@ -35,7 +36,7 @@ def test_agreement_counts_equal_predictions():
 def test_what_is_no_tflite_file_is_told(tmp_path):
   path = tmp_path / 'm.tflite'
   with pytest.raises(errors.UsageError, match='there is no file'):
-    tflite.Model(str(path))
+    litert_model.Model(str(path))
   path.write_bytes(b'no flatbuffer at all')
   with pytest.raises(errors.UsageError, match='cannot be loaded'):
-    tflite.census(str(path))
+    census.take(str(path))

@@ -17,10 +17,10 @@ from modelgarden_opt import errors
 from modelgarden_opt.cli import main
 from modelgarden_opt.data import inputs
 from modelgarden_opt.evaluation import class_names
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import pictures
 from modelgarden_opt.evaluation import predict
-from modelgarden_opt.evaluation import tflite
-from modelgarden_opt.export import tflite as export
+from modelgarden_opt.export import exporter
 from modelgarden_opt.tasks import run_directory
 from tests import conftest
 
@@ -28,7 +28,7 @@ from tests import conftest
 @pytest.fixture(scope='module')
 def file(qat_run, tmp_path_factory):
   path = str(tmp_path_factory.mktemp('file') / 'm.tflite')
-  export.export(qat_run, 'int8', path)
+  exporter.export(qat_run, 'int8', path)
   return path
 
 
@@ -135,7 +135,7 @@ def test_a_wide_picture_is_cropped_as_official_evaluation_crops_it(
   parser = classification_input.Parser([32, 32], 10, decode_jpeg_only=False)
   expected, _ = parser.parse_fn(False)({
       'image/encoded': tf.io.encode_png(picture), 'image/class/label': 0})
-  logits = tflite.Model(file)(expected[tf.newaxis].numpy())[0]
+  logits = litert_model.Model(file)(expected[tf.newaxis].numpy())[0]
   found = predict.predict(file, str(tmp_path / 'p.png'), top_k=10)
   assert [i for i, _ in found.ranking] == list(
       np.argsort(-logits, kind='stable'))
@@ -168,7 +168,7 @@ def test_digits_of_any_kind_get_the_classes_of_evaluation(
   data = task.task_config.test_data.replace(input_path=path, embedded_name='')
   images, _ = next(task.build_inputs(data.replace(
       decode_jpeg_only=False)).as_numpy_iterator())
-  expected = np.argmax(tflite.Model(file)(images[:20]), -1)
+  expected = np.argmax(litert_model.Model(file)(images[:20]), -1)
   records = tf.data.TFRecordDataset(path)
   found = {'8 bits': [], '16 bits': [], 'palette': []}
   for record in records.take(20):

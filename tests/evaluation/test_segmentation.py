@@ -7,13 +7,14 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import main
+from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import evaluate
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import predict
 from modelgarden_opt.evaluation import segmentation
-from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
-from modelgarden_opt.export import tflite as export
-from modelgarden_opt.training import run
+from modelgarden_opt.export import exporter
+from modelgarden_opt.training import experiment
 from tests.families import test_segmentation as families
 
 
@@ -38,7 +39,7 @@ def model_dir(data_dir, tmp_path_factory):
               'learning_rate': {'type': 'constant', 'constant': {
                   'learning_rate': 0.003}},
               'warmup': {'type': None}}}})
-  run.run_experiment(config, 'train_and_eval', path)
+  experiment.run_experiment(config, 'train_and_eval', path)
   return path
 
 
@@ -81,7 +82,7 @@ def test_every_output_of_a_file_has_one_miou(model_dir, tmp_path):
   files = []
   for kind in ('logits', 'resized_logits', 'labels'):
     path = str(tmp_path / f'{kind}.tflite')
-    found = export.export(model_dir, 'int8', path, kind=kind)
+    found = exporter.export(model_dir, 'int8', path, kind=kind)
     assert not found['float_ops'] and found['agreement'] >= 0.97
     assert found['num_delegate_partitions'] == 1
     files.append(path)
@@ -96,7 +97,7 @@ def test_every_output_of_a_file_has_one_miou(model_dir, tmp_path):
 @pytest.mark.parametrize('io_dtype', ['int8', 'uint8'])
 def test_a_file_of_integers_only(model_dir, tmp_path, io_dtype):
   path = str(tmp_path / 'm.tflite')
-  found = export.export(model_dir, 'int8', path, io_dtype=io_dtype)
+  found = exporter.export(model_dir, 'int8', path, io_dtype=io_dtype)
   assert found['agreement'] >= 0.97
 
 
@@ -106,21 +107,21 @@ def test_an_open_batch_is_still_one_partition(data_dir, tmp_path):
   ).build_model()
   path = tmp_path / 'm.tflite'
   path.write_bytes(convert.convert(model, 'int8', batch_size=None))
-  found = tflite.census(str(path))
+  found = census.take(str(path))
   assert found.num_delegate_partitions == 1
   assert not found.num_undelegated_ops and not found.float_ops
 
 
 def test_an_open_batch_is_refused_for_dilated_models(model_dir, tmp_path):
   with pytest.raises(errors.UsageError, match='dilated convolutions'):
-    export.export(
+    exporter.export(
         model_dir, 'int8', str(tmp_path / 'm.tflite'), batch_size=None)
 
 
 def test_predict_writes_an_overlay_of_the_pictures_size(
     model_dir, tmp_path, capsys):
   path, picture = str(tmp_path / 'm.tflite'), str(tmp_path / 'p.png')
-  export.export(model_dir, 'int8', path)
+  exporter.export(model_dir, 'int8', path)
   rng = np.random.default_rng(0)
   Image.fromarray(rng.integers(0, 255, [40, 60, 3], np.uint8)).save(picture)
   output = str(tmp_path / 'overlay.png')
@@ -141,7 +142,7 @@ def test_overlay_colours_classes_and_leaves_the_rest():
 
 def test_predict_ranks_classes(qat_run, tmp_path, capsys):
   path, picture = str(tmp_path / 'm.tflite'), str(tmp_path / 'p.png')
-  export.export(qat_run, 'int8', path)
+  exporter.export(qat_run, 'int8', path)
   Image.fromarray(np.zeros([20, 30, 3], np.uint8)).save(picture)
   assert main.main(['predict', f'--tflite={path}', f'--image={picture}',
                     '--top_k=3']) == 0
@@ -149,14 +150,14 @@ def test_predict_ranks_classes(qat_run, tmp_path, capsys):
   assert len(lines) == 3 and lines[0].startswith('1. class ')
   image = np.asarray(Image.open(picture).convert('RGB').resize((32, 32)))
   from official.vision.ops import preprocess_ops
-  logits = tflite.Model(path)(preprocess_ops.normalize_image(
+  logits = litert_model.Model(path)(preprocess_ops.normalize_image(
       image[np.newaxis].astype(np.float32) / 255.0).numpy())
   assert f'class {np.argmax(logits)}:' in lines[0]
 
 
 def test_what_is_no_picture_is_told(qat_run, tmp_path):
   path = str(tmp_path / 'm.tflite')
-  export.export(qat_run, 'float32', path)
+  exporter.export(qat_run, 'float32', path)
   with pytest.raises(errors.UsageError, match='there is no file'):
     predict.predict(path, str(tmp_path / 'none.png'))
   (tmp_path / 'text.png').write_text('text')
@@ -166,4 +167,4 @@ def test_what_is_no_picture_is_told(qat_run, tmp_path):
 
 def test_segmentation_output_is_refused_for_classification(qat_run, tmp_path):
   with pytest.raises(errors.UsageError, match='is for segmentation'):
-    export.export(qat_run, 'int8', str(tmp_path / 'm.tflite'), kind='labels')
+    exporter.export(qat_run, 'int8', str(tmp_path / 'm.tflite'), kind='labels')

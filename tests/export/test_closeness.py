@@ -8,8 +8,8 @@ import pytest
 from modelgarden_opt.cli import main
 from modelgarden_opt.export import closeness
 from modelgarden_opt.export import convert
+from modelgarden_opt.export import exporter
 from modelgarden_opt.export import formats
-from modelgarden_opt.export import tflite as export
 
 LIMITS = closeness.Tolerance(mean=1.0, largest=4.0, agreement=0.9)
 
@@ -97,8 +97,8 @@ def _halved(name, value):
 def test_a_file_of_other_kernels_is_refused(
     request, tmp_path, monkeypatch, name, file_format):
   _tamper(monkeypatch, _shuffled)
-  with pytest.raises(export.VerificationError, match='limit .*--no_verify'):
-    export.export(request.getfixturevalue(name), file_format,
+  with pytest.raises(exporter.VerificationError, match='limit .*--no_verify'):
+    exporter.export(request.getfixturevalue(name), file_format,
                   str(tmp_path / 'm.tflite'))
   assert not list(tmp_path.iterdir())
 
@@ -107,8 +107,8 @@ def test_a_file_of_other_kernels_is_refused(
 def test_a_file_of_other_ranges_is_refused(
     qat_run, tmp_path, monkeypatch, file_format):
   _tamper(monkeypatch, _halved)
-  with pytest.raises(export.VerificationError, match='output steps'):
-    export.export(qat_run, file_format, str(tmp_path / 'm.tflite'))
+  with pytest.raises(exporter.VerificationError, match='output steps'):
+    exporter.export(qat_run, file_format, str(tmp_path / 'm.tflite'))
 
 
 def test_a_refused_file_exits_with_1_and_is_kept_on_request(

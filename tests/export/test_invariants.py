@@ -13,9 +13,9 @@ from modelgarden_opt.tasks import run_directory
 @pytest.fixture(scope='module')
 def pruned(tiny_params, float_run, tmp_path_factory):
   """A model pruned to 50 % and its float file: (model, converted, kernels)."""
-  from modelgarden_opt.training import run
+  from modelgarden_opt.training import experiment
   path = tmp_path_factory.mktemp('pruned')
-  run.run_experiment(tiny_params('mobilenet_v2_pruning', {
+  experiment.run_experiment(tiny_params('mobilenet_v2_pruning', {
       'task': {'pruning': {
           'pretrained_original_checkpoint': float_run, 'begin_step': 0,
           'end_step': 10, 'frequency': 5, 'final_sparsity': 0.5,

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import quantization
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import census
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
@@ -99,9 +100,9 @@ def test_a_rule_leaves_exactly_its_layers_in_float(
   calibration.calibrate(model, tf.data.Dataset.from_tensors((images, 0)))
   path = tmp_path / 'm.tflite'
   path.write_bytes(convert.convert(model, 'int8'))
-  found = tflite.census(str(path))
+  found = census.take(str(path))
   assert dict(found.float_ops) == expected
   outputs = factory.logits(model(images, training=False)).numpy()
-  file = tflite.Model(str(path))
+  file = litert_model.Model(str(path))
   step = file.output_scale or np.std(outputs) / 64
   assert np.mean(np.abs(file(images.numpy()) - outputs) / step) <= 1.5

@@ -8,11 +8,12 @@ import tensorflow as tf
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.data import representative
+from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import classification
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import calibration
-from modelgarden_opt.modeling import checkpoints
+from modelgarden_opt.modeling.state import checkpoints
 from tests import tiny
 
 SIZE = 32
@@ -64,10 +65,10 @@ def test_family_trains_converts_and_agrees(name, data_dir, tmp_path):
 
   file = tmp_path / 'm.tflite'
   file.write_bytes(convert.convert(model, 'int8'))
-  found = tflite.census(str(file))
+  found = census.take(str(file))
   assert not found.float_ops
   assert found.num_delegate_partitions == 1 and not found.num_undelegated_ops
-  runner = tflite.Model(str(file))
+  runner = litert_model.Model(str(file))
   expected = model(images, training=False).numpy()
   actual = runner(images)
   steps = np.abs(actual - expected) / runner.output_scale

@@ -8,7 +8,8 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt.configs import pruning
 from modelgarden_opt.configs import quantization
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import census
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import constraints
@@ -151,8 +152,8 @@ def test_a_model_is_integers_throughout_and_agrees(name, tmp_path):
   expected = model(IMAGES, training=False).numpy()
   assert conftest.sqnr_db(floats(IMAGES).numpy(), expected) >= 25
   path = _file(model, tmp_path)
-  assert not tflite.census(path).float_ops
-  file = tflite.Model(path)
+  assert not census.take(path).float_ops
+  file = litert_model.Model(path)
   steps = np.abs(file(IMAGES.numpy()) - expected) / file.output_scale
   assert np.mean(steps) <= (0.3 if name in _ROUNDED_TWICE else 0.2)
 
@@ -174,8 +175,8 @@ def test_a_sequential_model_is_quantized(tmp_path):
       layers.Flatten(), layers.Dense(4)])
   model = _calibrated(floats)
   path = _file(model, tmp_path)
-  assert not tflite.census(path).float_ops
-  file = tflite.Model(path)
+  assert not census.take(path).float_ops
+  file = litert_model.Model(path)
   np.testing.assert_allclose(
       file(IMAGES.numpy()), model(IMAGES), atol=1.01 * file.output_scale)
 
@@ -185,7 +186,7 @@ def test_what_other_models_do_with_a_layer_does_not_count(tmp_path):
   x = _conv(_conv(inputs))
   layers.ReLU()(x)  # Part of no model, or of another.
   path = _file(_calibrated(tf_keras.Model(inputs, x)), tmp_path)
-  assert not tflite.census(path).float_ops
+  assert not census.take(path).float_ops
 
 
 def test_an_output_of_a_model_is_quantized_whoever_else_reads_it(tmp_path):
@@ -195,7 +196,7 @@ def test_an_output_of_a_model_is_quantized_whoever_else_reads_it(tmp_path):
   path = tmp_path / 'm.tflite'
   path.write_bytes(convert.convert(
       model, 'int8', finish=lambda outputs: outputs[0]))
-  assert not tflite.census(str(path)).float_ops
+  assert not census.take(str(path)).float_ops
   assert model.layers[1].output_quantizer is not None
 
 
@@ -272,7 +273,7 @@ def test_a_rule_leaves_such_a_layer_in_float_and_nothing_else(
     layer, path, ops, tmp_path):
   model = _calibrated(
       _model(lambda x: _conv(layer(_conv(x, 'relu')), 'relu')), path)
-  found = tflite.census(_file(model, tmp_path)).float_ops
+  found = census.take(_file(model, tmp_path)).float_ops
   assert dict(found) == ops
 
 

@@ -14,12 +14,13 @@ from modelgarden_opt.configs import overrides
 from modelgarden_opt.configs import pruning
 from modelgarden_opt.configs import quantization
 from modelgarden_opt.data import representative
+from modelgarden_opt.evaluation import census
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import segmentation
-from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import calibration
-from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling.state import checkpoints
 from tests import conftest
 from tests import tiny
 
@@ -128,9 +129,9 @@ def _converted(experiment, data_dir, tmp_path, case=None):
   assert np.isfinite(tiny.train(quantized, model, 2, 1e-5))
   file = tmp_path / 'm.tflite'
   file.write_bytes(convert.convert(model, 'int8'))
-  runner = tflite.Model(str(file))
+  runner = litert_model.Model(str(file))
   expected = factory.logits(model(images, training=False)).numpy()
-  return tflite.census(str(file)), runner(images), expected, (
+  return census.take(str(file)), runner(images), expected, (
       runner.output_scale)
 
 

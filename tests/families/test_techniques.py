@@ -8,14 +8,15 @@ from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import clustering
 from modelgarden_opt.configs import pruning
 from modelgarden_opt.configs import quantization
+from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import inspection
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import invariants
-from modelgarden_opt.modeling import channel_pruning
-from modelgarden_opt.modeling import channels
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling.channel_pruning import channel_search
+from modelgarden_opt.modeling.channel_pruning import channels
 from tests import conftest
 from tests.families import test_families
 from tests.families import test_segmentation
@@ -68,18 +69,18 @@ def test_fewer_channels_reach_the_file(name, data_dir, tmp_path):
   whole = factory.neutral(floats)
   if not channels.groups(whole):
     pytest.skip('no channels that end inside of a block')
-  result = channel_pruning.prune(
+  result = channel_search.prune(
       whole, pruning.Pruning(
           granularity='channel', keep_ratio=0.995, channel_multiple=4), None)
   small = factory.compress(
       floats, quantization.Quantization(), filters=result.candidate.filters)
-  channel_pruning.transfer(result.candidate, small)
+  channel_search.transfer(result.candidate, small)
   assert small.count_params() < whole.count_params()
   path = _file(small, tmp_path / 'm.tflite')
-  assert not tflite.census(path).float_ops
+  assert not census.take(path).float_ops
   inputs = small.inputs or small.backbone.inputs
   images = conftest.random_images([1, *inputs[0].shape[1:]])
   expected = factory.logits(small(images, training=False))
-  actual = tflite.Model(path)(images.numpy())
+  actual = litert_model.Model(path)(images.numpy())
   assert np.all(np.isfinite(actual)) and actual.shape == expected.shape
   assert tf.reduce_any(expected != 0)

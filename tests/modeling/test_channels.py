@@ -11,11 +11,11 @@ from modelgarden_opt.compression import plan
 from modelgarden_opt.compression import twin
 from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.modeling import batch_norm
-from modelgarden_opt.modeling import channel_pruning
-from modelgarden_opt.modeling import channels
-from modelgarden_opt.modeling import costs
 from modelgarden_opt.modeling import factory
-from modelgarden_opt.modeling import importance as importance_lib
+from modelgarden_opt.modeling.channel_pruning import channel_search
+from modelgarden_opt.modeling.channel_pruning import channels
+from modelgarden_opt.modeling.channel_pruning import costs
+from modelgarden_opt.modeling.channel_pruning import importance
 from tests import conftest
 
 _RESNET = {'task': {'model': {'backbone': {
@@ -57,7 +57,7 @@ def test_removing_silent_channels_changes_nothing(name):
         cut.variable.assign(value)
   candidate = channels.Candidate(model, found, kept)
   small = _block_of(name, candidate.filters)
-  channel_pruning.transfer(candidate, small)
+  channel_search.transfer(candidate, small)
   images = conftest.random_images([2, 8, 8, 16])
   np.testing.assert_allclose(
       model(images, training=False), small(images, training=False), atol=1e-5)
@@ -103,7 +103,7 @@ def test_target_is_met_in_multiples(neutral, target, importance):
   config = pruning_cfg.Pruning(
       granularity='channel', target=target, keep_ratio=0.6,
       importance=importance, channel_multiple=4)
-  result = channel_pruning.prune(neutral, config, None)
+  result = channel_search.prune(neutral, config, None)
   assert 0.5 < result.ratio <= 0.6
   assert all(count % 4 == 0 for count in result.candidate.filters.values())
   small = factory.neutral(neutral, result.candidate.filters)
@@ -119,7 +119,7 @@ def test_the_least_important_channels_go(neutral):
   config = pruning_cfg.Pruning(
       granularity='channel', importance='batch_norm', keep_ratio=0.7,
       channel_multiple=1)
-  result = channel_pruning.prune(neutral, config, None)
+  result = channel_search.prune(neutral, config, None)
   kept = result.candidate.filters[group.path]
   assert 0 < kept < group.size
   np.testing.assert_array_equal(
@@ -136,7 +136,7 @@ def test_taylor_is_the_squared_change_of_the_loss(neutral):
   expected = sum(
       (b[norm.gamma.ref()] * norm.gamma + b[norm.beta.ref()] * norm.beta)**2
       for b in batches)
-  actual = importance_lib.of('taylor', found, lambda: batches)
+  actual = importance.of('taylor', found, lambda: batches)
   np.testing.assert_allclose(actual[found[0].path], expected, rtol=1e-5)
 
 
@@ -155,7 +155,7 @@ def test_rules_leave_groups_whole(neutral):
   rule = pruning_cfg.PruningRule(path='*block_0/*', enabled=False)
   config = pruning_cfg.Pruning(
       granularity='channel', keep_ratio=0.7, rules=[rule])
-  groups = channel_pruning.prune(neutral, config, None).groups
+  groups = channel_search.prune(neutral, config, None).groups
   assert groups[0].kept == groups[0].size and groups[0].reason
   assert all(g.kept < g.size for g in groups[1:])
 
@@ -170,14 +170,14 @@ def test_what_cannot_be_done_is_refused(neutral, values, expected):
   config = pruning_cfg.Pruning(granularity='channel')
   config.override(values)
   with pytest.raises(errors.UsageError, match=expected):
-    channel_pruning.prune(neutral, config, None)
+    channel_search.prune(neutral, config, None)
 
 
 def test_a_model_without_such_channels_is_refused():
   inputs = tf_keras.Input([4, 4, 3])
   model = tf_keras.Model(inputs, tf_keras.layers.Conv2D(4, 3)(inputs))
   with pytest.raises(errors.UsageError, match='the model has none'):
-    channel_pruning.prune(
+    channel_search.prune(
         model, pruning_cfg.Pruning(granularity='channel'), None)
 
 

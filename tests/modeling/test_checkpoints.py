@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import quantization as quantization_cfg
-from modelgarden_opt.modeling import checkpoints
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling.state import checkpoints
 from tests import conftest
 
 

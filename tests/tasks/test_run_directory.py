@@ -7,17 +7,17 @@ import pytest
 import tensorflow as tf
 
 from modelgarden_opt.data import representative
-from modelgarden_opt.export import tflite as export
-from modelgarden_opt.modeling import checkpoints
+from modelgarden_opt.export import exporter
+from modelgarden_opt.modeling.state import checkpoints
 from modelgarden_opt.tasks import run_directory
+from modelgarden_opt.training import experiment
 from modelgarden_opt.training import metrics
-from modelgarden_opt.training import run as run_lib
 
 _AVERAGED = {'trainer': {'optimizer_config': {'ema': {'average_decay': 0.9}}}}
 
 
 def _train(tiny_params, mode, path):
-  run_lib.run_experiment(tiny_params('mobilenet_v2', _AVERAGED, {
+  experiment.run_experiment(tiny_params('mobilenet_v2', _AVERAGED, {
       'runtime': {'distribution_strategy': 'one_device'},
       'trainer': {
           'train_steps': 40, 'steps_per_loop': 20, 'summary_interval': 20,
@@ -93,7 +93,7 @@ def test_the_export_says_which_weights_it_has(
   path = str(tmp_path / 'm.tflite')
   for model_dir, weights in ((averaged_run, 'moving averages'),
                              (float_run, 'raw weights')):
-    found = export.export(model_dir, 'float32', path, checkpoint='latest')
+    found = exporter.export(model_dir, 'float32', path, checkpoint='latest')
     assert found['weights'] == weights
 
 

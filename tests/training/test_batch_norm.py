@@ -7,7 +7,7 @@ import pytest
 
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import batch_norm_action
-from modelgarden_opt.training import run
+from modelgarden_opt.training import experiment
 
 _LAGGING = {'task': {'model': {'norm_activation': {'norm_momentum': 0.997}}},
             'trainer': {'train_steps': 60, 'steps_per_loop': 30,
@@ -16,7 +16,8 @@ _LAGGING = {'task': {'model': {'norm_activation': {'norm_momentum': 0.997}}},
 
 def _accuracy(tiny_params, model_dir, *further):
   params = tiny_params('mobilenet_v2', _LAGGING, *further)
-  return run.run_experiment(params, 'train_and_eval', model_dir)['accuracy']
+  logs = experiment.run_experiment(params, 'train_and_eval', model_dir)
+  return logs['accuracy']
 
 
 def test_a_short_run_evaluates_well_with_statistics_of_its_end(
@@ -42,7 +43,7 @@ def test_a_resumed_run_does_not_estimate_again(tiny_params, tmp_path):
   _accuracy(tiny_params, str(tmp_path), further)
   before = run_directory.load(str(tmp_path), 'latest').model
   params = tiny_params('mobilenet_v2', _LAGGING, further)
-  run.run_experiment(params, 'train_and_eval', str(tmp_path))
+  experiment.run_experiment(params, 'train_and_eval', str(tmp_path))
   after = run_directory.load(str(tmp_path), 'latest').model
   for a, b in zip(before.variables, after.variables):
     np.testing.assert_array_equal(a, b)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from modelgarden_opt import errors
-from modelgarden_opt.export import tflite as export
+from modelgarden_opt.export import exporter
 from modelgarden_opt.tasks import run_directory
-from modelgarden_opt.training import run
+from modelgarden_opt.training import experiment
 
 _CHANNELS = {'granularity': 'channel', 'keep_ratio': 0.7, 'batch_norm_steps': 4}
 _SHORT = {'trainer': {'train_steps': 20, 'steps_per_loop': 10,
@@ -25,7 +25,7 @@ def _params(tiny_params, float_run, experiment='mobilenet_v2_pruning', **more):
 @pytest.fixture(scope='module')
 def pruned(tiny_params, float_run, tmp_path_factory):
   model_dir = str(tmp_path_factory.mktemp('channels'))
-  run.run_experiment(
+  experiment.run_experiment(
       _params(tiny_params, float_run, importance='taylor'), 'train_and_eval',
       model_dir)
   return model_dir
@@ -43,7 +43,7 @@ def test_the_run_directory_alone_rebuilds_the_model(
   small = run_directory.load(pruned)
   assert small.model.count_params() < 0.9 * run_directory.load(
       float_run).model.count_params()
-  found = export.export(pruned, 'float32', str(tmp_path / 'small.tflite'))
+  found = exporter.export(pruned, 'float32', str(tmp_path / 'small.tflite'))
   shapes = {tuple(k['shape'][:1]) for k in found['kernels']}
   assert {(count,) for count in filters.values()} <= shapes
   assert found['agreement'] == 1.0
@@ -63,7 +63,7 @@ def test_a_killed_run_resumes_as_it_was(pruned, tiny_params, tmp_path):
   before = _filters(pruned)
   params = _params(tiny_params, 'gone', importance='taylor')
   params.override({'trainer': {'train_steps': 30}})
-  run.run_experiment(params, 'train', pruned)
+  experiment.run_experiment(params, 'train', pruned)
   assert _filters(pruned) == before
   assert run_directory.load(pruned, 'latest').checkpoint.endswith('-30')
 
@@ -74,9 +74,9 @@ def test_qat_takes_over_the_architecture(
   params = tiny_params('mobilenet_v2_qat', _SHORT, {'task': {'quantization': {
       'pretrained_original_checkpoint': os.path.join(pruned, 'best_ckpt'),
       'calibration_steps': 4}}})
-  run.run_experiment(params, 'train', model_dir)
+  experiment.run_experiment(params, 'train', model_dir)
   assert _filters(model_dir) == _filters(pruned)
-  found = export.export(model_dir, 'int8', str(tmp_path / 'small.tflite'))
+  found = exporter.export(model_dir, 'int8', str(tmp_path / 'small.tflite'))
   assert found['agreement'] >= 0.95
   assert not found['float_ops']
 
@@ -85,8 +85,8 @@ def test_pruning_and_quantization_in_one_run(
     tiny_params, float_run, tmp_path):
   params = _params(tiny_params, float_run, 'mobilenet_v2_pqat')
   model_dir = str(tmp_path / 'run')
-  run.run_experiment(params, 'train', model_dir)
-  found = export.export(model_dir, 'int8', str(tmp_path / 'small.tflite'))
+  experiment.run_experiment(params, 'train', model_dir)
+  found = exporter.export(model_dir, 'int8', str(tmp_path / 'small.tflite'))
   assert found['agreement'] >= 0.95
 
 
@@ -110,7 +110,7 @@ def test_other_checkpoints_in_the_directory_do_not_hinder_pruning(
     (tmp_path / name / 'checkpoint').write_text('')
   params = _params(tiny_params, float_run)
   params.override({'trainer': {'train_steps': 1}})
-  run.run_experiment(params, 'train', str(tmp_path))
+  experiment.run_experiment(params, 'train', str(tmp_path))
   assert _filters(str(tmp_path))
   small = run_directory.load(str(tmp_path), 'latest').model
   assert small.count_params() < (

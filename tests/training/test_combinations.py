@@ -5,20 +5,20 @@ import pytest
 
 from modelgarden_opt import errors
 from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.export import exporter
 from modelgarden_opt.export import invariants
-from modelgarden_opt.export import tflite as export
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.tasks import run_directory
-from modelgarden_opt.training import run
+from modelgarden_opt.training import experiment
 
 _SHORT = {'trainer': {'train_steps': 20, 'steps_per_loop': 10,
                       'checkpoint_interval': 20, 'validation_interval': 20}}
 
 
-def _train(tiny_params, tmp_path_factory, experiment, task):
-  model_dir = str(tmp_path_factory.mktemp(experiment))
-  run.run_experiment(
-      tiny_params(experiment, _SHORT, {'task': task}), 'train', model_dir)
+def _train(tiny_params, tmp_path_factory, name, task):
+  model_dir = str(tmp_path_factory.mktemp(name))
+  experiment.run_experiment(
+      tiny_params(name, _SHORT, {'task': task}), 'train', model_dir)
   return model_dir
 
 
@@ -45,7 +45,7 @@ def _kernels(model_dir):
 
 def _file(model_dir, tmp_path):
   path = str(tmp_path / 'model.tflite')
-  found = export.export(model_dir, 'int8', path)
+  found = exporter.export(model_dir, 'int8', path)
   assert found['agreement'] >= 0.95
   assert found['num_delegate_partitions'] == 1
   return [k for k in inspection.kernels(path) if k.op != 'DEPTHWISE_CONV_2D']
@@ -95,7 +95,7 @@ def test_cqat_keeps_clusters_up_to_the_file(
 def test_floats_keep_zeros_and_clusters_of_channels(
     file_format, clustered, tmp_path):
   path = str(tmp_path / 'model.tflite')
-  export.export(clustered, file_format, path)
+  exporter.export(clustered, file_format, path)
   for kernel in inspection.kernels(path):
     if kernel.op != 'DEPTHWISE_CONV_2D':
       assert kernel.distinct_per_channel <= 8, kernel.name
@@ -104,7 +104,7 @@ def test_floats_keep_zeros_and_clusters_of_channels(
 
 def test_a_file_that_lost_its_form_is_told(clustered, float_run, tmp_path):
   path = str(tmp_path / 'model.tflite')
-  export.export(float_run, 'float32', path)
+  exporter.export(float_run, 'float32', path)
   model = run_directory.load(clustered).model
   lines = invariants.problems(model, inspection.kernels(path), quantized=False)
   assert any('zeros became 0' in line for line in lines)
@@ -124,11 +124,11 @@ def test_clusters_per_channel_reach_the_file(
 
 def test_a_checkpoint_without_clusters_or_zeros_is_refused(
     tiny_params, float_run, tmp_path):
-  for experiment, expected in (
+  for name, expected in (
       ('mobilenet_v2_cqat', 'distinct values, more than 16'),
       ('mobilenet_v2_pqat', 'there are none; give a pruned checkpoint')):
-    params = tiny_params(experiment, _SHORT, {'task': {
+    params = tiny_params(name, _SHORT, {'task': {
         'quantization': {'pretrained_original_checkpoint': float_run}}})
     with pytest.raises(errors.UsageError, match=expected):
-      run.run_experiment(params, 'train', str(tmp_path / 'run'))
+      experiment.run_experiment(params, 'train', str(tmp_path / 'run'))
     assert not (tmp_path / 'run').exists()

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import overrides
-from modelgarden_opt.export import tflite as export
-from modelgarden_opt.training import run
+from modelgarden_opt.export import exporter
+from modelgarden_opt.training import experiment
 
 BLOCKS = {
     'mobilenet_v2_pruning': {'pruning': {
@@ -19,13 +19,13 @@ BLOCKS = {
 }
 
 
-@pytest.mark.parametrize('experiment', BLOCKS)
+@pytest.mark.parametrize('name', BLOCKS)
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 def test_techniques_train_and_export_under_mixed_precision(
-    experiment, dtype, tiny_params, float_run, tmp_path):
-  block, = BLOCKS[experiment]
+    name, dtype, tiny_params, float_run, tmp_path):
+  block, = BLOCKS[name]
   params = tiny_params(
-      experiment, {'task': BLOCKS[experiment]}, {
+      name, {'task': BLOCKS[name]}, {
           'runtime': {'mixed_precision_dtype': dtype},
           'task': {
               block: {'pretrained_original_checkpoint': float_run},
@@ -33,7 +33,7 @@ def test_techniques_train_and_export_under_mixed_precision(
               'validation_data': {'dtype': dtype}},
           'trainer': {'train_steps': 8, 'steps_per_loop': 4,
                       'checkpoint_interval': 8, 'validation_interval': 8}})
-  logs = run.run_experiment(params, 'train_and_eval', str(tmp_path))
+  logs = experiment.run_experiment(params, 'train_and_eval', str(tmp_path))
   assert logs['accuracy'] > 0.6
   reader = tf.train.load_checkpoint(
       tf.train.latest_checkpoint(str(tmp_path)))
@@ -41,7 +41,7 @@ def test_techniques_train_and_export_under_mixed_precision(
   state = [name for name in types if 'kernel/' in name or f'{block}_' in name]
   assert state
   assert {types[n] for n in state} <= {tf.float32, tf.int32, tf.int64}
-  found = export.export(str(tmp_path), 'float32', str(tmp_path / 'm.tflite'))
+  found = exporter.export(str(tmp_path), 'float32', str(tmp_path / 'm.tflite'))
   assert found['agreement'] >= 0.95
 
 

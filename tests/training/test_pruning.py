@@ -18,12 +18,12 @@ from modelgarden_opt import errors
 from modelgarden_opt.cli import main
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.evaluation import inspection
-from modelgarden_opt.export import tflite as export
+from modelgarden_opt.export import exporter
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.tasks import run_directory
+from modelgarden_opt.training import experiment
 from modelgarden_opt.training import metrics
-from modelgarden_opt.training import run
 from tests import conftest
 from tests import tiny
 
@@ -37,7 +37,7 @@ def pruned_run(tiny_params, float_run, tmp_path_factory):
   model_dir = str(tmp_path_factory.mktemp('pruned'))
   params = tiny_params('mobilenet_v2_pruning', {'task': {'pruning': {
       **PRUNING, 'pretrained_original_checkpoint': float_run}}})
-  run.run_experiment(params, 'train_and_eval', model_dir)
+  experiment.run_experiment(params, 'train_and_eval', model_dir)
   return model_dir
 
 
@@ -59,7 +59,7 @@ def test_a_pruned_checkpoint_is_pruned_further(
       'task': {'pruning': {**PRUNING, 'final_sparsity': 0.8,
                            'pretrained_original_checkpoint': pruned_run}},
       'trainer': {'train_steps': 90}})
-  run.run_experiment(params, 'train', str(tmp_path))
+  experiment.run_experiment(params, 'train', str(tmp_path))
   masked = constraints.find(run_directory.load(str(tmp_path), 'latest').model)
   assert constraints.sparsity(masked) == pytest.approx(0.8, abs=1e-3)
   assert constraints.problems(masked) == []
@@ -69,7 +69,7 @@ def test_a_pruned_checkpoint_is_pruned_further(
   assert re.search('with 60... % and not 20.00 %', caplog.text)
   # The same run, resumed: nothing begins afresh.
   params.trainer.train_steps = 95
-  run.run_experiment(params, 'train', str(tmp_path))
+  experiment.run_experiment(params, 'train', str(tmp_path))
   again = constraints.find(run_directory.load(str(tmp_path), 'latest').model)
   for before, after in zip(masked, again):
     np.testing.assert_array_equal(before.transform.mask, after.transform.mask)
@@ -132,7 +132,7 @@ def test_best_checkpoint_is_at_target_sparsity(pruned_run):
 def test_planned_sparsity_is_that_of_the_file(
     pruned_run, tmp_path, file_format):
   path = str(tmp_path / 'm.tflite')
-  export.export(pruned_run, file_format, path, calibration_images=16)
+  exporter.export(pruned_run, file_format, path, calibration_images=16)
   tensors = inspection.kernels(path)
   pruned = [t for t in tensors if t.sparsity > 0.3]
   assert len(pruned) == 8
@@ -195,7 +195,7 @@ def test_zeros_stay_in_moving_averages(tiny_params, float_run, tmp_path):
                            'pretrained_original_checkpoint': float_run}},
       'trainer': {'train_steps': 20, 'optimizer_config': {
           'ema': {'average_decay': 0.9}}}})
-  run.run_experiment(params, 'train', str(tmp_path))
+  experiment.run_experiment(params, 'train', str(tmp_path))
   reader = tf.train.load_checkpoint(
       tf.train.latest_checkpoint(str(tmp_path)))
   averages = [n for n in reader.get_variable_to_shape_map()
@@ -213,7 +213,7 @@ def test_a_run_that_starts_again_writes_step_0_once(
       'task': {'pruning': {**PRUNING, 'begin_step': 0, 'end_step': 0,
                            'pretrained_original_checkpoint': float_run}},
       'trainer': {'train_steps': 2}})
-  run.run_experiment(params, 'train', str(tmp_path))
+  experiment.run_experiment(params, 'train', str(tmp_path))
   assert [r['step'] for r in metrics.read(str(tmp_path))] == [0, 2]
 
 
@@ -228,7 +228,7 @@ def test_batch_norm_is_estimated_anew_behind_the_last_masks(
                       'batch_norm_steps': steps,
                       'pretrained_original_checkpoint': float_run}},
       'trainer': {'train_steps': 20}})
-  run.run_experiment(params, 'train', str(tmp_path))
+  experiment.run_experiment(params, 'train', str(tmp_path))
   before, after = (
       [v.numpy() for v in run_directory.load(d, 'latest').model.variables
        if 'moving' in v.name] for d in (float_run, str(tmp_path)))

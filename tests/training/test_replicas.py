@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from modelgarden_opt.compression import replicas as replicas_lib
 from modelgarden_opt.evaluation import evaluate
-from modelgarden_opt.export import tflite as export
-from modelgarden_opt.training import run
+from modelgarden_opt.export import exporter
+from modelgarden_opt.training import experiment
 
 ONE = {'distribution_strategy': 'off'}
 TWO = {'distribution_strategy': 'mirrored', 'num_logical_cpus': 2}
@@ -82,7 +82,7 @@ def trained(tiny_params, float_run, tmp_path_factory):
       mode = 'train_and_eval' if technique in EVALUATED else 'train'
       interrupted = replicas == 2 and technique in RESUMED
       for steps in [STEPS // 2] * interrupted + [STEPS]:
-        logs = run.run_experiment(
+        logs = experiment.run_experiment(
             _params(tiny_params, technique, source, runtime, steps), mode,
             model_dir)
       found[technique, replicas] = model_dir, logs
@@ -127,12 +127,12 @@ def test_replicas_that_do_not_agree_are_far_off(
     tiny_params, float_run, tmp_path, monkeypatch):
   """What the tolerances would have to hide: each replica has its own ranges."""
   monkeypatch.setattr(replicas_lib, 'largest', lambda values: values)
-  run.run_experiment(
+  experiment.run_experiment(
       _params(tiny_params, 'qat', float_run, TWO, 1), 'train', str(tmp_path))
   broken = _variables(str(tmp_path), 1)
   monkeypatch.undo()
   model_dir = str(tmp_path / 'right')
-  run.run_experiment(
+  experiment.run_experiment(
       _params(tiny_params, 'qat', float_run, TWO, 1), 'train', model_dir)
   assert max(_distance(broken[name], value)
              for name, value in _variables(model_dir, 1).items()
@@ -144,8 +144,8 @@ def test_the_file_of_two_replicas_is_as_accurate_as_their_evaluation(
     technique, trained, tmp_path):
   model_dir, logs = trained(technique, 2)
   path = str(tmp_path / 'model.tflite')
-  export.export(model_dir, 'float32' if technique == 'float' else 'int8', path,
-                checkpoint='latest')
+  file_format = 'float32' if technique == 'float' else 'int8'
+  exporter.export(model_dir, file_format, path, checkpoint='latest')
   keras, file = evaluate.evaluate(
       model_dir, [path], 'validation', checkpoint='latest')
   assert keras['metrics']['top_1_accuracy'] == pytest.approx(logs['accuracy'])

@@ -5,7 +5,7 @@ import pytest
 from tensorflow.lite.python import schema_py_generated as schema
 import tf_keras
 
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
 from modelgarden_opt.export.lowering import flatbuffer
 from tests import conftest
@@ -33,7 +33,7 @@ def test_without_a_pass_the_file_computes_the_same(content, tmp_path):
   outputs = []
   for name, written in (('a', content), ('b', flatbuffer.edit(content))):
     (tmp_path / name).write_bytes(written)
-    outputs.append(tflite.Model(str(tmp_path / name))(images))
+    outputs.append(litert_model.Model(str(tmp_path / name))(images))
   np.testing.assert_array_equal(*outputs)
 
 

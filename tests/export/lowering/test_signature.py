@@ -6,10 +6,10 @@ import pytest
 import tf_keras
 
 from modelgarden_opt.evaluation import inspection
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
+from modelgarden_opt.export import exporter
 from modelgarden_opt.export import formats
-from modelgarden_opt.export import tflite as export
 from modelgarden_opt.export.lowering import flatbuffer
 from modelgarden_opt.export.lowering import metadata
 from tests import conftest
@@ -25,16 +25,16 @@ def _runner(path):
 def test_the_signature_computes_what_the_file_computes(
     qat_run, tmp_path, file_format):
   path = str(tmp_path / 'm.tflite')
-  export.export(qat_run, file_format, path)
+  exporter.export(qat_run, file_format, path)
   assert litert.Interpreter(path).get_signature_list() == {
       'serving_default': {'inputs': ['image'], 'outputs': ['logits']}}
   np.testing.assert_array_equal(
-      _runner(path)(image=IMAGES)['logits'], tflite.Model(path)(IMAGES))
+      _runner(path)(image=IMAGES)['logits'], litert_model.Model(path)(IMAGES))
 
 
 def test_integer_files_carry_it_and_their_labels(qat_run, tmp_path):
   path = str(tmp_path / 'm.tflite')
-  export.export(qat_run, 'int8', path, io_dtype='int8')
+  exporter.export(qat_run, 'int8', path, io_dtype='int8')
   runner = _runner(path)
   assert runner.get_input_details()['image']['dtype'] == np.int8
   image = np.zeros([1, 32, 32, 3], np.int8)
@@ -59,8 +59,8 @@ def test_sparse_files_carry_it(tmp_path):
 def test_it_and_ten_labels_cost_less_than_a_kibibyte(
     qat_run, tmp_path, monkeypatch):
   path = str(tmp_path / 'm.tflite')
-  size = export.export(qat_run, 'int8', path)['size_bytes']
+  size = exporter.export(qat_run, 'int8', path)['size_bytes']
   monkeypatch.setattr(flatbuffer, 'edit', lambda content, *passes: content)
   monkeypatch.setattr(metadata, 'append_labels', lambda content, _: content)
-  bare = export.export(qat_run, 'int8', path)['size_bytes']
+  bare = exporter.export(qat_run, 'int8', path)['size_bytes']
   assert 0 < size - bare <= 1024

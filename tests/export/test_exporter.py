@@ -11,12 +11,13 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import quantization as quantization_cfg
+from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import evaluate
-from modelgarden_opt.evaluation import tflite
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
+from modelgarden_opt.export import exporter
 from modelgarden_opt.export import formats
 from modelgarden_opt.export import sixteen_bits
-from modelgarden_opt.export import tflite as export_tflite
 from modelgarden_opt.export import verification
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
@@ -28,7 +29,7 @@ def exported(float_run, qat_run, tmp_path_factory):
   """Files of both runs in every format: `{(run, format): found}`."""
   directory = tmp_path_factory.mktemp('files')
   return {
-      (name, form): export_tflite.export(
+      (name, form): exporter.export(
           run, form, str(directory / f'{name}_{form}.tflite'),
           calibration_images=64)
       for name, run in (('float', float_run), ('qat', qat_run))
@@ -40,7 +41,7 @@ def exported(float_run, qat_run, tmp_path_factory):
 def test_every_format_agrees_with_keras(exported, name, form):
   found = exported[name, form]
   assert os.path.getsize(found['model']) == found['size_bytes']
-  assert tflite.file_format(found['model']) == form
+  assert census.file_format(found['model']) == form
   assert found['agreement'] >= (1.0 if form in ('float32', 'float16') else 0.9)
   if form == 'float32':
     assert found['max_difference'] < 1e-3
@@ -60,7 +61,7 @@ def test_trained_ranges_are_those_of_the_file(exported, qat_run):
   model = run_directory.load(qat_run).model
   quantizer = model.layers[-1].output_quantizer
   expected = float(quantizer.maximum - quantizer.minimum) / 255
-  step = tflite.Model(exported['qat', 'int8']['model']).output_scale
+  step = litert_model.Model(exported['qat', 'int8']['model']).output_scale
   assert step == pytest.approx(expected, rel=1e-4)
 
 
@@ -77,9 +78,9 @@ def test_accuracy_of_the_file_is_that_of_keras(exported, qat_run):
 @pytest.mark.parametrize('io_dtype', ['int8', 'uint8'])
 def test_integer_input_and_output(exported, qat_run, tmp_path, io_dtype):
   path = str(tmp_path / 'm.tflite')
-  export_tflite.export(qat_run, 'int8', path, io_dtype=io_dtype)
+  exporter.export(qat_run, 'int8', path, io_dtype=io_dtype)
   images = conftest.random_images([4, 32, 32, 3]).numpy()
-  integer, floats = tflite.Model(path), tflite.Model(
+  integer, floats = litert_model.Model(path), litert_model.Model(
       exported['qat', 'int8']['model'])
   np.testing.assert_allclose(
       integer(images), floats(images), atol=1.01 * floats.output_scale)
@@ -88,10 +89,10 @@ def test_integer_input_and_output(exported, qat_run, tmp_path, io_dtype):
 def test_export_needs_the_run_directory_only(
     tiny_params, float_run, tmp_path):
   """The float checkpoint that training started from may be gone."""
-  from modelgarden_opt.training import run as run_lib
+  from modelgarden_opt.training import experiment
   start, model_dir = tmp_path / 'start', tmp_path / 'qat'
   shutil.copytree(float_run, start)
-  run_lib.run_experiment(tiny_params('mobilenet_v2_qat', {
+  experiment.run_experiment(tiny_params('mobilenet_v2_qat', {
       'task': {'quantization': {
           'pretrained_original_checkpoint': str(start),
           'calibration_steps': 1}},
@@ -99,7 +100,7 @@ def test_export_needs_the_run_directory_only(
   shutil.rmtree(start)
   moved = tmp_path / 'moved'
   model_dir.rename(moved)
-  found = export_tflite.export(str(moved), 'int8', str(tmp_path / 'm.tflite'))
+  found = exporter.export(str(moved), 'int8', str(tmp_path / 'm.tflite'))
   assert found['num_verified'] > 0
 
 
@@ -112,17 +113,17 @@ def test_wrong_requests_are_told_and_leave_nothing(float_run, tmp_path):
       ('is not a run directory', (str(tmp_path), 'float32'))):
     run, form, *options = args
     with pytest.raises(errors.UsageError, match=match):
-      export_tflite.export(run, form, str(path), **dict(*options))
+      exporter.export(run, form, str(path), **dict(*options))
   assert not path.parent.exists() or not list(path.parent.iterdir())
 
 
 def test_a_file_that_fails_verification_is_not_left(
     float_run, tmp_path, monkeypatch):
   def fail(*_):
-    raise export_tflite.VerificationError('differs')
+    raise exporter.VerificationError('differs')
   monkeypatch.setattr(verification, 'verify', fail)
-  with pytest.raises(export_tflite.VerificationError):
-    export_tflite.export(float_run, 'float32', str(tmp_path / 'm.tflite'))
+  with pytest.raises(exporter.VerificationError):
+    exporter.export(float_run, 'float32', str(tmp_path / 'm.tflite'))
   assert not list(tmp_path.iterdir())
 
 
@@ -145,7 +146,7 @@ def test_dead_channels_survive_conversion(tmp_path):
       quantized, tf.data.Dataset.from_tensors((images, 0)))
   path = tmp_path / 'm.tflite'
   path.write_bytes(convert.convert(quantized, 'int8'))
-  file = tflite.Model(str(path))
+  file = litert_model.Model(str(path))
   np.testing.assert_allclose(
       file(images.numpy()), quantized(images, training=False),
       atol=1.01 * file.output_scale)
@@ -162,7 +163,7 @@ def test_average_pooling_of_any_size_is_exact(tmp_path, size):
   calibration.calibrate(quantized, tf.data.Dataset.from_tensors((images, 0)))
   path = tmp_path / 'm.tflite'
   path.write_bytes(convert.convert(quantized, 'int8'))
-  file = tflite.Model(str(path))
+  file = litert_model.Model(str(path))
   np.testing.assert_allclose(
       file(images), quantized(images, training=False),
       atol=1e-3 * file.output_scale)
@@ -193,12 +194,12 @@ def test_hard_swish_is_written_as_asked(tmp_path, lowering, ops):
   model = _calibrated(quantization_cfg.Quantization(), 'hard_swish')
   path = tmp_path / 'm.tflite'
   path.write_bytes(convert.convert(model, 'int8', hard_swish=lowering))
-  found = tflite.census(str(path))
+  found = census.take(str(path))
   assert ops <= found.ops.keys() and not found.float_ops
   assert ('HARD_SWISH' in found.ops) == (lowering == 'fused')
   images = conftest.random_images([4, 16, 16, 3])
-  difference = tflite.Model(str(path))(images.numpy()) - model(images)
-  file = tflite.Model(str(path))
+  difference = litert_model.Model(str(path))(images.numpy()) - model(images)
+  file = litert_model.Model(str(path))
   assert np.max(np.abs(difference)) <= 3.1 * file.output_scale
 
 
@@ -209,7 +210,7 @@ def test_16_bit_files_of_a_quantized_run_have_the_trained_ranges(
   assert found['ranges'] == 'trained' and found['calibrated_on'] is None
   quantizer = run_directory.load(qat_run).model.layers[-1].output_quantizer
   limit = max(-float(quantizer.minimum), float(quantizer.maximum))
-  step = tflite.Model(found['model']).output_scale
+  step = litert_model.Model(found['model']).output_scale
   assert step == pytest.approx(limit / 32767, rel=1e-4)
   # 16-bit activations leave the rounding of biases and sums.
   assert found['mean_difference_steps'] < 0.05
@@ -228,10 +229,10 @@ def test_16_bits_over_trained_ranges_compute_what_keras_does(
   assert converted.ranges == 'trained' and not converted.reason
   path = tmp_path / 'm.tflite'
   path.write_bytes(converted.content)
-  assert not tflite.census(str(path)).float_ops
+  assert not census.take(str(path)).float_ops
   with sixteen_bits.activations(model):
     expected = model(images, training=False).numpy()
-  difference = tflite.Model(str(path))(images.numpy()) - expected
+  difference = litert_model.Model(str(path))(images.numpy()) - expected
   assert np.max(np.abs(difference)) < 1e-3 * np.ptp(expected)
   assert model.layers[-1]._activation_layer._quantizers[
       'output'].num_bits == 8, 'the model is as it was'
@@ -286,7 +287,7 @@ def test_dead_channels_survive_16_bits(tmp_path):
   with sixteen_bits.activations(model):
     expected = model(images, training=False).numpy()
   np.testing.assert_allclose(
-      tflite.Model(str(path))(images.numpy()), expected,
+      litert_model.Model(str(path))(images.numpy()), expected,
       atol=0.02 * np.ptp(expected))
   assert converted.ranges == 'calibrated'
   assert 'does not fit 32 bits' in converted.reason
@@ -304,9 +305,9 @@ def test_layers_left_in_float_convert_too(tmp_path, tiny_params):
   calibration.calibrate(quantized, tf.data.Dataset.from_tensors((images, 0)))
   path = tmp_path / 'm.tflite'
   path.write_bytes(convert.convert(quantized, 'int8'))
-  found = tflite.census(str(path))
+  found = census.take(str(path))
   assert found.float_ops == {
       'CONV_2D': 2, 'DEPTHWISE_CONV_2D': 1, 'ADD': 1}
   expected = quantized(images, training=False).numpy()
-  actual = tflite.Model(str(path))(images.numpy())
+  actual = litert_model.Model(str(path))(images.numpy())
   assert conftest.sqnr_db(expected, actual) > 15

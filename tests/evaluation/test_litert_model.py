@@ -10,10 +10,10 @@ import tf_keras
 
 from modelgarden_opt.benchmark import latency
 from modelgarden_opt.evaluation import evaluate
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import native_output
-from modelgarden_opt.evaluation import tflite
 from modelgarden_opt.export import convert
-from modelgarden_opt.export import tflite as export
+from modelgarden_opt.export import exporter
 from tests import conftest
 
 
@@ -27,7 +27,7 @@ def test_any_number_of_images_runs_in_any_batch_size(
   path = tmp_path / 'm.tflite'
   path.write_bytes(convert.convert(model, 'float32', batch_size=batch_size))
   images = conftest.random_images([num_images, 16, 16, 3])
-  file = tflite.Model(str(path))
+  file = litert_model.Model(str(path))
   for _ in range(2):
     np.testing.assert_allclose(file(images.numpy()), model(images), atol=1e-5)
 
@@ -37,7 +37,7 @@ def test_any_number_of_images_runs_in_any_batch_size(
 def test_files_of_other_batch_sizes_are_exported_evaluated_and_timed(
     request, tmp_path, batch_size, run):
   model_dir, path = request.getfixturevalue(run), str(tmp_path / 'm.tflite')
-  found = export.export(model_dir, 'int8', path, batch_size=batch_size)
+  found = exporter.export(model_dir, 'int8', path, batch_size=batch_size)
   assert found['verified'] and not found['problems']
   keras, file = evaluate.evaluate(model_dir, [path])
   assert file['num_examples'] == keras['num_examples'] == 360
@@ -56,7 +56,7 @@ def test_images_that_calibrate_come_in_the_batch_size_of_the_file(tmp_path):
   path.write_bytes(convert.convert(
       model, 'int8', lambda: (image[np.newaxis] for image in images),
       batch_size=8))
-  file = tflite.Model(str(path))
+  file = litert_model.Model(str(path))
   np.testing.assert_allclose(
       file(images), model(images), atol=4 * file.output_scale)
 
@@ -65,8 +65,9 @@ def test_the_delegate_is_not_announced(tmp_path):
   model = tf_keras.Sequential([tf_keras.layers.Dense(2, input_shape=[3])])
   path = tmp_path / 'm.tflite'
   path.write_bytes(convert.convert(model, 'float32'))
-  script = ('import sys; from modelgarden_opt.evaluation import tflite; '
-            'tflite.Model(sys.argv[1]); tflite.census(sys.argv[1]); '
+  script = ('import sys; '
+            'from modelgarden_opt.evaluation import census, litert_model; '
+            'litert_model.Model(sys.argv[1]); census.take(sys.argv[1]); '
             'print("kept", file=sys.stderr)')
   result = subprocess.run(
       [sys.executable, '-c', script, str(path)], capture_output=True,

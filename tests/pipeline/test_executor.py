@@ -16,7 +16,7 @@ import yaml
 from modelgarden_opt.cli import main
 from modelgarden_opt.cli import run as run_cli
 from modelgarden_opt.pipeline import commands
-from modelgarden_opt.pipeline import run as run_lib
+from modelgarden_opt.pipeline import executor
 from modelgarden_opt.pipeline import stages
 from modelgarden_opt.tasks import run_directory
 from tests import conftest
@@ -269,7 +269,7 @@ def test_killed_after_a_training_was_done_again_the_rest_is_outdated_still(
   assert _run(config, model_dir) == 0
   shutil.rmtree(model_dir / 'float')
   steps = commands.steps(run_cli.load(config), str(model_dir), '')
-  run_lib.run(steps[:1], str(model_dir), main.main)
+  executor.run(steps[:1], str(model_dir), main.main)
   # Half of the training that follows, too.
   started = commands.start_file(str(model_dir / 'qat'))
   before = json.loads(pathlib.Path(started).read_text())

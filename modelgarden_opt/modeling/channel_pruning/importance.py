@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from modelgarden_opt.modeling import channels
+from modelgarden_opt.modeling.channel_pruning import channels
 
 # Yields, for one batch after another, the gradient of the loss by the
 # reference (`ref()`) of every variable that has one.

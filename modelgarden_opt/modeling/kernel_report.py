@@ -11,9 +11,9 @@ from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression.clustering import table
 from modelgarden_opt.compression.pruning import mask
-from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling.state import architecture
 
 _FLOAT_BYTES = 4
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import tf_keras
 
-from modelgarden_opt.modeling import architecture
-from modelgarden_opt.modeling import checkpoints
+from modelgarden_opt.modeling.state import architecture
+from modelgarden_opt.modeling.state import checkpoints
 
 # Blocks with a field `pretrained_original_checkpoint`, in loading order.
 _BLOCKS = ('pruning', 'clustering', 'quantization')

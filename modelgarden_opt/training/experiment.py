@@ -12,9 +12,9 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.data import representative
-from modelgarden_opt.modeling import architecture
 from modelgarden_opt.modeling import constraints
-from modelgarden_opt.modeling import pretrained
+from modelgarden_opt.modeling.state import architecture
+from modelgarden_opt.modeling.state import pretrained
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import batch_norm_action
 from modelgarden_opt.training import runner as runner_lib

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from modelgarden_opt.modeling import architecture
+from modelgarden_opt.modeling.state import architecture
 
 
 @pytest.mark.parametrize('path', [

@@ -19,8 +19,8 @@ from modelgarden_opt import registry
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
-from modelgarden_opt.modeling import channels
 from modelgarden_opt.modeling import observing
+from modelgarden_opt.modeling.channel_pruning import channels
 
 Cost = Callable[[channels.Candidate], float]
 # Cost by name: takes the model with all channels and returns a function of

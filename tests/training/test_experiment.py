@@ -16,8 +16,8 @@ import yaml
 from modelgarden_opt import errors
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import best_checkpoint
+from modelgarden_opt.training import experiment
 from modelgarden_opt.training import metrics
-from modelgarden_opt.training import run as run_lib
 from modelgarden_opt.training import runner as runner_lib
 from tests import conftest
 
@@ -62,11 +62,11 @@ def test_an_interrupted_run_resumes_where_its_checkpoint_is(
     tiny_params, tmp_path):
   model_dir = str(tmp_path)
   first = tiny_params('mobilenet_v2', {'trainer': {'train_steps': 60}})
-  run_lib.run_experiment(first, 'train', model_dir)
+  experiment.run_experiment(first, 'train', model_dir)
   # What a killed run leaves behind the checkpoint: lines, one of them torn.
   with open(os.path.join(model_dir, 'metrics.jsonl'), 'a') as f:
     f.write('{"step": 90, "split": "train"}\n{"step": 1')
-  run_lib.run_experiment(tiny_params('mobilenet_v2'), 'train', model_dir)
+  experiment.run_experiment(tiny_params('mobilenet_v2'), 'train', model_dir)
   assert [r['step'] for r in metrics.read(model_dir)] == [60, 120]
   assert run_directory.load(model_dir, 'latest').checkpoint.endswith('ckpt-120')
 
@@ -103,7 +103,7 @@ def test_resuming_with_another_model_is_refused(tiny_params, float_run):
       'mobilenet': {'filter_size_scale': 0.5}}}}})
   with pytest.raises(errors.UsageError,
                      match='filter_size_scale was 1.0, is 0.5'):
-    run_lib.run_experiment(other, 'train', float_run)
+    experiment.run_experiment(other, 'train', float_run)
   assert sorted(os.listdir(float_run)) == before
 
 
@@ -132,7 +132,7 @@ def older_run(qat_run, tmp_path):
 @pytest.mark.parametrize('name', ['mobilenet_v2_qat', 'renamed', None])
 def test_a_run_of_before_a_field_was_new_resumes(name, tiny_params, older_run):
   model_dir = older_run(name, range_momentum=None, weight_granularity=None)
-  run_lib.run_experiment(tiny_params('mobilenet_v2_qat'), 'train', model_dir)
+  experiment.run_experiment(tiny_params('mobilenet_v2_qat'), 'train', model_dir)
   assert run_directory.load_yaml(model_dir)['task']['quantization'][
       'range_momentum'] == 0.99
 
@@ -143,12 +143,12 @@ def test_a_field_that_is_new_must_have_its_default(tiny_params, older_run):
       'range_momentum': 0.5}}})
   with pytest.raises(errors.UsageError,
                      match='range_momentum was 0.99, is 0.5'):
-    run_lib.run_experiment(params, 'train', model_dir)
+    experiment.run_experiment(params, 'train', model_dir)
 
 
 def test_a_block_that_is_new_is_no_default(tiny_params, float_run):
   with pytest.raises(errors.UsageError, match='task.quantization was None'):
-    run_lib.run_experiment(
+    experiment.run_experiment(
         tiny_params('mobilenet_v2_qat'), 'train', float_run)
 
 
@@ -159,27 +159,28 @@ def test_a_wrong_checkpoint_leaves_nothing_behind(tiny_params, tmp_path, mode):
   model_dir = tmp_path / 'run'
   with pytest.raises(errors.UsageError,
                      match='quantization.pretrained_original_checkpoint'):
-    run_lib.run_experiment(params, mode, str(model_dir))
+    experiment.run_experiment(params, mode, str(model_dir))
   assert not model_dir.exists()
 
 
 def test_evaluating_an_empty_directory_is_refused(tiny_params, tmp_path):
   with pytest.raises(errors.UsageError, match='no checkpoint to evaluate'):
-    run_lib.run_experiment(
+    experiment.run_experiment(
         tiny_params('mobilenet_v2'), 'eval', str(tmp_path / 'x'))
   assert not (tmp_path / 'x').exists()
 
 
 def test_mode_eval_gives_the_metrics_of_training(tiny_params, float_run):
   expected = [r for r in metrics.read(float_run) if r['split'] == 'validation']
-  logs = run_lib.run_experiment(tiny_params('mobilenet_v2'), 'eval', float_run)
+  logs = experiment.run_experiment(
+      tiny_params('mobilenet_v2'), 'eval', float_run)
   assert logs['accuracy'] == pytest.approx(expected[-1]['accuracy'])
 
 
 def test_continuous_eval_ends_with_the_run(tiny_params, float_run):
   params = tiny_params(
       'mobilenet_v2', {'trainer': {'continuous_eval_timeout': 1}})
-  logs = run_lib.run_experiment(params, 'continuous_eval', float_run)
+  logs = experiment.run_experiment(params, 'continuous_eval', float_run)
   assert 'accuracy' in logs
 
 
@@ -205,7 +206,7 @@ def test_ranges_and_statistics_freeze_at_their_step(
   params = tiny_params('mobilenet_v2_qat', {'task': {'quantization': {
       'pretrained_original_checkpoint': float_run, 'calibration_steps': 2,
       'freeze_ranges_step': 10, 'freeze_batch_norm_step': 15}}})
-  run_lib.run_experiment(params, 'train', str(tmp_path))
+  experiment.run_experiment(params, 'train', str(tmp_path))
   assert sorted(seen) == [10, 15, 60, 120], 'loops end where something freezes'
 
   def changed(word, a, b):
@@ -226,7 +227,7 @@ def test_frozen_stays_frozen_after_a_resume(tiny_params, float_run, tmp_path):
     params = tiny_params('mobilenet_v2_qat', {
         'task': {'quantization': quantization},
         'trainer': {'train_steps': steps}})
-    run_lib.run_experiment(params, 'train', str(tmp_path))
+    experiment.run_experiment(params, 'train', str(tmp_path))
   reader = lambda step: tf.train.load_checkpoint(  # noqa: E731
       str(tmp_path / f'ckpt-{step}'))
   first, last = reader(60), reader(90)

@@ -11,10 +11,10 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt.compression import rules as rules_lib
 from modelgarden_opt.configs import pruning as pruning_cfg
-from modelgarden_opt.modeling import channels
-from modelgarden_opt.modeling import checkpoints
-from modelgarden_opt.modeling import costs
-from modelgarden_opt.modeling import importance
+from modelgarden_opt.modeling.channel_pruning import channels
+from modelgarden_opt.modeling.channel_pruning import costs
+from modelgarden_opt.modeling.channel_pruning import importance
+from modelgarden_opt.modeling.state import checkpoints
 
 # Enough to come within a thousandth of the channels.
 _MAX_BISECTIONS = 12

@@ -1,0 +1,54 @@
+"""Loads `.tflite` files into LiteRT, with or without its default delegate."""
+
+import os
+
+from ai_edge_litert import interpreter as litert
+
+from modelgarden_opt import errors
+from modelgarden_opt.evaluation import native_output
+
+_NO_DELEGATES = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+
+
+def load(
+    path: str, num_threads: int, delegates: bool = True
+) -> litert.Interpreter:
+  """Returns a file's interpreter, ready to run.
+
+  Args:
+    path: The file.
+    num_threads: Threads of the interpreter.
+    delegates: Whether the default delegate takes what it can.
+
+  Raises:
+    UsageError: If there is no such file, or it is no TFLite model.
+  """
+  if not os.path.isfile(path):
+    raise errors.UsageError(f'tflite: there is no file {path!r}')
+  try:
+    with native_output.without_delegate_line():
+      interpreter = litert.Interpreter(
+          path, num_threads=num_threads,
+          experimental_op_resolver_type=(
+              litert.OpResolverType.AUTO if delegates else _NO_DELEGATES))
+      interpreter.allocate_tensors()
+  except (ValueError, RuntimeError) as e:
+    raise errors.UsageError(
+        f'tflite: {path!r} cannot be loaded: {str(e).splitlines()[0]}') from e
+  return interpreter
+
+
+def problem(content: bytes) -> str:
+  """Returns why TFLite's kernels cannot run a file, '' if they can."""
+  try:
+    litert.Interpreter(
+        model_content=content,
+        experimental_op_resolver_type=_NO_DELEGATES).allocate_tensors()
+  except (ValueError, RuntimeError) as e:
+    return str(e).splitlines()[0]
+  return ''
+
+
+def ops(interpreter: litert.Interpreter) -> list[dict]:
+  """Returns the ops of a loaded file; its delegate's nodes come last."""
+  return interpreter._get_ops_details()  # pylint: disable=protected-access

@@ -1,0 +1,121 @@
+"""Runs `.tflite` files: float in, float out, whatever the file's types."""
+
+import os
+
+import numpy as np
+
+from modelgarden_opt.evaluation import litert_loading
+
+# Images of a call where the file leaves their number open.
+_OPEN_BATCH = 8
+
+
+class Model:
+  """A loaded `.tflite` file with one input and one output."""
+
+  def __init__(self, path: str, num_threads: int | None = None):
+    """Loads a file and prepares it with the default delegate.
+
+    Args:
+      path: The file.
+      num_threads: Threads of the interpreter; None for all cores.
+
+    Raises:
+      UsageError: If there is no such file, or it is no TFLite model.
+    """
+    self.path = path
+    self._interpreter = litert_loading.load(
+        path, num_threads or os.cpu_count())
+    self._input, = self._interpreter.get_input_details()
+    self._output, = self._interpreter.get_output_details()
+
+  @property
+  def input_shape(self) -> tuple[int, ...]:
+    """Shape of the input, with the batch size that it is prepared for."""
+    return tuple(self._input['shape'])
+
+  @property
+  def output_shape(self) -> tuple[int, ...]:
+    """Shape of the output, with the batch size that it is prepared for."""
+    return tuple(self._output['shape'])
+
+  @property
+  def output_scale(self) -> float:
+    """Quantization step of the output as the file computes it, 0 for float."""
+    return _step_of_output(self._interpreter, self._output)
+
+  def __call__(self, images: np.ndarray) -> np.ndarray:
+    """Returns the outputs of float images.
+
+    Outputs are floats whatever the file's types, but for labels. Images are
+    fed in the file's own batch size; the last batch is filled up, and what the
+    file computes of the filling is dropped.
+
+    Args:
+      images: float32 array [n, h, w, c], preprocessed; n >= 1.
+    """
+    if self._input['shape_signature'][0] == -1:
+      self._resize(min(len(images), _OPEN_BATCH))
+    size = self.input_shape[0]
+    missing = -len(images) % size
+    filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+    outputs = np.concatenate([
+        self._run(filled[start:start + size])
+        for start in range(0, len(filled), size)])
+    return outputs[:len(images)]
+
+  def _resize(self, batch_size: int) -> None:
+    """Prepares a file with an open batch for batches of another size."""
+    if self.input_shape[0] == batch_size:
+      return
+    self._interpreter.resize_tensor_input(
+        self._input['index'], [batch_size, *self.input_shape[1:]])
+    self._interpreter.allocate_tensors()
+    self._input, = self._interpreter.get_input_details()
+    self._output, = self._interpreter.get_output_details()
+
+  def set_input(self, images: np.ndarray) -> None:
+    """Places float images of shape `input_shape` in the input tensor."""
+    self._interpreter.set_tensor(
+        self._input['index'], _quantize(images, self._input))
+
+  def invoke(self) -> None:
+    """Runs the model on what the input tensor holds."""
+    self._interpreter.invoke()
+
+  def _run(self, images: np.ndarray) -> np.ndarray:
+    self.set_input(images)
+    self.invoke()
+    return _dequantize(
+        self._interpreter.get_tensor(self._output['index']), self._output)
+
+
+def _quantize(values: np.ndarray, detail) -> np.ndarray:
+  dtype = detail['dtype']
+  if dtype == np.float32:
+    return values.astype(np.float32)
+  scale, zero_point = detail['quantization']
+  info = np.iinfo(dtype)
+  return np.clip(
+      np.round(values / scale) + zero_point, info.min, info.max).astype(dtype)
+
+
+def _dequantize(values: np.ndarray, detail) -> np.ndarray:
+  if detail['dtype'] == np.float32:
+    return values.copy()
+  scale, zero_point = detail['quantization']
+  if not scale:
+    return values.copy()  # Labels: integers that stand for themselves.
+  return (values.astype(np.float32) - zero_point) * np.float32(scale)
+
+
+def _step_of_output(interpreter, detail) -> float:
+  """Returns the scale of the integer tensor that the output comes from."""
+  if detail['quantization'][0]:
+    return float(detail['quantization'][0])
+  scales = {t['index']: t['quantization'][0]
+            for t in interpreter.get_tensor_details()}
+  return next((float(scales[int(op['inputs'][0])])
+               for op in litert_loading.ops(interpreter)
+               if op['op_name'] == 'DEQUANTIZE' and
+               detail['index'] in op['outputs']), 0.0)

@@ -1,0 +1,1 @@
+"""Backbones that the Model Garden does not have."""

@@ -1,0 +1,1 @@
+"""Structured pruning: which channels a smaller model keeps, and why."""

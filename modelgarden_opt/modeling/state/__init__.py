@@ -1,0 +1,1 @@
+"""The state of models: checkpoints, what a run starts from, architectures."""
