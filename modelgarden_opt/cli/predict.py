@@ -80,10 +80,10 @@ def _preprocessing(args: argparse.Namespace):
 def _titles(args: argparse.Namespace, found):
   """Returns a function from the number of a class to what is printed."""
   # pylint: disable=g-import-not-at-top
-  from modelgarden_opt.evaluation import class_names
+  from modelgarden_opt.evaluation import label_map
   from modelgarden_opt.evaluation import predict
-  names = (class_names.read(args.labels) if args.labels
-           else class_names.labels_of(args.tflite))
+  names = (label_map.read(args.labels) if args.labels
+           else label_map.labels_of(args.tflite))
   if names is None:
     return lambda index: f'class {index}'
   names = predict.name_classes(names, found)

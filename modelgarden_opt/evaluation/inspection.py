@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import dataclasses
 import os
 from typing import Any
-import zipfile
 
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
@@ -32,8 +31,6 @@ _DTYPES = {
     schema.TensorType.INT32: np.int32,
 }
 _DENSE = schema.DimensionType.DENSE
-# The file in the archive at the end of a model that names its classes.
-LABELS = 'labels.txt'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,24 +123,6 @@ def kernels(path: str) -> list[Kernel]:
   model = _read(path)
   return [kernel for graph in model.subgraphs
           for kernel in _kernels_of(model, graph)]
-
-
-def labels(path: str) -> list[str]:
-  """Returns the names of the classes that a file carries, none if it has none.
-
-  Args:
-    path: The file.
-
-  Raises:
-    UsageError: If there is no such file, or it is no TFLite model.
-  """
-  _read(path)
-  if not zipfile.is_zipfile(path):
-    return []
-  with zipfile.ZipFile(path) as archive:
-    if LABELS not in archive.namelist():
-      return []
-    return archive.read(LABELS).decode().splitlines()
 
 
 def _read(path: str) -> schema.ModelT:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from modelgarden_opt import errors
 from modelgarden_opt.cli import main
 from modelgarden_opt.data import inputs
-from modelgarden_opt.evaluation import class_names
+from modelgarden_opt.evaluation import label_map
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import pictures
 from modelgarden_opt.evaluation import predict
@@ -225,7 +225,7 @@ def test_class_names_are_found_in_the_file_beside_it_and_by_flag(
   path = tmp_path / 'm.tflite'
   content = open(file, 'rb').read()
   path.write_bytes(content)
-  assert class_names.labels_of(str(path)) is None
+  assert label_map.labels_of(str(path)) is None
   command = ['predict', f'--tflite={path}', f'--image={tmp_path / "p.png"}']
   main.main(command)
   plain = capsys.readouterr().out

@@ -13,7 +13,7 @@ import zipfile
 import flatbuffers
 from tensorflow.lite.python import schema_py_generated as schema
 
-from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.evaluation import label_map
 from modelgarden_opt.export.lowering import flatbuffer
 from modelgarden_opt.export.lowering import signature
 
@@ -64,14 +64,14 @@ def append_labels(content: bytes, labels: Sequence[str]) -> bytes:
   stream = io.BytesIO(content)
   with zipfile.ZipFile(stream, 'a') as archive:
     # Of no date: equal models give equal files.
-    archive.writestr(zipfile.ZipInfo(inspection.LABELS), '\n'.join(labels))
+    archive.writestr(zipfile.ZipInfo(label_map.FILE), '\n'.join(labels))
   return stream.getvalue()
 
 
 def _model(builder, output, description, version, with_labels) -> int:
   files = None
   if with_labels:
-    name = builder.CreateString(inspection.LABELS)
+    name = builder.CreateString(label_map.FILE)
     files = _vector(builder, [_table(builder, _FILE, {
         _FILE_NAME: name,
         _FILE_TYPE: lambda: builder.PrependInt8(_TENSOR_AXIS_LABELS)})])

@@ -4,12 +4,10 @@ import zipfile
 
 import flatbuffers
 import numpy as np
-import pytest
 import tf_keras
 
 import modelgarden_opt
-from modelgarden_opt import errors
-from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.evaluation import label_map
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import formats
 from modelgarden_opt.export.lowering import flatbuffer
@@ -67,13 +65,11 @@ def test_description_version_and_names_are_those_of_the_schema(tmp_path):
 def test_labels_are_in_an_archive_that_tools_open(tmp_path):
   path = _file(tmp_path, output=formats.Output(labels=('cat', 'dog', 'Ä')))
   assert zipfile.ZipFile(path).namelist() == ['labels.txt']
-  assert inspection.labels(path) == ['cat', 'dog', 'Ä']
+  assert label_map.labels_of(path) == ['cat', 'dog', 'Ä']
 
 
 def test_a_file_without_labels_has_none(tmp_path):
-  assert inspection.labels(_file(tmp_path)) == []
-  with pytest.raises(errors.UsageError, match='there is no file'):
-    inspection.labels(str(tmp_path / 'none.tflite'))
+  assert label_map.labels_of(_file(tmp_path)) is None
 
 
 def test_equal_models_give_equal_files(tmp_path):

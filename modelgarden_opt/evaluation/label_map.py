@@ -5,7 +5,7 @@ import zipfile
 
 from modelgarden_opt import errors
 
-_FILE = 'labels.txt'
+FILE = 'labels.txt'
 
 
 def labels_of(path: str) -> list[str] | None:
@@ -21,12 +21,12 @@ def labels_of(path: str) -> list[str] | None:
   if zipfile.is_zipfile(path):
     try:
       with zipfile.ZipFile(path) as archive:
-        if _FILE in archive.namelist():
-          return _lines(archive.read(_FILE))
+        if FILE in archive.namelist():
+          return _lines(archive.read(FILE))
     except zipfile.BadZipFile:
       pass  # Bytes that only look like an archive.
   directory, name = os.path.split(path)
-  for beside in (f'{os.path.splitext(name)[0]}.{_FILE}', _FILE):
+  for beside in (f'{os.path.splitext(name)[0]}.{FILE}', FILE):
     beside = os.path.join(directory, beside)
     if os.path.isfile(beside):
       return read(beside)
