@@ -55,11 +55,11 @@ def techniques(
   """Returns the techniques that the blocks of a task describe, by name."""
   made = {}
   if quantization is not None:
-    made['quantization'] = quantization_technique(quantization)
+    made['quantization'] = _quantization(quantization)
   if pruning is not None and not pruning.of_channels:
-    made['pruning'] = pruning_technique(pruning)
+    made['pruning'] = _pruning(pruning)
   if clustering is not None:
-    made['clustering'] = clustering_technique(clustering)
+    made['clustering'] = _clustering(clustering)
   return made
 
 
@@ -119,7 +119,7 @@ def logits(outputs: tf.Tensor | Mapping[str, tf.Tensor]) -> tf.Tensor:
   return outputs['logits'] if isinstance(outputs, Mapping) else outputs
 
 
-def quantization_technique(
+def _quantization(
     config: quantization_cfg.Quantization,
 ) -> quantization_technique.Quantization:
   """Returns the technique that a `quantization:` block describes.
@@ -136,7 +136,7 @@ def quantization_technique(
       mode=calibration.Mode.PASS_THROUGH)
 
 
-def pruning_technique(config: pruning_cfg.Pruning) -> pruning_technique.Pruning:
+def _pruning(config: pruning_cfg.Pruning) -> pruning_technique.Pruning:
   """Returns the technique that a `pruning:` block describes.
 
   Raises:
@@ -164,7 +164,7 @@ def pruning_technique(config: pruning_cfg.Pruning) -> pruning_technique.Pruning:
       frequency=config.frequency)
 
 
-def clustering_technique(
+def _clustering(
     config: clustering_cfg.Clustering) -> clustering_technique.Clustering:
   """Returns the technique that a `clustering:` block describes."""
   return clustering_technique.Clustering(

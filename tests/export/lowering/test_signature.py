@@ -6,6 +6,7 @@ import pytest
 import tf_keras
 
 from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.evaluation import label_map
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import exporter
@@ -39,7 +40,7 @@ def test_integer_files_carry_it_and_their_labels(qat_run, tmp_path):
   assert runner.get_input_details()['image']['dtype'] == np.int8
   image = np.zeros([1, 32, 32, 3], np.int8)
   assert runner(image=image)['logits'].dtype == np.int8
-  assert inspection.labels(path) == list('0123456789')
+  assert label_map.labels_of(path) == list('0123456789')
 
 
 def test_sparse_files_carry_it(tmp_path):
@@ -53,7 +54,7 @@ def test_sparse_files_carry_it(tmp_path):
   assert inspection.kernels(path)[0].stored_sparse
   np.testing.assert_allclose(
       _runner(path)(image=IMAGES)['logits'], model(IMAGES), atol=1e-5)
-  assert inspection.labels(path) == ['a', 'b']
+  assert label_map.labels_of(path) == ['a', 'b']
 
 
 def test_it_and_ten_labels_cost_less_than_a_kibibyte(
