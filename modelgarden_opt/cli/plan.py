@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 
 from modelgarden_opt import errors
+from modelgarden_opt import techniques
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 
@@ -24,13 +25,13 @@ def run(args: argparse.Namespace) -> None:
   from modelgarden_opt.modeling import kernel_report
   from modelgarden_opt.modeling.state import pretrained
   config = params.task
-  techniques = factory.techniques(
-      config.quantization, config.pruning, config.clustering)
+  made = factory.make_techniques(techniques.blocks_of(config).values())
   of_channels = config.pruning is not None and config.pruning.of_channels
-  if not techniques and not of_channels:
+  if not made and not of_channels:
+    names = ': or '.join(techniques.TECHNIQUES)
     raise errors.UsageError(
-        f'experiment: {args.experiment!r} has no quantization:, pruning: or '
-        'clustering: block, so there is nothing to plan')
+        f'experiment: {args.experiment!r} has no {names}: block, so there is '
+        'nothing to plan')
   model = task_factory.get_task(config.without_techniques()).build_model()
   filters = pretrained.filters(config)
   written = {}
@@ -39,8 +40,8 @@ def run(args: argparse.Namespace) -> None:
     filters |= pruned.candidate.filters
     written['channels'] = [dataclasses.asdict(g) for g in pruned.groups]
     _print_channels(pruned, config.pruning.target)
-  if techniques:
-    planned = kernel_report.plan_kernels(model, techniques, filters)
+  if made:
+    planned = kernel_report.plan_kernels(model, made, filters)
     written['kernels'] = [
         {**dataclasses.asdict(k), 'zeros': k.zeros,
          'dense_bytes': k.dense_bytes, 'sparse_bytes': k.sparse_bytes}

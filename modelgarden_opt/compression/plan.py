@@ -6,6 +6,7 @@ from typing import Any
 from typing import Protocol
 
 from modelgarden_opt.compression import transforms
+from modelgarden_opt.techniques import TECHNIQUES
 
 
 class Technique(Protocol):
@@ -25,10 +26,6 @@ class Technique(Protocol):
     """Raises `ValueError` if a rule of the technique matched no layer."""
 
 
-# The order in which a kernel passes the techniques.
-ORDER = ('pruning', 'clustering', 'quantization')
-
-
 class Plan:
   """The techniques of one model, asked layer by layer while it is rewired."""
 
@@ -46,7 +43,8 @@ class Plan:
     """
     self._filters = dict(filters or {})
     self._unused_filters = set(self._filters)
-    self._techniques = sorted(techniques, key=lambda t: ORDER.index(t.name))
+    self._techniques = sorted(
+        techniques, key=lambda t: list(TECHNIQUES).index(t.name))
     self._quantization = next(
         (t for t in techniques if t.name == 'quantization'), None)
 

@@ -33,13 +33,28 @@ class Rule:
             fnmatch.fnmatchcase(layer_type, self.layer_type))
 
 
+def from_configs(configs: Iterable[Any]) -> list[Rule]:
+  """Returns the rules of a block; fields left at None override nothing.
+
+  Args:
+    configs: The block's `rules`.
+  """
+  result = []
+  for config in configs:
+    fields = config.as_dict()
+    path, layer_type = fields.pop('path'), fields.pop('layer_type')
+    parameters = {k: v for k, v in fields.items() if v is not None}
+    result.append(Rule(path, layer_type, parameters))
+  return result
+
+
 class Rules:
   """An ordered list of rules over defaults; the last match wins per field."""
 
   def __init__(self, rules: Iterable[Rule] = (), **defaults: Any):
     self._rules = tuple(rules)
     self._defaults = defaults
-    self._matched: set[Rule] = set()
+    self._matched: set[int] = set()
     self._seen: dict[str, str] = {}
 
   def resolve(self, path: str, layer_type: str) -> dict[str, Any]:

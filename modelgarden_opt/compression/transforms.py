@@ -6,6 +6,7 @@ technique and every combination of techniques is such a chain.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -73,6 +74,14 @@ class KernelTransform(tf.Module):
   def apply_to_copy(self, copy: tf.Variable) -> None:
     """Does the same to a moving average of the kernel."""
     self.apply(copy)
+
+  def planned(self) -> dict[str, Any]:
+    """Returns fields of `kernel_report.PlannedKernel` that it decides."""
+    return {}
+
+  def next_update(self, step: int) -> int | None:
+    """Returns the next step at which `update` is due, if any."""
+    del step
 
   def summaries(self, kernel: tf.Tensor) -> dict[str, tf.Tensor]:
     """Scalars worth a curve in TensorBoard, by name."""

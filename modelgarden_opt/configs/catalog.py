@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from modelgarden_opt import techniques
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -117,9 +119,7 @@ MODELS = {
 # Suffix of an experiment's name -> the blocks that it switches on.
 TECHNIQUES = {
     '': (),
-    '_qat': ('quantization',),
-    '_pruning': ('pruning',),
-    '_clustering': ('clustering',),
+    **{t.suffix: (t.name,) for t in techniques.TECHNIQUES.values()},
     '_pqat': ('pruning', 'quantization'),
     '_cqat': ('clustering', 'quantization'),
     '_pcqat': ('pruning', 'clustering', 'quantization'),

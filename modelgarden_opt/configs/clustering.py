@@ -1,11 +1,14 @@
 """The `clustering:` block of a task."""
 
+from collections.abc import Sequence
 import dataclasses
 
 from official.modeling import hyperparams
 
+from modelgarden_opt.configs import block
 from modelgarden_opt.configs import checks
 
+# In place of an initialization: the values that a clustered kernel has.
 PRESERVE = 'PRESERVE'
 INITIALIZATIONS = (
     'LINEAR', 'RANDOM', 'DENSITY_BASED', 'KMEANS_PLUS_PLUS', PRESERVE)
@@ -32,12 +35,10 @@ class ClusteringRule(hyperparams.Config):
 
 
 @dataclasses.dataclass
-class Clustering(hyperparams.Config):
+class Clustering(block.Block):
   """Weight clustering, with TFMOT's names.
 
   Attributes:
-    pretrained_original_checkpoint: Checkpoint to start from: a file prefix or
-      a directory. Read once, before the first step of a run.
     number_of_clusters: Distinct weights of a kernel (of an output channel with
       `cluster_per_channel`), 2 to 256.
     cluster_centroids_init: `LINEAR`, `RANDOM`, `DENSITY_BASED`,
@@ -48,15 +49,20 @@ class Clustering(hyperparams.Config):
     preserve_sparsity: Whether zeros stay zeros.
     rules: Overrides by path or layer type; the last match wins.
   """
-  pretrained_original_checkpoint: str | None = None
   number_of_clusters: int = 16
   cluster_centroids_init: str = 'KMEANS_PLUS_PLUS'
   cluster_per_channel: bool = False
   preserve_sparsity: bool = False
   rules: list[ClusteringRule] = dataclasses.field(default_factory=list)
 
-  def problems(self) -> list[str]:
-    """Returns one line for every value that breaks a rule."""
+  @classmethod
+  def beside(cls, techniques: Sequence[str]) -> 'Clustering':
+    preserved = ({'cluster_centroids_init': PRESERVE}
+                 if len(techniques) > 1 else {})
+    return cls(preserve_sparsity='pruning' in techniques, **preserved)
+
+  def problems(self, train_steps: int) -> list[str]:
+    del train_steps
     found = checks.unless_one_of(
         'cluster_centroids_init', self.cluster_centroids_init, INITIALIZATIONS)
     least = 3 if self.preserve_sparsity else 2

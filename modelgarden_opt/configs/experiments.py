@@ -1,17 +1,13 @@
 """Registers the experiments of the catalog; no layers."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from official.core import config_definitions as cfg
 from official.core import exp_factory
-from official.modeling import hyperparams
 
+from modelgarden_opt import techniques
 from modelgarden_opt.configs import catalog
-from modelgarden_opt.configs import clustering as clustering_cfg
 from modelgarden_opt.configs import image_classification
-from modelgarden_opt.configs import pruning as pruning_cfg
-from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.configs import runtime as runtime_cfg
 from modelgarden_opt.configs import semantic_segmentation
 
@@ -40,7 +36,8 @@ def experiment(name: str) -> cfg.ExperimentConfig:
   # Checkpoints of the Model Garden's own storage, which few can read.
   config.task.init_checkpoint = None
   for name in entry.techniques:
-    setattr(config.task, name, _block(name, entry.techniques))
+    block = techniques.load(techniques.TECHNIQUES[name].block)
+    setattr(config.task, name, block.beside(entry.techniques))
   if entry.techniques:
     # Fake quantization needs float32 ranges; XLA costs tracing time on a CPU.
     config.runtime.enable_xla = False
@@ -52,20 +49,6 @@ def experiment(name: str) -> cfg.ExperimentConfig:
       'best_checkpoint_metric_comp': 'higher',
   }})
   return config
-
-
-def _block(name: str, techniques: Sequence[str]) -> hyperparams.Config:
-  """Returns a technique's block; later techniques preserve what it did."""
-  if name == 'quantization':
-    return quantization_cfg.Quantization()
-  combined = len(techniques) > 1
-  if name == 'pruning':
-    return pruning_cfg.Pruning(
-        **({'pruning_schedule': pruning_cfg.PRESERVE} if combined else {}))
-  return clustering_cfg.Clustering(
-      preserve_sparsity='pruning' in techniques,
-      **({'cluster_centroids_init': clustering_cfg.PRESERVE}
-         if combined else {}))
 
 
 def _register(name: str) -> Any:

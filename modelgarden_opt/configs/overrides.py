@@ -17,6 +17,7 @@ import tensorflow as tf
 import yaml
 
 from modelgarden_opt import errors
+from modelgarden_opt import techniques
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import checks
 from modelgarden_opt.configs import compressed
@@ -265,37 +266,42 @@ def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
   """Returns one line for every rule that values break together."""
   task = config.task
   problems = []
-  quantization = getattr(task, 'quantization', None)
-  if quantization is not None:
-    problems += [f'task.quantization.{p}' for p in quantization.problems()]
-    problems += [f'task.model.{p}' for p in _not_quantizable(task.model)]
-    dtype = config.runtime.mixed_precision_dtype
-    if dtype not in (None, 'float32'):
-      problems.append(
-          f'runtime.mixed_precision_dtype: {dtype!r} cannot be combined with '
-          'quantization: activation ranges need float32; use null or float32')
+  blocks = techniques.blocks_of(task)
+  for name, block in blocks.items():
+    problems += [f'task.{name}.{p}'
+                 for p in block.problems(config.trainer.train_steps)]
+  problems += _problems_together(config, blocks)
   runtime_problems = getattr(config.runtime, 'problems', list)
   problems += [f'runtime.{p}' for p in runtime_problems()]
   problems += [f'trainer.{p}' for p in _trainer_problems(config.trainer)]
-  pruning = getattr(task, 'pruning', None)
-  if pruning is not None:
-    problems += [f'task.pruning.{p}'
-                 for p in pruning.problems(config.trainer.train_steps)]
-  clustering = getattr(task, 'clustering', None)
-  if clustering is not None and pruning is not None and (
-      pruning.pruning_schedule != pruning_cfg.PRESERVE):
-    problems.append(
-        'task.pruning.pruning_schedule: must be Preserve beside clustering, '
-        f'received {pruning.pruning_schedule!r}; prune in a run of its own, '
-        'and start from its checkpoint')
-  if clustering is not None:
-    problems += [f'task.clustering.{p}' for p in clustering.problems()]
   if getattr(task, 'export', None) is not None:
     problems += [f'task.export.{p}' for p in task.export.problems()]
   for name in ('train_data', 'validation_data', 'test_data'):
     data = getattr(task, name, None)
     if data is not None:
       problems += [f'task.{name}.{p}' for p in _data_problems(data)]
+  return problems
+
+
+def _problems_together(
+    config: cfg.ExperimentConfig, blocks: Mapping[str, Any]) -> list[str]:
+  """Checks what techniques cannot be combined with."""
+  problems = []
+  if 'quantization' in blocks:
+    problems += [f'task.model.{p}' for p in _not_quantizable(config.task.model)]
+    dtype = config.runtime.mixed_precision_dtype
+    if dtype not in (None, 'float32'):
+      problems.append(
+          f'runtime.mixed_precision_dtype: {dtype!r} cannot be combined with '
+          'quantization: activation ranges need float32; use null or float32')
+  pruning = blocks.get('pruning')
+  if pruning is not None and not pruning.of_channels and (
+      'clustering' in blocks and
+      pruning.pruning_schedule != pruning_cfg.PRESERVE):
+    problems.append(
+        'task.pruning.pruning_schedule: must be Preserve beside clustering, '
+        f'received {pruning.pruning_schedule!r}; prune in a run of its own, '
+        'and start from its checkpoint')
   return problems
 
 

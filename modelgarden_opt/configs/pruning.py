@@ -1,12 +1,15 @@
 """The `pruning:` block of a task."""
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
 from official.modeling import hyperparams
 
+from modelgarden_opt.configs import block
 from modelgarden_opt.configs import checks
 
+# In place of a schedule: the mask is that of the zeros of a checkpoint.
 PRESERVE = 'Preserve'
 GRANULARITIES = ('weight', 'channel')
 POLICIES = ('default', 'all', 'pointwise')
@@ -50,12 +53,10 @@ class PruningRule(hyperparams.Config):
 
 
 @dataclasses.dataclass
-class Pruning(hyperparams.Config):
+class Pruning(block.Block):
   """Pruning; the first eight fields are the Model Garden's.
 
   Attributes:
-    pretrained_original_checkpoint: Dense checkpoint to start from: a file
-      prefix or a directory. Read once, before the first step of a run.
     pruning_schedule: `PolynomialDecay`, `ConstantSparsity`, the name of a
       schedule that was registered in Python, or `Preserve`, which keeps the
       zeros of a pruned checkpoint.
@@ -90,7 +91,6 @@ class Pruning(hyperparams.Config):
     batch_norm_steps: Batches of training data from which batch normalization
       is estimated anew once the model is pruned; 0 leaves its statistics.
   """
-  pretrained_original_checkpoint: str | None = None
   pruning_schedule: str = 'PolynomialDecay'
   begin_step: int = 0
   end_step: int = 1000
@@ -124,6 +124,12 @@ class Pruning(hyperparams.Config):
     if self.sparsity_m_by_n:
       return self.sparsity_m_by_n[0] / self.sparsity_m_by_n[1]
     return 0.5
+
+  @classmethod
+  def beside(cls, techniques: Sequence[str]) -> 'Pruning':
+    if len(techniques) > 1:  # The others preserve what was pruned before.
+      return cls(pruning_schedule=PRESERVE)
+    return cls()
 
   def last_step(self) -> int:
     """Returns the step at which every kernel has its final sparsity."""

@@ -4,7 +4,9 @@ import dataclasses
 
 from official.modeling import hyperparams
 
-GRANULARITIES = ('per_channel', 'per_tensor')
+from modelgarden_opt.configs import block
+
+PER_CHANNEL, PER_TENSOR = GRANULARITIES = ('per_channel', 'per_tensor')
 WEIGHT_BITS = range(2, 9)
 ACTIVATION_BITS = range(2, 17)
 
@@ -32,13 +34,11 @@ class QuantizationRule(hyperparams.Config):
 
 
 @dataclasses.dataclass
-class Quantization(hyperparams.Config):
+class Quantization(block.Block):
   """Quantization-aware training; the first six fields are the Model Garden's.
 
   Attributes:
     version: Only `v2` exists in open source.
-    pretrained_original_checkpoint: Float checkpoint to start from: a file
-      prefix or a directory. Read once, before the first step of a run.
     change_num_bits: Whether the numbers of bits below are in force (Model
       Garden semantics); False means 8 and 8.
     num_bits_weight: Bits of kernels, 2 to 8.
@@ -58,7 +58,6 @@ class Quantization(hyperparams.Config):
     rules: Overrides by path or layer type; the last match wins.
   """
   version: str = 'v2'
-  pretrained_original_checkpoint: str | None = None
   change_num_bits: bool = False
   num_bits_weight: int = 8
   num_bits_activation: int = 8
@@ -71,8 +70,8 @@ class Quantization(hyperparams.Config):
   freeze_batch_norm_step: int | None = None
   rules: list[QuantizationRule] = dataclasses.field(default_factory=list)
 
-  def problems(self) -> list[str]:
-    """Returns one line for every value that breaks a rule."""
+  def problems(self, train_steps: int) -> list[str]:
+    del train_steps
     found = []
     if self.version != 'v2':
       found.append(f"version: must be 'v2', received {self.version!r}")

@@ -9,8 +9,6 @@ import tf_keras
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
-from modelgarden_opt.compression.clustering import table
-from modelgarden_opt.compression.pruning import mask
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling.state import architecture
@@ -81,7 +79,7 @@ def plan_kernels(
 
   Args:
     model: The float model.
-    techniques: What `factory.techniques` returned, at least one.
+    techniques: What `factory.make_techniques` returned, at least one.
     filters: See `factory.compress_with`.
 
   Raises:
@@ -98,7 +96,7 @@ def plan_kernels(
   paths = {p.path for p in planned}
   return planned + [
       PlannedKernel(item.path, 'own', tuple(item.kernel.shape),
-                    item.transform.schedule.final_sparsity)
+                    item.transform.planned().get('sparsity', 0.0))
       for item in constraints.find(compressed) if item.path not in paths]
 
 
@@ -107,13 +105,5 @@ def _planned(layer: leaves.Rewired, reason: str) -> PlannedKernel:
       layer.path, rules.float_class(type(layer)).__name__,
       tuple(layer.kernel_variable.shape), 0.0, reason=reason)
   for transform in layer.chain:
-    if isinstance(transform, mask.PruningMask) and transform.preserves:
-      found = {'reason': 'keeps the zeros of its checkpoint'}
-    elif isinstance(transform, mask.PruningMask):
-      found = {'sparsity': transform.schedule.final_sparsity}
-    elif isinstance(transform, table.ClusterTable):
-      found = {'clusters': transform.number_of_clusters}
-    else:
-      found = {'num_bits': transform.num_bits}
-    planned = dataclasses.replace(planned, **found)
+    planned = dataclasses.replace(planned, **transform.planned())
   return planned

@@ -8,6 +8,7 @@ from official.core import task_factory
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt import techniques
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.export import formats
@@ -85,8 +86,7 @@ def _build_and_compress(config, built: dict[str, tf_keras.Model]) -> None:
   model = built[key]
   if config.pruning is not None and config.pruning.of_channels:
     _prune_channels(model, config.pruning)
-  factory.compress(
-      model, config.quantization, config.pruning, config.clustering)
+  factory.compress(model, *techniques.blocks_of(config).values())
 
 
 def _prune_channels(model: tf_keras.Model, config) -> None:

@@ -7,6 +7,7 @@ import os
 import shlex
 from typing import Any
 
+from modelgarden_opt.configs import catalog
 from modelgarden_opt.pipeline import stages
 
 BEST = 'best_ckpt'
@@ -110,10 +111,9 @@ def _train(
 
 def checkpoint_field(experiment: str) -> tuple[str, str]:
   """Returns block and field of a task that name what a training starts from."""
-  for suffix, block in (('qat', 'quantization'), ('_pruning', 'pruning'),
-                        ('_clustering', 'clustering')):
-    if experiment.endswith(suffix):
-      return block, 'pretrained_original_checkpoint'
+  names = catalog.EXPERIMENTS[experiment].techniques
+  if names:  # The last one preserves what the others did to the weights.
+    return names[-1], 'pretrained_original_checkpoint'
   return '', 'init_checkpoint'
 
 

@@ -16,11 +16,12 @@ import re
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt import techniques as techniques_lib
 from modelgarden_opt.configs import catalog
 
 # Training stages, and the technique that each adds to those before it.
-TRAININGS = {'float': None, 'prune': 'pruning', 'cluster': 'clustering',
-             'qat': 'quantization'}
+TRAININGS = {'float': None, **{
+    t.stage: t.name for t in techniques_lib.TECHNIQUES.values()}}
 # Stages behind the trainings, in the only order that makes sense.
 MEASURES = ('export', 'evaluate', 'benchmark', 'report')
 # A stage's name is that of its run directory, beside these.
@@ -31,8 +32,9 @@ _OWN_FIELDS = ('kind', 'from', 'preserve', 'formats')
 _OVERRIDES = ('task', 'trainer', 'runtime')
 _OPTIONS = {'export': (), 'evaluate': ('split',),
             'benchmark': ('num_runs', 'num_threads'), 'report': ('title',)}
-_FORMATS = {'float': ['float32', 'int8'], 'prune': ['float32', 'int8'],
-            'cluster': ['float32', 'int8'], 'qat': ['int8']}
+# Formats in which the result of a training is exported; of others these two.
+_FORMATS = {'qat': ['int8']}
+_FLOAT_FORMATS = ['float32', 'int8']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +193,7 @@ def _add_training(
       block) else ())
   trainings[name] = Training(
       name, values['model'] + suffix, source, overrides,
-      block.get('formats', _FORMATS[kind]))
+      block.get('formats', _FORMATS.get(kind, _FLOAT_FORMATS)))
 
 
 def _removes_channels(block: Mapping[str, Any]) -> bool:

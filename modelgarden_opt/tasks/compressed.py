@@ -6,6 +6,7 @@ import itertools
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt import techniques
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import resuming
 from modelgarden_opt.data import sampling
@@ -53,8 +54,7 @@ class CompressedTask:
         self._pruned = self.prune_channels(model)
         self.filters = {**self.filters, **self._pruned.candidate.filters}
     return factory.compress(
-        model, config.quantization, config.pruning, config.clustering,
-        self.filters)
+        model, *techniques.blocks_of(config).values(), filters=self.filters)
 
   def prune_channels(self, model: tf_keras.Model) -> channel_search.Result:
     """Returns which channels of the float model stay."""

@@ -11,6 +11,7 @@ import orbit
 import tensorflow as tf
 
 from modelgarden_opt import files
+from modelgarden_opt import techniques
 
 INFO = 'info.json'
 
@@ -104,7 +105,7 @@ def make_exporter(
     params: cfg.ExperimentConfig, model_dir: str
 ) -> BestCheckpointExporter | None:
   """Returns the exporter that `trainer.best_checkpoint_*` asks for, or None."""
-  trainer, pruning = params.trainer, params.task.pruning
+  trainer = params.trainer
   if not (trainer.best_checkpoint_export_subdir and
           trainer.best_checkpoint_eval_metric):
     return None
@@ -112,4 +113,5 @@ def make_exporter(
       os.path.join(model_dir, trainer.best_checkpoint_export_subdir),
       trainer.best_checkpoint_eval_metric,
       trainer.best_checkpoint_metric_comp,
-      pruning.last_step() if pruning is not None else 0)
+      max((block.last_step() for block in techniques.blocks_of(
+          params.task).values()), default=0))

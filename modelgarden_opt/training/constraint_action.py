@@ -36,8 +36,6 @@ class ConstraintAction:
       finish: Called behind the last setting of the masks.
     """
     self._found = found
-    self._masks = [
-        item for item in found if item.transform.technique == 'pruning']
     self._global_step = global_step
     self._summaries = summaries
     self._interval = summary_interval
@@ -68,5 +66,5 @@ class ConstraintAction:
 
   def steps_until_next(self, step: int) -> int | None:
     """Returns the steps to the next setting of a mask, None if none is due."""
-    due = [item.transform.schedule.next_update(step) for item in self._masks]
+    due = [item.transform.next_update(step) for item in self._found]
     return min((s - step for s in due if s is not None), default=None)

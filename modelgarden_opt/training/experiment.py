@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt import techniques
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.data import representative
 from modelgarden_opt.modeling import constraints
@@ -21,7 +22,7 @@ from modelgarden_opt.training import runner as runner_lib
 from modelgarden_opt.training import strategies
 
 # What must not change between two sessions of one run.
-_IDENTITY = ('model', 'quantization', 'pruning', 'clustering')
+_IDENTITY = ('model', *techniques.TECHNIQUES)
 # What may change in those blocks all the same: nothing reads it on resuming.
 _CHANGEABLE = ('pretrained_original_checkpoint', 'calibration_steps',
                'freeze_ranges_step', 'freeze_batch_norm_step')

@@ -31,7 +31,7 @@ SPARSITIES = (0.0, 0.5, 0.8)
 def measure(family: str, sparsity: float, directory: str) -> list[str]:
   """Returns one line of the table: sizes of the dense and the sparse file."""
   task = task_factory.get_task(exp_factory.get_exp_config(family).task)
-  model = factory.compress(task.build_model(), pruning=pruning.Pruning(
+  model = factory.compress(task.build_model(), pruning.Pruning(
       final_sparsity=sparsity, end_step=0, policy='all'))
   constraints.update(constraints.find(model), 0)
   path = os.path.join(directory, 'm.tflite')

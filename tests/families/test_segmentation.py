@@ -198,7 +198,7 @@ def test_a_mask_scoring_head_is_refused_and_not_dropped(data_dir):
   floats = _model(data_dir)
   floats.mask_scoring_head = tf_keras.layers.Flatten()
   with pytest.raises(errors.UsageError, match='mask_scoring_head: cannot be'):
-    factory.compress(floats, pruning=pruning.Pruning())
+    factory.compress(floats, pruning.Pruning())
 
 
 @pytest.mark.parametrize('fusion', ['deeplabv3', None])

@@ -322,7 +322,7 @@ def test_get_prunable_weights_is_honoured(tiny_params):
   x = tf_keras.layers.Conv2D(8, 3)(inputs)
   model = tf_keras.Model(inputs, _Own(name='own')(x))
   config = tiny_params('mobilenet_v2_pruning').task.pruning
-  pruned = factory.compress(model, pruning=config)
+  pruned = factory.compress(model, config)
   masked = constraints.find(pruned)
   assert [item.path for item in masked] == ['conv2d_0', 'own/0']
   constraints.update(masked, 1000)

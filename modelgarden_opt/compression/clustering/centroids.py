@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from modelgarden_opt.configs.clustering import PRESERVE
+
 # Steps of Lloyd's algorithm; on sorted weights each costs next to nothing.
 _LLOYD_STEPS = 30
 # Of TFMOT's density-based initialization.
@@ -74,8 +76,6 @@ INITIALIZERS: dict[str, Callable[..., np.ndarray]] = {
     'DENSITY_BASED': _density_based,
     'KMEANS_PLUS_PLUS': _kmeans_plus_plus,
 }
-# In place of an initializer: the values that a clustered kernel has.
-PRESERVE = 'PRESERVE'
 
 
 def cluster(

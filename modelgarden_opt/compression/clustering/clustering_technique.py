@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from modelgarden_opt.compression import rules as rules_lib
 from modelgarden_opt.compression.clustering import table
+from modelgarden_opt.configs import clustering as clustering_cfg
 
 
 class Clustering:
@@ -66,3 +67,13 @@ class Clustering:
     self._rules.assert_all_matched()
     if not self._num_clustered:
       raise ValueError('no kernel is clustered: the rules leave all alone')
+
+
+def make(config: clustering_cfg.Clustering) -> Clustering:
+  """Returns the technique that a `clustering:` block describes."""
+  return Clustering(
+      rules_lib.from_configs(config.rules),
+      number_of_clusters=config.number_of_clusters,
+      cluster_centroids_init=config.cluster_centroids_init,
+      cluster_per_channel=config.cluster_per_channel,
+      preserve_sparsity=config.preserve_sparsity)

@@ -1,5 +1,7 @@
 """The clusters of a kernel: a transform that keeps weights equal."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -137,6 +139,9 @@ class ClusterTable(transforms.KernelTransform):
         tf.reshape(values, [-1, lanes]), indices, lanes * size)
     return tf.reshape(
         tf.reduce_sum(tf.reshape(sums, [lanes, size]), axis=0), shape)
+
+  def planned(self) -> dict[str, Any]:
+    return {'clusters': self.number_of_clusters}
 
   def summaries(self, kernel: tf.Tensor) -> dict[str, float]:
     return {'distinct': float(self._distinct(kernel))}

@@ -1,5 +1,7 @@
 """The mask of a kernel: a transform whose state is set on a schedule."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -130,6 +132,14 @@ class PruningMask(transforms.KernelTransform):
   def sparsity(self) -> float:
     """Returns the share of pruned elements."""
     return float(1.0 - np.mean(self.mask.numpy()))
+
+  def planned(self) -> dict[str, Any]:
+    if self.preserves:
+      return {'reason': 'keeps the zeros of its checkpoint'}
+    return {'sparsity': self.schedule.final_sparsity}
+
+  def next_update(self, step: int) -> int | None:
+    return self.schedule.next_update(step)
 
   def summaries(self, kernel: tf.Tensor) -> dict[str, float]:
     if self.preserves:

@@ -8,10 +8,12 @@ from typing import Any
 from absl import logging
 import numpy as np
 
+from modelgarden_opt import errors
 from modelgarden_opt.compression import rules as rules_lib
 from modelgarden_opt.compression.pruning import mask
 from modelgarden_opt.compression.pruning import schedules
 from modelgarden_opt.compression.pruning import selection
+from modelgarden_opt.configs import pruning as pruning_cfg
 
 _MAX_LISTED = 6
 # By how much the sparsity of a kernel may miss its plan without a word.
@@ -147,3 +149,35 @@ class Pruning:
     if not any(decision.mask for decision in self.decisions):
       raise ValueError('no kernel is pruned: ' + '; '.join(sorted({
           d.reason for d in self.decisions})))
+
+
+def make(config: pruning_cfg.Pruning) -> Pruning | None:
+  """Returns the technique that a `pruning:` block describes.
+
+  None for `granularity: channel`, which does nothing to single kernels.
+
+  Raises:
+    UsageError: If a schedule is not registered.
+  """
+  if config.of_channels:
+    return None
+  names = [config.pruning_schedule, *(
+      r.pruning_schedule for r in config.rules if r.pruning_schedule)]
+  for name in names:
+    if name not in schedules.SCHEDULES:
+      raise errors.UsageError(
+          f'task.pruning.pruning_schedule: {name!r} is not registered'
+          f'{errors.nearest(name, schedules.SCHEDULES)}')
+  return Pruning(
+      rules_lib.from_configs(config.rules),
+      policy=config.policy,
+      sparsity_m_by_n=config.sparsity_m_by_n and tuple(config.sparsity_m_by_n),
+      block_size=tuple(config.block_size),
+      block_pooling_type=config.block_pooling_type,
+      pruning_schedule=config.pruning_schedule,
+      begin_step=config.begin_step,
+      end_step=config.end_step,
+      initial_sparsity=config.initial_sparsity,
+      final_sparsity=config.target_sparsity,
+      power=config.power,
+      frequency=config.frequency)

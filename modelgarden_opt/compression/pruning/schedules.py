@@ -14,6 +14,7 @@ and `pruning_schedule: Cosine` in a YAML names it.
 import dataclasses
 
 from modelgarden_opt import registry
+from modelgarden_opt.configs.pruning import PRESERVE
 
 # Every schedule by name; each returns a sparsity in [0, 1] for
 # begin_step <= step <= end_step, and the final sparsity at `end_step`.
@@ -35,10 +36,6 @@ def _constant_sparsity(
     step, begin_step, end_step, initial_sparsity, final_sparsity, power):
   del step, begin_step, end_step, initial_sparsity, power
   return final_sparsity
-
-
-# In place of a schedule: the mask is that of the zeros of a checkpoint.
-PRESERVE = 'Preserve'
 
 
 @SCHEDULES.register(PRESERVE)

@@ -5,9 +5,7 @@ from typing import Any
 
 from modelgarden_opt.compression import rules as rules_lib
 from modelgarden_opt.compression.quantization import quantizers
-
-PER_CHANNEL = 'per_channel'
-PER_TENSOR = 'per_tensor'
+from modelgarden_opt.configs import quantization as quantization_cfg
 
 
 class Quantization:
@@ -19,7 +17,7 @@ class Quantization:
       self,
       num_bits_weight: int = 8,
       num_bits_activation: int = 8,
-      weight_granularity: str = PER_CHANNEL,
+      weight_granularity: str = quantization_cfg.PER_CHANNEL,
       range_momentum: float = 0.99,
       rules: Iterable[rules_lib.Rule] = (),
       mode: quantizers.Mode = quantizers.Mode.QUANTIZE,
@@ -53,7 +51,8 @@ class Quantization:
       return None
     # TFLite's FULLY_CONNECTED wants one scale: with per-channel dense weights
     # the converter fails on the transpose it inserts.
-    per_channel = (parameters['weight_granularity'] == PER_CHANNEL and
+    per_channel = (
+        parameters['weight_granularity'] == quantization_cfg.PER_CHANNEL and
                    layer_type != 'Dense')
     quantizer = quantizers.KernelQuantizer(
         parameters['num_bits_weight'], per_channel)
@@ -88,3 +87,18 @@ class Quantization:
   def assert_all_rules_matched(self) -> None:
     """Raises `ValueError` if a rule matched no layer of the model."""
     self._rules.assert_all_matched()
+
+
+def make(config: quantization_cfg.Quantization) -> Quantization:
+  """Returns the technique that a `quantization:` block describes.
+
+  Its quantizers let everything pass until they are switched on: building a
+  model calls every layer once, for its variables and shapes only.
+  """
+  return Quantization(
+      num_bits_weight=config.num_bits_weight,
+      num_bits_activation=config.num_bits_activation,
+      weight_granularity=config.weight_granularity,
+      range_momentum=config.range_momentum,
+      rules=rules_lib.from_configs(config.rules),
+      mode=quantizers.Mode.PASS_THROUGH)

@@ -1,6 +1,7 @@
 """The quantizers: of a kernel (a transform) and of an activation."""
 
 import enum
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -72,6 +73,9 @@ class KernelQuantizer(transforms.KernelTransform):
         kernel, self.num_bits, self.per_channel, training,
         self._keep_non_zero)
     return tf.reshape(kernel, shape) if self._depthwise else kernel
+
+  def planned(self) -> dict[str, Any]:
+    return {'num_bits': self.num_bits}
 
   def step(self, kernel: tf.Tensor) -> tf.Tensor | None:
     """Returns the step of a quantized kernel, scalar or [channels].

@@ -21,9 +21,11 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt import techniques
 
 # First words of the names of variables that a technique adds to a layer.
-TECHNIQUE_PREFIXES = ('quantized_', 'pruning_', 'clustering_')
+TECHNIQUE_PREFIXES = tuple(
+    technique.variable_prefix for technique in techniques.TECHNIQUES.values())
 # Checkpoints whose weights are moving averages: both the official trainer and
 # its action save them after exchanging the weights for their averages.
 _EXCHANGED = ('best_ckpt-', 'average_weights-')

@@ -4,11 +4,9 @@ from typing import Any
 
 import tf_keras
 
+from modelgarden_opt import techniques
 from modelgarden_opt.modeling.state import architecture
 from modelgarden_opt.modeling.state import checkpoints
-
-# Blocks with a field `pretrained_original_checkpoint`, in loading order.
-_BLOCKS = ('pruning', 'clustering', 'quantization')
 
 
 def load(model: tf_keras.Model, config: Any) -> None:
@@ -39,9 +37,8 @@ def named(config: Any) -> list[tuple[str, Any, str]]:
   if config.init_checkpoint:
     found.append((config.init_checkpoint, config.init_checkpoint_modules,
                   'task.init_checkpoint'))
-  for name in _BLOCKS:
-    block = getattr(config, name)
-    if block is not None and block.pretrained_original_checkpoint:
+  for name, block in techniques.blocks_of(config).items():
+    if block.pretrained_original_checkpoint:
       found.append((block.pretrained_original_checkpoint, 'all',
                     f'task.{name}.pretrained_original_checkpoint'))
   return found
