@@ -10,7 +10,7 @@ PACKAGE = ROOT / 'modelgarden_opt'
 # What each part of the package may import of the others.
 ALLOWED = {
     'configs': set(),
-    'compression': set(),
+    'compression': {'configs'},
     'data': {'configs'},
     'modeling': {'configs', 'compression'},
     'tasks': {'modeling', 'data', 'configs'},
@@ -24,7 +24,7 @@ ALLOWED = {
             'export', 'evaluation', 'benchmark', 'report', 'pipeline'},
 }
 # Modules of no part, which everyone may import.
-SHARED = {'errors', 'files', 'ratios', 'registry'}
+SHARED = {'errors', 'files', 'ratios', 'registry', 'techniques'}
 FILES = sorted(PACKAGE.rglob('*.py'))
 ALL_FILES = FILES + sorted(
     p for d in ('scripts', 'projects', 'tests')
