@@ -52,7 +52,7 @@ def test_pcqat_keeps_zeros_and_clusters_in_the_file(name, data_dir, tmp_path):
           cluster_centroids_init='LINEAR', preserve_sparsity=True))
   found = constraints.find(model)
   constraints.update(found, 0)
-  constraints.start(found)
+  constraints.start(constraints.find(model, 'clustering'))
   assert constraints.problems(found) == []
   assert constraints.sparsity(found) == pytest.approx(0.5, abs=1e-3)
   kernels = inspection.kernels(_file(model, tmp_path / 'm.tflite'))
