@@ -16,6 +16,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression import internals
+
 
 class State(enum.Enum):
   """How a tensor was made.
@@ -28,19 +30,19 @@ class State(enum.Enum):
   FLOAT = 'float'
 
 
-_STATE = '_modelgarden_opt_state'
+_STATE = 'state'
 
 
 def mark(x: tf.Tensor, state: State) -> tf.Tensor:
   """Returns `x`, marked with how it was made."""
-  setattr(x, _STATE, state)
-  return x
+  return internals.mark(x, _STATE, state)
 
 
 def state_of(x: Any) -> State:
   """Returns how a tensor was made; FLOAT if it carries no mark."""
-  if hasattr(x, _STATE):
-    return getattr(x, _STATE)
+  state = internals.mark_of(x, _STATE)
+  if state is not None:
+    return state
   if tf_keras.backend.is_keras_tensor(x):
     layer, _, index = x._keras_history  # pylint: disable=protected-access
     if isinstance(layer, tf_keras.Model) and layer.outputs:
@@ -75,7 +77,7 @@ class Noting:
   def mark_incoming(self, inputs: Any) -> None:
     """Gives the inputs of `call` the marks of those of `__call__`."""
     for x, state in zip(tf.nest.flatten(inputs), self.incoming):
-      if not hasattr(x, _STATE):
+      if internals.mark_of(x, _STATE) is None:
         mark(x, state)
 
   def note(self, outputs: Any, state: State | None = None) -> Any:

@@ -5,7 +5,6 @@ config, same variables at the same attribute paths. So a leaf is built from a
 float layer's config and reads a float layer's checkpoint.
 """
 
-import contextlib
 import functools
 import inspect
 from typing import Any
@@ -14,6 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import grid
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
@@ -68,7 +68,7 @@ class Rewired(grid.Noting):
   @property
   def layer_type(self) -> str:
     """Class name of the float layer."""
-    return rules.float_class(type(self)).__name__
+    return rules.float_type(self)
 
   def build(self, input_shape):
     super().build(input_shape)
@@ -115,17 +115,6 @@ class Rewired(grid.Noting):
   def _kernel_attribute(self) -> str:
     return topology.KERNELS[self.layer_type]
 
-  @contextlib.contextmanager
-  def _replaced(self, **attributes):
-    # Past Layer.__setattr__, which would track a tensor in place of the
-    # variable. The float layer's own `call` then reads the tensor.
-    before = {name: self.__dict__[name] for name in attributes}
-    self.__dict__.update(attributes)
-    try:
-      yield
-    finally:
-      self.__dict__.update(before)
-
   @tf.autograph.experimental.do_not_convert
   def call(self, inputs, training=None):
     training = transforms.is_training(training)
@@ -153,7 +142,7 @@ class Rewired(grid.Noting):
     replaced = {self._kernel_attribute: kernel}
     if self.fused_activation is not None:
       replaced['activation'] = tf_keras.activations.linear
-    with self._replaced(**replaced):
+    with internals.replaced(self, **replaced):
       outputs = super().call(inputs)
     step = bias.step_of(inputs)
     kernel_step = None if training else self.chain.step(kernel)

@@ -88,6 +88,11 @@ def float_class(cls: type) -> type:
               if base.__module__.split('.')[0] != PACKAGE)
 
 
+def float_type(layer: Any) -> str:
+  """Returns the class name of the float layer that a layer stands for."""
+  return float_class(type(layer)).__name__
+
+
 def snake_case(name: str) -> str:
   """`Conv2DBNBlock` -> `conv2dbn_block`, as Keras names layers."""
   name = re.sub(r'(.)([A-Z][a-z0-9]+)', r'\1_\2', name)
@@ -99,7 +104,7 @@ def layer_paths(layers: Iterable[Any], prefix: str = '') -> dict[int, str]:
   counts: dict[str, int] = {}
   paths = {}
   for layer in layers:
-    name = snake_case(float_class(type(layer)).__name__)
+    name = snake_case(float_type(layer))
     index = counts.get(name, 0)
     counts[name] = index + 1
     paths[id(layer)] = f'{prefix}{name}_{index}'

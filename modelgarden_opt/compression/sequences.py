@@ -87,7 +87,7 @@ def is_taken_over(
       return False
     of_function = activations.is_activation(reader)
     kind = 'Activation' if of_function else (
-        rules.float_class(type(reader)).__name__)
+        rules.float_type(reader))
     if plan.enabled('quantization', path, kind):
       return True
     if kind not in topology.NORMS:
@@ -100,10 +100,10 @@ def is_taken_over(
 def _can_take_over(
     layer: tf_keras.layers.Layer, reader: tf_keras.layers.Layer) -> bool:
   """Whether a runtime fuses what a reader does into a layer."""
-  kind = rules.float_class(type(layer)).__name__
+  kind = rules.float_type(layer)
   if kind in topology.KERNELS and not activations.is_linear(layer.activation):
     kind = ''  # As good as an activation layer.
-  reader_kind = rules.float_class(type(reader)).__name__
+  reader_kind = rules.float_type(reader)
   if reader_kind in topology.NORMS:
     # Behind a dense layer the converter leaves both in float.
     return kind in topology.KERNELS and kind != 'Dense'

@@ -84,7 +84,7 @@ class Twin(grid.Noting):
 
   def _quantizer_of_block(self):
     return self._plan.activation_quantizer(
-        self._path, rules.float_class(type(self)).__name__)
+        self._path, rules.float_type(self))
 
   def _quantize_what_is_joined(self) -> None:
     """Puts both operands of the block's own op on a grid."""
@@ -138,7 +138,7 @@ class Twin(grid.Noting):
   def _type_of(self, unit: topology.Unit, name: str) -> str:
     if name == unit.activation:
       return 'Activation'
-    return rules.float_class(type(getattr(self, name))).__name__
+    return rules.float_type(getattr(self, name))
 
   def _rewire_more(self) -> None:
     """What a twin with a `call` of its own adds to its topology."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression.quantization import activations
 from modelgarden_opt.modeling import calibration
@@ -114,7 +115,7 @@ def check(model: tf_keras.Model, options: Options) -> None:
 def _is_dilated(model: tf_keras.Model) -> bool:
   """Whether a convolution has holes: TensorFlow folds them into the batch."""
   rates = (getattr(layer, 'dilation_rate', 1)
-           for layer in model._flatten_layers())  # pylint: disable=protected-access
+           for layer in internals.layers_of(model))
   return any(np.max(rate) > 1 for rate in rates)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import transforms
@@ -43,9 +44,9 @@ def problems(
   """
   needed = {variable.ref() for variable in variables}
   expected = collections.defaultdict(list)
-  for layer in model._flatten_layers():  # pylint: disable=protected-access
+  for layer in internals.layers_of(model):
     if isinstance(layer, leaves.Rewired) and layer.chain is not None:
-      kind = rules.float_class(type(layer)).__name__
+      kind = rules.float_type(layer)
       values = _LAYOUT[kind](layer.kernel_variable.numpy())
       expected[values.shape].append((layer, values))
   found = collections.defaultdict(list)

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression import internals
 from modelgarden_opt.modeling import observing
 
 
@@ -25,7 +26,7 @@ def reestimate(model: tf_keras.Model, batches: Iterable[tf.Tensor]) -> None:
   Raises:
     ValueError: If there is no batch.
   """
-  norms = [layer for layer in model._flatten_layers()  # pylint: disable=protected-access
+  norms = [layer for layer in internals.layers_of(model)
            if isinstance(layer, tf_keras.layers.BatchNormalization)
            and layer.built]
   means = {id(layer): [] for layer in norms}

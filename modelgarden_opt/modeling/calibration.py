@@ -7,6 +7,7 @@ from absl import logging
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.quantization import quantizers
 
@@ -19,7 +20,7 @@ def quantizers_of(model: tf_keras.layers.Layer) -> list[tf.Module]:
   # of every object, the Model Garden's configurations included.
   kinds = (quantizers.ActivationQuantizer, quantizers.KernelQuantizer)
   found = []
-  for layer in model._flatten_layers():  # pylint: disable=protected-access
+  for layer in internals.layers_of(model):
     for value in vars(layer).values():
       if isinstance(value, dict):
         value = value.values()

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import replicas
 from modelgarden_opt.compression import transforms
@@ -48,7 +49,7 @@ def find(model: tf_keras.Model, kind: str = '') -> list[Constraint]:
       kernel passes them.
   """
   found = []
-  for layer in model._flatten_layers():  # pylint: disable=protected-access
+  for layer in internals.layers_of(model):
     if isinstance(layer, leaves.Rewired) and layer.chain:
       found += [Constraint(layer.path, layer.kernel_variable, transform)
                 for transform in layer.chain if transform.constrains]
@@ -64,7 +65,7 @@ def add_to_own_layers(
     model: A built model.
     pruning: Decides by path (the layers' names) and layer type.
   """
-  for layer in model._flatten_layers():  # pylint: disable=protected-access
+  for layer in internals.layers_of(model):
     if isinstance(layer, leaves.Rewired) or not hasattr(
         layer, 'get_prunable_weights') or hasattr(layer, _OWN):
       continue
@@ -75,8 +76,8 @@ def add_to_own_layers(
       if mask is not None:
         mask.build_for(layer, weight, index)
         found.append(Constraint(path, weight, mask))
-    # Past Keras' tracking: the masks' variables are weights of the layer.
-    layer.__dict__[_OWN] = found
+    # Not tracked: the masks' variables are weights of the layer already.
+    internals.set_untracked(layer, **{_OWN: found})
 
 
 def start(found: Sequence[Constraint]) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import tf_keras
 
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
@@ -90,7 +91,7 @@ def plan_kernels(
   pruning = techniques.get('pruning')
   reasons = {d.path: d.reason for d in pruning.decisions} if pruning else {}
   planned = []
-  for layer in compressed._flatten_layers():  # pylint: disable=protected-access
+  for layer in internals.layers_of(compressed):
     if isinstance(layer, leaves.Rewired) and layer.chain is not None:
       planned.append(_planned(layer, reasons.get(layer.path, '')))
   paths = {p.path for p in planned}
@@ -102,7 +103,7 @@ def plan_kernels(
 
 def _planned(layer: leaves.Rewired, reason: str) -> PlannedKernel:
   planned = PlannedKernel(
-      layer.path, rules.float_class(type(layer)).__name__,
+      layer.path, rules.float_type(layer),
       tuple(layer.kernel_variable.shape), 0.0, reason=reason)
   for transform in layer.chain:
     planned = dataclasses.replace(planned, **transform.planned())

@@ -9,6 +9,7 @@ from typing import Any
 
 import tf_keras
 
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import leaves
 
 
@@ -25,15 +26,9 @@ def calls(
     around: Gets the layer, its own computation and what it is called with, and
       returns the output.
   """
-  replaced = []
-  for layer in layers:
-    name = '_call_float' if isinstance(layer, leaves.Rewired) else 'call'
-    # Past Keras' tracking of attributes.
-    layer.__dict__[name] = functools.partial(
-        around, layer, getattr(layer, name))
-    replaced.append((layer, name))
-  try:
+  with contextlib.ExitStack() as stack:
+    for layer in layers:
+      name = '_call_float' if isinstance(layer, leaves.Rewired) else 'call'
+      stack.enter_context(internals.replaced(layer, **{
+          name: functools.partial(around, layer, getattr(layer, name))}))
     yield
-  finally:
-    for layer, name in replaced:
-      del layer.__dict__[name]

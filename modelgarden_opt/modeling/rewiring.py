@@ -166,7 +166,7 @@ def _problems(
       found += _problems(layer, plan, _prefix(layer, model, paths))
     else:
       found += _problem(layer, plan, path)
-    kind = rules.float_class(type(layer)).__name__
+    kind = rules.float_type(layer)
     if (calls[id(layer)] > 1 and kind not in topology.IDENTITIES
         and plan.enabled('quantization', path, kind)):
       found.append(

@@ -9,7 +9,6 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt import techniques
-from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.export import formats
 from modelgarden_opt.modeling import factory
@@ -105,10 +104,9 @@ def _checkpoints(
     training: stages.Training, config) -> Iterator[tuple[str, str]]:
   """Yields fields and paths of the checkpoints that a stage names by itself."""
   paths = {'init_checkpoint': config.init_checkpoint}
-  for block in compressed.BLOCKS:
-    value = getattr(config, block)
-    paths[f'{block}.pretrained_original_checkpoint'] = (
-        value and value.pretrained_original_checkpoint)
+  for name, block in techniques.blocks_of(config).items():
+    paths[f'{name}.pretrained_original_checkpoint'] = (
+        block.pretrained_original_checkpoint)
   if training.source:
     del paths['.'.join(filter(None, commands.checkpoint_field(
         training.experiment)))]

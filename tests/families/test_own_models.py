@@ -11,6 +11,7 @@ from modelgarden_opt.configs import quantization
 from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
+from modelgarden_opt.export import formats
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
@@ -195,7 +196,8 @@ def test_an_output_of_a_model_is_quantized_whoever_else_reads_it(tmp_path):
   model = _calibrated(tf_keras.Model(inputs, [x, _conv(layers.ReLU()(x))]))
   path = tmp_path / 'm.tflite'
   path.write_bytes(convert.convert(
-      model, 'int8', finish=lambda outputs: outputs[0]))
+      model, 'int8', output=formats.Output(
+          compute=lambda outputs: outputs[0])))
   assert not census.take(str(path)).float_ops
   assert model.layers[1].output_quantizer is not None
 
@@ -280,5 +282,5 @@ def test_a_rule_leaves_such_a_layer_in_float_and_nothing_else(
 def test_pruning_alone_takes_any_layer_without_weights():
   model = factory.compress(
       _model(lambda x: _conv(layers.ELU()(Doubled()(_shared(x))))),
-      pruning=pruning.Pruning())
+      pruning.Pruning())
   assert len(constraints.find(model)) == 3

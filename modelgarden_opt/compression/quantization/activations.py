@@ -19,6 +19,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import grid
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
@@ -239,7 +240,7 @@ def fuse_hard_swish(model: tf_keras.Model, fused: bool) -> None:
     model: A quantized model.
     fused: Whether in one piece, or step by step as it was trained.
   """
-  for layer in model._flatten_layers():  # pylint: disable=protected-access
+  for layer in internals.layers_of(model):
     if isinstance(layer, ActivationQuantized):
       layer.fused = fused and layer.is_hard_swish
 

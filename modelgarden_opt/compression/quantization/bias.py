@@ -15,20 +15,19 @@ the same tensor keep it; where it is lost, biases are not rounded.
 import tensorflow as tf
 
 from modelgarden_opt.compression import grid
+from modelgarden_opt.compression import internals
 
-_STEP = '_modelgarden_opt_step'
-_ACCUMULATOR_STEP = '_modelgarden_opt_accumulator_step'
+_STEP, _ACCUMULATOR_STEP = 'step', 'accumulator_step'
 
 
 def with_step(x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
   """Returns `x`, marked with the scalar step of the quantizer that made it."""
-  setattr(x, _STEP, step)
-  return x
+  return internals.mark(x, _STEP, step)
 
 
 def step_of(x: tf.Tensor) -> tf.Tensor | None:
   """Returns the step of a quantized tensor, None if it is not marked."""
-  return getattr(x, _STEP, None)
+  return internals.mark_of(x, _STEP)
 
 
 def hand_on(source: tf.Tensor, result: tf.Tensor) -> tf.Tensor:
@@ -45,13 +44,12 @@ def with_accumulator_step(x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
     x: Output of a convolution or dense layer on quantized values.
     step: Input step times kernel step, scalar or [channels].
   """
-  setattr(x, _ACCUMULATOR_STEP, step)
-  return x
+  return internals.mark(x, _ACCUMULATOR_STEP, step)
 
 
 def accumulator_step_of(x: tf.Tensor) -> tf.Tensor | None:
   """Returns the int32 step of a convolution's output, None if not marked."""
-  return getattr(x, _ACCUMULATOR_STEP, None)
+  return internals.mark_of(x, _ACCUMULATOR_STEP)
 
 
 def rounding_error(bias: tf.Tensor, step: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
@@ -65,7 +66,7 @@ Kept = Mapping[str, np.ndarray]
 def groups(model: tf_keras.Model) -> list[Group]:
   """Returns the groups of a built model of twins."""
   found = []
-  for layer in model._flatten_layers():  # pylint: disable=protected-access
+  for layer in internals.layers_of(model):
     if isinstance(layer, twin.Twin):
       block = topology.BLOCKS[topology.key(rules.float_class(type(layer)))]
       found += _inside(layer, block)
@@ -118,7 +119,7 @@ def _flat(layers) -> Iterator[tf_keras.layers.Layer]:
 
 
 def _is_conv(layer: tf_keras.layers.Layer) -> bool:
-  return rules.float_class(type(layer)).__name__ == 'Conv2D'
+  return rules.float_type(layer) == 'Conv2D'
 
 
 def _sublayers(layer, names: Sequence[str]) -> list[tf_keras.layers.Layer]:

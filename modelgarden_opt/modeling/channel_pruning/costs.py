@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import registry
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
@@ -51,9 +52,9 @@ def positions(model: tf_keras.Model) -> list[tuple[leaves.Rewired, int]]:
     model: A built model of twins.
   """
   counts: dict[int, int] = {}
-  layers = [layer for layer in model._flatten_layers()  # pylint: disable=protected-access
+  layers = [layer for layer in internals.layers_of(model)
             if isinstance(layer, leaves.Rewired) and
-            rules.float_class(type(layer)).__name__ in topology.KERNELS]
+            rules.float_type(layer) in topology.KERNELS]
 
   def count(layer, call, *args, **kwargs):
     outputs = call(*args, **kwargs)
