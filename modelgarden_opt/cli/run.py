@@ -46,7 +46,11 @@ def run(args: argparse.Namespace) -> int:
   from modelgarden_opt.pipeline import checking
   from modelgarden_opt.pipeline import commands
   from modelgarden_opt.pipeline import executor
+  from modelgarden_opt.training import strategies
   pipeline, configs = _load(args.config_file)
+  # Before a model is built: TensorFlow makes devices when it starts.
+  strategies.make_logical_cpus(max(
+      config.runtime.num_logical_cpus for config in configs.values()))
   steps = commands.steps(
       pipeline, args.model_dir, shlex.join(
           ['modelgarden-opt', 'run', f'--config_file={args.config_file}']))

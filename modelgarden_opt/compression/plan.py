@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
 
+from modelgarden_opt import errors
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.techniques import TECHNIQUES
 
@@ -95,10 +96,19 @@ class Plan:
     return self._quantization.activation_quantizer(path, layer_type, **known)
 
   def assert_all_rules_matched(self) -> None:
-    """Raises `ValueError` if a rule or a number of filters met no layer."""
+    """Raises `ValueError` if a rule or a number of filters met no layer.
+
+    Of rules it names the technique.
+    """
     if self._unused_filters:
       raise ValueError(
           'the architecture has filters for layers that are not in the model: '
           f'{", ".join(sorted(self._unused_filters)[:4])}')
+    problems = []
     for technique in self._techniques:
-      technique.assert_all_rules_matched()
+      try:
+        technique.assert_all_rules_matched()
+      except ValueError as e:
+        problems.append(f'{technique.name}: {e}')
+    if problems:
+      raise errors.UsageError('; '.join(problems))

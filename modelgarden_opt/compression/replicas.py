@@ -7,6 +7,7 @@ in evaluation, in a checkpoint and on export.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,23 @@ def update(
           variable, lambda copy, index=index: change(index, copy), group=False)
 
   tf.distribute.get_replica_context().merge_call(on_all)
+
+
+def equalize(variables: Iterable[tf.Variable]) -> None:
+  """Gives all replicas the mean of what each of them keeps by itself.
+
+  Moving averages of batch normalization that is not synchronized differ by
+  replica. A checkpoint holds their mean; evaluation and further training shall
+  go on from the same.
+
+  Args:
+    variables: Of any kind; others are left alone.
+  """
+  for variable in variables:
+    if (isinstance(variable, tf.distribute.DistributedValues) and
+        variable.synchronization is tf.VariableSynchronization.ON_READ and
+        variable.aggregation is tf.VariableAggregation.MEAN):
+      variable.assign(variable.numpy())
 
 
 def value(variable: tf.Variable) -> np.ndarray:

@@ -295,6 +295,13 @@ def _problems_together(
           f'runtime.mixed_precision_dtype: {dtype!r} cannot be combined with '
           'quantization: activation ranges need float32; use null or float32')
   pruning = blocks.get('pruning')
+  ema = config.trainer.optimizer_config.ema
+  if ema is not None and not ema.trainable_weights_only and {
+      'pruning', 'clustering'} & blocks.keys():
+    problems.append(
+        'trainer.optimizer_config.ema.trainable_weights_only: must be true '
+        'beside pruning and clustering, received false: masks and tables have '
+        'no average')
   if pruning is not None and not pruning.of_channels and (
       'clustering' in blocks and
       pruning.pruning_schedule != pruning_cfg.PRESERVE):

@@ -133,10 +133,12 @@ class Pruning(block.Block):
 
   def last_step(self) -> int:
     """Returns the step at which every kernel has its final sparsity."""
-    if self.of_channels or self.pruning_schedule == PRESERVE:
+    if self.of_channels:
       return 0
-    return max([self.end_step, *(
-        r.end_step for r in self.rules if r.end_step is not None)])
+    scheduled = [_with_defaults(rule, self) for rule in self.rules
+                 if rule.enabled is not False]
+    return max((entry.end_step for entry in (self, *scheduled)
+                if entry.pruning_schedule != PRESERVE), default=0)
 
   def problems(self, train_steps: int) -> list[str]:
     """Returns one line for every value that breaks a rule.

@@ -62,15 +62,18 @@ class Rule:
     return allowed
 
 
-def field_of(task_config: Any, params: inputs.DataConfig) -> str:
-  """Returns the field of a task, such as `task.train_data`, of an input."""
+def field_of(task_config: Any, params: inputs.DataConfig) -> str | None:
+  """Returns the field of a task, such as `task.train_data`, of an input.
+
+  None if it is the input of no split.
+  """
   for same in (_same_use, lambda a, b: True):
     for name in SPLITS:
       config = getattr(task_config, name, None)
       if config is not None and _source(config) == _source(params) and (
           same(config, params)):
         return f'task.{name}'
-  return 'data'
+  return None
 
 
 def _same_use(a: inputs.DataConfig, b: inputs.DataConfig) -> bool:

@@ -53,7 +53,8 @@ class Preprocessing:
       self, picture: np.ndarray, size: Sequence[int]) -> tf.Tensor:
     """Returns the input, float32 [*size, 3], as the Model Garden evaluates."""
     image = tf.constant(picture)
-    if self.crop_fraction is not None:
+    # A side of one pixel has no middle.
+    if self.crop_fraction is not None and min(picture.shape[:2]) > 1:
       image = preprocess_ops.center_crop_image(image, self.crop_fraction)
     image = tf.image.resize(image, size, method=self.resize_method)
     return preprocess_ops.normalize_image(

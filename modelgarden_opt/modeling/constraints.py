@@ -146,9 +146,24 @@ def apply(
                   lambda index, copy: changes[index][1](copy))
 
 
-def update(found: Sequence[Constraint], step: int) -> list[Constraint]:
-  """Moves scheduled state to a step; returns what was changed."""
-  return [item for item in found if item.transform.update(item.kernel, step)]
+def update(
+    found: Sequence[Constraint],
+    step: int,
+    optimizer: tf_keras.optimizers.Optimizer | None = None,
+) -> list[Constraint]:
+  """Moves scheduled state to a step; returns what was changed.
+
+  Args:
+    found: What `find` returned.
+    step: The training step.
+    optimizer: Whose moving averages of the kernels take the new form as well.
+  """
+  changed = [
+      item for item in found if item.transform.update(item.kernel, step)]
+  if getattr(optimizer, 'has_shadow_copy', False):
+    for item in changed:
+      item.transform.apply_to_copy(optimizer.get_slot(item.kernel, 'average'))
+  return changed
 
 
 def sparsity(found: Sequence[Constraint]) -> float:

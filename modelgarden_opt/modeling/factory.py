@@ -76,6 +76,8 @@ def compress_with(
     if 'pruning' in made:
       constraints.add_to_own_layers(compressed, made['pruning'])
     plan.assert_all_rules_matched()
+  except errors.UsageError:
+    raise
   except ValueError as e:
     raise errors.UsageError(f'{"/".join(made) or "model"}: {e}') from e
   for quantizer in calibration.quantizers_of(compressed):

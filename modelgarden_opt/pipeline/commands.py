@@ -75,8 +75,10 @@ def files(pipeline: stages.Pipeline, model_dir: str) -> dict[str, str]:
 def _result(training: stages.Training, model_dir: str) -> list[str]:
   """Returns what later stages take from a training: checkpoint and identity."""
   run_dir = os.path.join(model_dir, training.name)
-  best = (training.overrides.get('trainer') or {}).get(
-      'best_checkpoint_export_subdir', BEST)
+  trainer = training.overrides.get('trainer') or {}
+  best = trainer.get('best_checkpoint_export_subdir', BEST)
+  if not trainer.get('best_checkpoint_eval_metric', True):
+    best = ''  # Without a metric there is no best checkpoint.
   return [os.path.join(run_dir, best) if best else run_dir,
           start_file(run_dir)]
 

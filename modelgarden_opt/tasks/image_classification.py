@@ -26,6 +26,8 @@ class ImageClassificationTask(
         config.model.num_classes, config.train_data.label_field_key,
         multiple=config.train_data.is_multilabel)
     field = labels.field_of(config, params)
+    if field is None:  # A sample of a split, which is checked itself.
+      return super().build_inputs(params, input_context)
     labels.check_files(params, rule, field)
     return labels.checked(
         super().build_inputs(params, input_context), rule, field)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from absl import logging
 import orbit
 import tensorflow as tf
+import tf_keras
 
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.training import metrics
@@ -22,6 +23,7 @@ class ConstraintAction:
       self,
       found: list[constraints.Constraint],
       global_step: tf.Variable,
+      optimizer: tf_keras.optimizers.Optimizer,
       summaries: metrics.JsonlSummaryManager,
       summary_interval: int,
       finish: Callable[[], None],
@@ -31,12 +33,14 @@ class ConstraintAction:
     Args:
       found: The constraints of the model.
       global_step: The variable that counts training steps.
+      optimizer: May keep moving averages of the kernels.
       summaries: Where sparsity, thresholds and histograms are written.
       summary_interval: Steps between two summaries.
       finish: Called behind the last setting of the masks.
     """
     self._found = found
     self._global_step = global_step
+    self._optimizer = optimizer
     self._summaries = summaries
     self._interval = summary_interval
     self._finish = finish
@@ -44,7 +48,7 @@ class ConstraintAction:
   def __call__(self, output: orbit.runner.Output | None = None) -> None:
     """Sets the masks that are due; also called once before training goes on."""
     step = int(self._global_step.numpy())
-    changed = constraints.update(self._found, step)
+    changed = constraints.update(self._found, step, self._optimizer)
     if changed:
       logging.info('Set %d pruning masks at step %d: sparsity %.2f %%.',
                    len(changed), step,

@@ -15,6 +15,7 @@ from official.core import train_utils
 import orbit
 import tensorflow as tf
 
+from modelgarden_opt.compression import replicas
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.training import batch_norm_action
 from modelgarden_opt.training import best_checkpoint
@@ -122,7 +123,8 @@ class Runner(train_lib.OrbitExperimentRunner):
     official = actions.get_train_actions(
         self.params.replace(task={'pruning': None}), trainer, self.model_dir,
         checkpoint_manager=self.checkpoint_manager)
-    return [*extra, *self._scheduled, *official, self._progress]
+    return [lambda _: replicas.equalize(trainer.model.variables),
+            *extra, *self._scheduled, *official, self._progress]
 
   def _make_scheduled(self, controller: orbit.Controller, trainer: Trainer):
     """Yields the actions that have to run behind certain steps."""
@@ -134,7 +136,8 @@ class Runner(train_lib.OrbitExperimentRunner):
     found = constraints.find(trainer.model)
     if found:
       yield constraint_action.ConstraintAction(
-          found, trainer.global_step, controller.summary_manager,
+          found, trainer.global_step, trainer.optimizer,
+          controller.summary_manager,
           self.params.trainer.summary_interval,
           lambda: self._task.reestimate_batch_norm(
               trainer.model, task.pruning.batch_norm_steps))

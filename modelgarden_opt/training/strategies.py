@@ -1,5 +1,7 @@
 """The distribution strategy that a `runtime:` block describes."""
 
+import functools
+
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
 import tensorflow as tf
@@ -21,27 +23,52 @@ def get_strategy(params: cfg.ExperimentConfig) -> tf.distribute.Strategy:
   # The Model Garden swaps moving averages in under a strategy only.
   if name == 'off' and params.trainer.optimizer_config.ema:
     name = 'one_device'
-  if getattr(runtime, 'num_logical_cpus', 1) > 1:
+  count = getattr(runtime, 'num_logical_cpus', 1)
+  if count > 1:
+    make_logical_cpus(count)
+  return _strategy(name, count, runtime.all_reduce_alg, runtime.num_gpus,
+                   runtime.num_packs, runtime.tpu)
+
+
+@functools.cache
+def _strategy(
+    name: str,
+    num_logical_cpus: int,
+    all_reduce_alg: str | None,
+    num_gpus: int,
+    num_packs: int,
+    tpu: str | None,
+) -> tf.distribute.Strategy:
+  """Returns the strategy of one kind: in a process there is one of each.
+
+  A second one would number its collective ops from the beginning, and
+  TensorFlow would take them for those of the first.
+  """
+  if num_logical_cpus > 1:
     return tf.distribute.MirroredStrategy(
-        _logical_cpus(runtime.num_logical_cpus))
+        [f'CPU:{index}' for index in range(num_logical_cpus)])
   return distribute_utils.get_distribution_strategy(
-      distribution_strategy=name,
-      all_reduce_alg=runtime.all_reduce_alg,
-      num_gpus=runtime.num_gpus,
-      num_packs=runtime.num_packs,
-      tpu_address=runtime.tpu)
+      distribution_strategy=name, all_reduce_alg=all_reduce_alg,
+      num_gpus=num_gpus, num_packs=num_packs, tpu_address=tpu)
 
 
-def _logical_cpus(count: int) -> list[str]:
-  """Returns the names of logical CPUs, which are made if there are too few."""
+def make_logical_cpus(count: int) -> None:
+  """Makes logical CPUs if there are too few; TensorFlow must not run yet.
+
+  Args:
+    count: How many there shall be.
+
+  Raises:
+    UsageError: If TensorFlow runs with fewer.
+  """
   cpu, = tf.config.list_physical_devices('CPU')
   made = tf.config.get_logical_device_configuration(cpu) or ()
-  if len(made) < count:
-    try:
-      tf.config.set_logical_device_configuration(
-          cpu, [tf.config.LogicalDeviceConfiguration()] * count)
-    except RuntimeError:
-      raise errors.UsageError(
-          f'runtime.num_logical_cpus: this process has {max(1, len(made))}, '
-          f'received {count}; TensorFlow makes them when it starts') from None
-  return [f'CPU:{index}' for index in range(count)]
+  if len(made) >= count:
+    return
+  try:
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+  except RuntimeError:
+    raise errors.UsageError(
+        f'runtime.num_logical_cpus: this process has {max(1, len(made))}, '
+        f'received {count}; TensorFlow makes them when it starts') from None

@@ -102,6 +102,8 @@ def test_detection_fields_left_false_load(tmp_path):
     ('trainer: {train_steps: 500, optimizer_config: {learning_rate: '
      '{type: cosine, cosine: {decay_steps: 300}}}}',
      'so 200 steps would train at rate 0'),
+    ('{task: {pruning: {}}, trainer: {optimizer_config: {ema: '
+     '{trainable_weights_only: false}}}}', 'trainable_weights_only: must be'),
     ('task: {clustering: {}, pruning: {pruning_schedule: ConstantSparsity}}',
      'must be Preserve beside clustering'),
     ('task: {train_data: {tfds_name: cifar10}}', "set input_path: ''"),

@@ -225,6 +225,9 @@ def test_class_names_are_found_in_the_file_beside_it_and_by_flag(
   path = tmp_path / 'm.tflite'
   content = open(file, 'rb').read()
   path.write_bytes(content)
+  assert label_map.labels_of(str(path)) == list('0123456789')
+  content = content[:content.rindex(b'PK\x03\x04')]  # The archive is last.
+  path.write_bytes(content)
   assert label_map.labels_of(str(path)) is None
   command = ['predict', f'--tflite={path}', f'--image={tmp_path / "p.png"}']
   main.main(command)

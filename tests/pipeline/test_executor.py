@@ -114,7 +114,7 @@ def test_another_configuration_of_a_complete_stage_is_refused(
 
 
 @pytest.mark.parametrize('killed_at', [
-    'prune/ckpt-5.index',
+    'prune/ckpt-10.index',
     pytest.param('float/ckpt-20.index', marks=pytest.mark.slow),
     pytest.param('cluster/params.yaml', marks=pytest.mark.slow),
     pytest.param('qat/ckpt-10.index', marks=pytest.mark.slow),
@@ -337,7 +337,7 @@ def test_what_is_wrong_with_several_stages_is_told_at_once(
   assert _run(path, tmp_path / 'none', '--dry_run') == 2
   message = capsys.readouterr().err
   assert 'prune: pruning: rule' in message
-  assert "\nqat: quantization/pruning/clustering: rule {path: 'nor'" in message
+  assert "\nqat: quantization: rule {path: 'nor'" in message
 
 
 @pytest.mark.parametrize('pruning, expected', [

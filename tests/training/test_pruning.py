@@ -205,6 +205,39 @@ def test_zeros_stay_in_moving_averages(tiny_params, float_run, tmp_path):
   assert sum(share >= 0.59 for share in shares) == 8
 
 
+def test_averages_have_the_last_mask_when_they_are_evaluated(
+    tiny_params, float_run, tmp_path):
+  """The step of the last mask is the first one that may be the best."""
+  params = tiny_params('mobilenet_v2_pruning', {
+      'task': {'pruning': {**PRUNING, 'begin_step': 5, 'end_step': 10,
+                           'frequency': 5,
+                           'pretrained_original_checkpoint': float_run}},
+      'trainer': {'train_steps': 10, 'steps_per_loop': 10,
+                  'validation_interval': 10, 'optimizer_config': {
+                      'ema': {'average_decay': 0.99}}}})
+  experiment.run_experiment(params, 'train_and_eval', str(tmp_path))
+  best = run_directory.load(str(tmp_path), 'best')
+  for item in constraints.find(best.model):
+    zeros = np.mean(item.kernel.numpy() == 0)
+    assert zeros == pytest.approx(0.6, abs=1.5 / item.kernel.numpy().size)
+
+
+@pytest.mark.parametrize(('block', 'rules', 'expected'), [
+    ({}, [], 90),
+    ({'pruning_schedule': 'Preserve'}, [], 0),
+    ({'pruning_schedule': 'Preserve'},
+     [{'path': 'a', 'pruning_schedule': 'PolynomialDecay',
+       'end_step': 50}], 50),
+    ({}, [{'path': 'a', 'enabled': False, 'end_step': 500}], 90),
+    ({'granularity': 'channel'}, [], 0),
+])
+def test_the_last_step_is_that_of_every_schedule(
+    block, rules, expected, tiny_params):
+  config = tiny_params('mobilenet_v2_pruning', {'task': {'pruning': {
+      'end_step': 90, **block, 'rules': rules}}}).task.pruning
+  assert config.last_step() == expected
+
+
 def test_a_run_that_starts_again_writes_step_0_once(
     tiny_params, float_run, tmp_path):
   """A run that was killed before its first checkpoint leaves rows behind."""

@@ -151,3 +151,18 @@ def test_the_file_of_two_replicas_is_as_accurate_as_their_evaluation(
   assert keras['metrics']['top_1_accuracy'] == pytest.approx(logs['accuracy'])
   assert file['metrics']['top_1_accuracy'] == pytest.approx(
       logs['accuracy'], abs=1.5 / 180)
+
+
+def test_statistics_of_replicas_are_saved_as_they_were_evaluated(
+    tiny_params, float_run, tmp_path):
+  """Without synchronization every replica averages its own batches."""
+  params = _params(tiny_params, 'float', float_run, TWO, 2)
+  params.override({
+      'task': {'model': {'norm_activation': {
+          'use_sync_bn': False, 'norm_momentum': 0.1}}},
+      'trainer': {'checkpoint_interval': 2, 'validation_interval': 2}})
+  trained_logs = experiment.run_experiment(
+      params, 'train_and_eval', str(tmp_path))
+  logs = experiment.run_experiment(params, 'eval', str(tmp_path))
+  assert logs['validation_loss'] == pytest.approx(
+      trained_logs['validation_loss'], rel=1e-6)
