@@ -187,7 +187,7 @@ def test_continuous_eval_ends_with_the_run(tiny_params, float_run):
 def test_ranges_and_statistics_freeze_at_their_step(
     tiny_params, float_run, tmp_path, monkeypatch):
   seen = {}
-  original = runner_lib.progress.ProgressAction.__call__
+  original = runner_lib.progress_action.ProgressAction.__call__
 
   def record(self, output):
     seen[int(self._global_step.numpy())] = {
@@ -201,7 +201,7 @@ def test_ranges_and_statistics_freeze_at_their_step(
     holder['runner'] = self
     return build(self)
 
-  monkeypatch.setattr(runner_lib.progress.ProgressAction, '__call__', record)
+  monkeypatch.setattr(runner_lib.progress_action.ProgressAction, '__call__', record)
   monkeypatch.setattr(runner_lib.Runner, 'run', run)
   params = tiny_params('mobilenet_v2_qat', {'task': {'quantization': {
       'pretrained_original_checkpoint': float_run, 'calibration_steps': 2,
