@@ -142,7 +142,7 @@ def rows(cls: type) -> list[list[str]]:
   return [
       [f'`{f.name}`', _type(f), f'`{_yaml(getattr(default, f.name))}`',
        meanings[f.name],
-       f'`{f.name}: {_EXAMPLES.get(f.name, _yaml(getattr(default, f.name)))}`']
+       f'`{_EXAMPLES.get(f.name, _yaml(getattr(default, f.name)))}`']
       for f in dataclasses.fields(cls) if f.name in meanings]
 
 

@@ -19,7 +19,7 @@ class CompressedTask(hyperparams.Config):
   Attributes:
     quantization: Quantization-aware training, or None for float.
     pruning: Pruning, or None for dense kernels.
-    clustering: Weight clustering, or None for weights of their own.
+    clustering: Weight clustering, or None for independent weights.
     batch_norm_steps: Batches of training data from which the statistics of
       batch normalization are estimated after the last training step; 0 keeps
       their moving averages.

@@ -128,7 +128,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def summary(result: Mapping[str, Any]) -> str:
-  """Returns the rows that need no explanation, one thread, ours above theirs.
+  """Returns the rows that need no explanation: ours, and the peer's after it.
   """
   rows = _rows(result)
   body = []
@@ -136,9 +136,10 @@ def summary(result: Mapping[str, Any]) -> str:
     plain = title.removesuffix(_ONE)
     if of != 'qat' or plain not in _SUMMARY:
       continue
-    body += [[_SUMMARY[plain], 'this project', *map(_short, cells)],
-             ['', 'Model Garden', *map(_short, rows[title, 'peer'])]]
-  return tables.markdown(['', 'QAT of', *result['families']], body, num_text=2)
+    body.append([_SUMMARY[plain], *(
+        f'**{_short(ours)}** ({_short(theirs)})'
+        for ours, theirs in zip(cells, rows[title, 'peer']))])
+  return tables.markdown(['', *result['families']], body)
 
 
 def _short(cell: str) -> str:
