@@ -20,10 +20,11 @@ test-slow: $(READY)
 bench: $(READY)
 	$(BIN)/python scripts/bench_model_garden.py
 
-# The tables of README.md and docs/, from the results that the repository keeps.
+# What README.md and docs/ show of kept results and of the code.
 docs: $(READY)
 	$(BIN)/python scripts/bench_model_garden.py --from_json
 	$(BIN)/python scripts/demo.py --from_json
+	$(BIN)/python scripts/render_docs.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

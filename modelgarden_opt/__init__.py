@@ -1,3 +1,3 @@
 """Config-driven compression of TensorFlow Model Garden vision models."""
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'

@@ -61,14 +61,8 @@ def show(path: str, readme: str, picture: str) -> None:
   with open(path, encoding='utf-8') as f:
     results = json.load(f)
   page.draw(results, picture)
-  measured = ', '.join(
-      f'{key} {value}' for key, value in (
-          *results['environment'].items(), *(
-              (key, results[key]) for key in ('commit', 'date')
-              if key in results)))
   files.replace_section(
-      readme, 'results',
-      f'{tables.markdown(*page.rows(results))}\n\nMeasured on: {measured}.')
+      readme, 'results', tables.markdown(*page.rows(results)))
 
 
 def main() -> int:

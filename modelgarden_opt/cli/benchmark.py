@@ -11,8 +11,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
   parser.add_argument('--tflite', action='append', required=True,
                       metavar='PATH', help='file to time; repeatable')
-  parser.add_argument('--num_threads', type=int, default=1)
-  parser.add_argument('--num_runs', type=int, default=100)
+  parser.add_argument('--num_threads', type=int, default=1,
+                      help='threads of the interpreter (default: 1)')
+  parser.add_argument('--num_runs', type=int, default=100,
+                      help='timed runs of every file (default: 100)')
   output.add_flag(parser)
 
 
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
   output.write(args, measured)
   found = [ratios.Ratio.of_record(r) for r in measured['results']]
   print(output.table(
-      ['model', 'median ms', 'p90 ms', 'p99 ms', 'min ms', 'x first',
+      ['model', 'median ms', 'p90 ms', 'p99 ms', 'min ms', 'latency ratio',
        'bytes', 'gzip bytes', 'partitions'],
       [[r['model'], *(f'{r[k]:.3f}' for k in (
           'median_ms', 'p90_ms', 'p99_ms', 'min_ms')), str(ratio),
@@ -39,5 +41,6 @@ def run(args: argparse.Namespace) -> None:
         str(r['num_delegate_partitions'])]
        for r, ratio in zip(measured['results'], found)]))
   if len(found) > 1:
-    print('x first: median of paired rounds with its 95 % confidence interval; '
-          f'a round is {latency.BLOCK} runs of every file')
+    print('latency ratio: to the first file, median of paired rounds with its '
+          f'95 % confidence interval; a round is {latency.BLOCK} runs of every '
+          'file')

@@ -22,9 +22,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       '--params_override', metavar='YAML',
       help="further overrides: YAML, JSON or 'a.b=1,c=2'")
   parser.add_argument(
-      '--gin_file', action='append', default=[], help='gin file; repeatable')
+      '--gin_file', action='append', default=[], metavar='GIN',
+      help='gin file; repeatable')
   parser.add_argument(
-      '--gin_params', action='append', default=[], help='gin binding')
+      '--gin_params', action='append', default=[], metavar='BINDING',
+      help='gin binding; repeatable')
 
 
 def assert_files(field: str, paths: Sequence[str]) -> None:

@@ -11,8 +11,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   actions = parser.add_subparsers(dest='action', required=True)
   actions.add_parser('list', help='list the embedded data sets')
   build = actions.add_parser('build', help='write one as TFRecords')
-  build.add_argument('--name', required=True, choices=sorted(catalog.DATA_SETS))
-  build.add_argument('--output_dir', required=True)
+  build.add_argument('--name', required=True, choices=sorted(catalog.DATA_SETS),
+                     help='see `data list`')
+  build.add_argument('--output_dir', required=True,
+                     help='where the TFRecords go')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -12,9 +12,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--tflite', action='append', default=[], metavar='PATH',
                       help='file to evaluate; repeatable')
   parser.add_argument('--split', choices=('train', 'validation', 'test'),
-                      default='test')
+                      default='test',
+                      help='images to score on (default: test)')
   parser.add_argument('--checkpoint', default='best',
-                      help='best, latest or a file prefix')
+                      help='best, latest or a file prefix (default: best)')
   output.add_flag(parser)
 
 
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
   output.write(args, {'results': results})
   names = list(results[0]['metrics'])
   print(output.table(
-      ['model', 'format', *names, 'as Keras', 'examples'],
+      ['model', 'format', *names, 'agreement with Keras', 'examples'],
       [[r['model'], r['format'], *(f"{r['metrics'][n]:.4f}" for n in names),
         f"{r['agreement']:.4f}", str(r['num_examples'])] for r in results]))
   if results[0]['data'] != f'{args.split}_data':

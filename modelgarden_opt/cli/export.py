@@ -17,15 +17,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       '--format', required=True,
       help='float32, float16, dynamic_int8, int8 or int16x8; int8 keeps the '
       'trained ranges of a quantized run and calibrates a float one')
-  parser.add_argument('--output', required=True, help='path of the .tflite')
+  parser.add_argument('--output', required=True, help='path of the file')
   parser.add_argument('--io_dtype', choices=('float32', 'int8', 'uint8'),
-                      default='float32', help='type of input and output')
+                      default='float32',
+                      help='type of input and output (default: float32)')
   parser.add_argument('--checkpoint', default='best',
-                      help='best, latest or a file prefix')
+                      help='best, latest or a file prefix (default: best)')
   parser.add_argument('--calibration_images', type=int, default=256,
-                      help='training images that calibrate a float run')
+                      help='training images that calibrate a float run '
+                      '(default: 256)')
   parser.add_argument('--batch_size', type=int, default=1,
-                      help='images of a call; 0 leaves it open')
+                      help='batch size of the input; 0 leaves it dynamic '
+                      '(default: 1)')
   parser.add_argument('--segmentation_output',
                       choices=catalog.SEGMENTATION_OUTPUTS,
                       help='what a segmentation file computes; default: '
@@ -33,7 +36,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--sparse', action='store_true',
                       help='store kernels with many zeros sparsely')
   parser.add_argument('--no_verify', action='store_true',
-                      help='keep a file that differs too much from Keras')
+                      help='keep a file that differs from its Keras model by '
+                      'more than its format allows')
   output.add_flag(parser)
 
 

@@ -8,7 +8,8 @@ from modelgarden_opt.cli import output
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
-  parser.add_argument('--tflite', required=True, metavar='PATH')
+  parser.add_argument('--tflite', required=True, metavar='PATH',
+                      help='file to inspect')
   output.add_flag(parser)
 
 
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
       'kernels': [kernel.record() for kernel in kernels],
       **dataclasses.asdict(found)})
   print(output.table(
-      ['kernel', 'op', 'type', 'shape', 'zeros', 'N:M', 'values',
+      ['kernel', 'op', 'type', 'shape', 'zeros', 'N:M', 'distinct',
        'per channel', 'stored'],
       [[k.name[-60:], k.op, k.dtype, 'x'.join(map(str, k.values.shape)),
         f'{k.sparsity:.2%}', '{}:{}'.format(*k.m_by_n) if k.m_by_n else '-',

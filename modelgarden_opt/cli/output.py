@@ -8,7 +8,7 @@ from typing import Any
 def add_flag(parser: argparse.ArgumentParser) -> None:
   """Adds `--output_json`."""
   parser.add_argument('--output_json', metavar='PATH',
-                      help='write the results there, too')
+                      help='also write the results to this file')
 
 
 def write(args: argparse.Namespace, value: Any) -> None:

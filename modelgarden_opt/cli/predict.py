@@ -1,4 +1,4 @@
-"""`modelgarden-opt predict`: a `.tflite` file on one's own picture."""
+"""`modelgarden-opt predict`: predictions of a `.tflite` file for an image."""
 
 import argparse
 import os
@@ -10,22 +10,24 @@ from modelgarden_opt.cli import config_flags
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
-  parser.add_argument('--tflite', required=True, metavar='PATH')
-  parser.add_argument('--image', required=True, metavar='PATH')
+  parser.add_argument('--tflite', required=True, metavar='PATH',
+                      help='file to run')
+  parser.add_argument('--image', required=True, metavar='PATH',
+                      help='image file of any size, depth and mode')
   parser.add_argument('--labels', metavar='PATH',
-                      help='class names, one a line (default: those in the '
-                      'file, or labels.txt beside it)')
+                      help='class names, one per line (default: those in '
+                      'the .tflite file, or labels.txt next to it)')
   parser.add_argument('--model_dir',
-                      help='run directory, to preprocess as it evaluates '
+                      help='run directory whose preprocessing is used '
                       '(default: that of the file, if it is in one)')
   parser.add_argument('--center_crop_fraction', type=float,
-                      help='central square to keep, as a share of the shorter '
-                      'side; 0 for the whole picture (classification)')
+                      help='central square to keep, as a fraction of the '
+                      'shorter side; 0 keeps the whole image (classification)')
   parser.add_argument('--output', metavar='PNG',
-                      help='the picture with its classes in colour '
+                      help='image with the predicted classes in colour '
                       '(segmentation; default: overlay.png)')
   parser.add_argument('--top_k', type=int, default=5,
-                      help='length of the list (classification)')
+                      help='classes to list (classification; default: 5)')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
   output = args.output or 'overlay.png'
   os.makedirs(os.path.dirname(output) or '.', exist_ok=True)
   Image.fromarray(predict.overlay(found)).save(output)
-  print(f'{output}: the picture with its classes in colour')
+  print(f'{output}: image with the predicted classes in colour')
 
 
 def _check(args: argparse.Namespace) -> None:

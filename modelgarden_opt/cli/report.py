@@ -13,13 +13,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       metavar='NAME=PATH',
                       help='a row of the table; repeatable')
   parser.add_argument('--evaluation', action='append', required=True,
-                      metavar='JSON', help='of `evaluate`; repeatable')
-  parser.add_argument('--benchmark', required=True, metavar='JSON')
+                      metavar='JSON',
+                      help='output of `evaluate`; repeatable')
+  parser.add_argument('--benchmark', required=True, metavar='JSON',
+                      help='output of `benchmark`')
   parser.add_argument('--export', action='append', default=[], metavar='JSON',
-                      help='of `export`, for zeros and clusters; repeatable')
+                      help='output of `export`, adds zeros and distinct '
+                      'weights to the table; repeatable')
   parser.add_argument('--output_dir', required=True,
-                      help='for results.json, report.md and report.png')
-  parser.add_argument('--title', default='Results')
+                      help='where results.json, report.md and report.png go')
+  parser.add_argument('--title', default='Results',
+                      help='heading of the report')
   parser.add_argument('--made_by', default='modelgarden-opt report',
                       help='command to name in the report')
 

@@ -1,4 +1,4 @@
-"""`modelgarden-opt run`: the stages of one YAML, resumed where they stopped."""
+"""`modelgarden-opt run`: the stages of a pipeline YAML."""
 
 import argparse
 
@@ -10,9 +10,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--config_file', required=True, metavar='YAML',
                       help='model, stages and their overrides')
   parser.add_argument('--model_dir', required=True,
-                      help='for the run directories, files and the report')
+                      help='where run directories, files and the report go')
   parser.add_argument('--dry_run', action='store_true',
-                      help='print the commands of all stages and stop')
+                      help='check everything, print the commands, run nothing')
 
 
 def load(path: str):

@@ -5,8 +5,8 @@ sub-layers are a convolution with its norm and activation, which ones join two
 branches, and which ones compute nothing that a technique touches. It is
 written down once, here, by class and attribute name, so that it can be read
 (and listed by the command line) without importing TensorFlow.
-`tests/test_topology.py` builds the official blocks under all their options
-and fails when one has a sub-layer that this table does not name.
+`tests/compression/test_topology.py` builds the official blocks under all their
+options and fails when one has a sub-layer that this table does not name.
 """
 
 import dataclasses

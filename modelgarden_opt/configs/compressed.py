@@ -19,6 +19,9 @@ class CompressedTask(_Blocks):
   """What is done to the float model.
 
   Attributes:
+    pruning: Pruning, or None for dense kernels.
+    clustering: Weight clustering, or None for independent weights.
+    quantization: Quantization-aware training, or None for float.
     batch_norm_steps: Batches of training data from which the statistics of
       batch normalization are estimated after the last training step; 0 keeps
       their moving averages.

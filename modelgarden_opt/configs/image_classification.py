@@ -37,7 +37,7 @@ class DataConfig(embedded.EmbeddedData, official_cfg.DataConfig):
 
 @dataclasses.dataclass
 class SmallCnn(hyperparams.Config):
-  """The small CNN of published studies, see `modeling.small_cnn`.
+  """The small CNN of published studies, see `modeling.backbones.small_cnn`.
 
   Attributes:
     filters: Filters of its convolution.

@@ -89,7 +89,7 @@ class Pruning(block.Block):
     importance_steps: Batches of training data for `taylor`, >= 1.
     channel_multiple: What numbers of channels are multiples of, >= 1.
     batch_norm_steps: Batches of training data from which batch normalization
-      is estimated anew once the model is pruned; 0 leaves its statistics.
+      is estimated again once the model is pruned; 0 leaves its statistics.
   """
   pruning_schedule: str = 'PolynomialDecay'
   begin_step: int = 0

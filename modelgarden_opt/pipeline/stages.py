@@ -32,9 +32,11 @@ _OWN_FIELDS = ('kind', 'from', 'preserve', 'formats')
 _OVERRIDES = ('task', 'trainer', 'runtime')
 _OPTIONS = {'export': (), 'evaluate': ('split',),
             'benchmark': ('num_runs', 'num_threads'), 'report': ('title',)}
-# Formats in which the result of a training is exported; of others these two.
-_FORMATS = {'qat': ['int8']}
-_FLOAT_FORMATS = ['float32', 'int8']
+
+
+def default_formats(kind: str) -> list[str]:
+  """Returns the formats in which the result of a training is exported."""
+  return ['int8'] if kind == 'qat' else ['float32', 'int8']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +195,7 @@ def _add_training(
       block) else ())
   trainings[name] = Training(
       name, values['model'] + suffix, source, overrides,
-      block.get('formats', _FORMATS.get(kind, _FLOAT_FORMATS)))
+      block.get('formats', default_formats(kind)))
 
 
 def _removes_channels(block: Mapping[str, Any]) -> bool:

@@ -16,12 +16,12 @@ _COLUMNS = (
     ('mIoU', 'mean_iou', '{:.2%}'),
     ('size KiB', 'kib', '{:,.1f}'),
     ('gzip KiB', 'gzip_kib', '{:,.1f}'),
-    ('x smaller', 'times_smaller', '{:.1f}'),
+    ('times smaller', 'times_smaller', '{:.1f}'),
     ('zeros', 'sparsity', '{:.2%}'),
-    ('values', 'distinct', '{:,}'),
+    ('distinct weights', 'distinct', '{:,}'),
     ('median ms', 'median_ms', '{:.3f}'),
-    ('x first', 'times_first', '{}'),
-    ('as Keras', 'agreement', '{:.2%}'),
+    ('latency ratio', 'times_first', '{}'),
+    ('agreement with Keras', 'agreement', '{:.2%}'),
 )
 # Panels of the picture; of scores, the one that the variants have.
 _PANELS = (
@@ -95,9 +95,10 @@ def markdown(
   header, body = rows(results)
   first = results['variants'][0]
   compressed = (
-      '"x smaller" is the size of the first file by the zipped size of this '
-      'one; "zeros" are those of all kernels in the file, "values" the '
-      'distinct ones of a median kernel. ' if 'sparsity' in first else '')
+      '"Times smaller" is the size of the first file divided by the zipped '
+      'size of this one; "zeros" is the share of zeros in all kernels of the '
+      'file, "distinct weights" their number in the median kernel. '
+      if 'sparsity' in first else '')
   environment = ', '.join(
       f'{key} {value}' for key, value in results['environment'].items())
   return '\n'.join([
@@ -105,11 +106,11 @@ def markdown(
       tables.markdown(header, body), '',
       f'![Accuracy, size and latency of every variant]({picture})', '',
       f'Accuracy on {_evaluated(results["variants"])}. Latency on '
-      f'{first["num_threads"]} thread(s), all files timed in turn in one run; '
-      '"x first" is the median of paired ratios to the first row'
-      f'{_interval(results["variants"])}. "as Keras" is the share of these '
-      'images on which the file predicts the class that its Keras model '
-      f'predicts. {compressed}'.rstrip(), '',
+      f'{first["num_threads"]} thread(s), all files timed interleaved in one '
+      'run; "latency ratio" is the median of paired ratios to the first row'
+      f'{_interval(results["variants"])}. "Agreement with Keras" is the '
+      'share of these images for which the file predicts the same class as its '
+      f'Keras model. {compressed}'.rstrip(), '',
       f'Measured on: {environment}.', ''])
 
 

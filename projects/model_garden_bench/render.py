@@ -13,6 +13,16 @@ RESULTS = 'projects/model_garden_bench/results/bench.json'
 _NAMES = ('qat', 'peer')
 _TITLES = {'ptq': 'PTQ'}
 _ONE = ' (one sample)'
+# Rows of the summary: title in the whole table -> title for a newcomer.
+_SUMMARY = {
+    'build / float build': 'build time, ratio to float',
+    'step / float step': 'training step, ratio to float',
+    'conversion, s': 'conversion to .tflite, seconds',
+    'delegate partitions': 'XNNPACK partitions',
+    'latency / fp32, 1 thread(s)': 'int8 latency, ratio to float32',
+}
+_INT8 = {'avx512_vnni': 'with int8 dot products (AVX-512 VNNI)',
+         'none': 'without int8 dot products'}
 # Digits that are kept of a measurement.
 _DIGITS = 5
 
@@ -118,18 +128,37 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def summary(result: Mapping[str, Any]) -> str:
-  """Returns the rows of this project above those of the peer, one thread."""
+  """Returns the rows that need no explanation: ours, and the peer's after it.
+  """
   rows = _rows(result)
   body = []
   for (title, of), cells in rows.items():
-    if of != 'qat' or '2 thread' in title:
+    plain = title.removesuffix(_ONE)
+    if of != 'qat' or plain not in _SUMMARY:
       continue
-    theirs = rows[title, 'peer']
-    if cells == theirs:
-      body.append([title, 'both', *cells])
-    else:
-      body += [[title, 'this project', *cells], ['', 'peer', *theirs]]
-  return tables.markdown(['', 'of', *result['families']], body, num_text=2)
+    body.append([_SUMMARY[plain], *(
+        f'**{_short(ours)}** ({_short(theirs)})'
+        for ours, theirs in zip(cells, rows[title, 'peer']))])
+  return tables.markdown(['', *result['families']], body)
+
+
+def _short(cell: str) -> str:
+  """Returns a ratio to two digits, without its interval."""
+  ratio = cell.split(' [')[0]
+  return f'{float(ratio[:-1]):.2f}x' if ratio.endswith('x') else ratio
+
+
+def in_words(result: Mapping[str, Any]) -> str:
+  """Returns the machine, versions and commit of a result as one sentence."""
+  found = result['environment']
+  int8 = found.get('int8_instructions', 'none')
+  made = (f'; commit {result["commit"]}, {result["date"]}'
+          if 'commit' in result else '')
+  return (
+      f'Measured on a processor {_INT8.get(int8, f"with {int8}")}, '
+      f'{found.get("processor")}, {found.get("num_cores")} cores, '
+      f'Python {found.get("python")}, TensorFlow {found.get("tensorflow")}, '
+      f'LiteRT {found.get("ai-edge-litert")}{made}.')
 
 
 def conditions(result: Mapping[str, Any]) -> str:
@@ -154,6 +183,7 @@ def write(
       the table replaces what stands between them.
     summary_path: Another one, for the summary.
   """
-  for path, table in ((markdown_path, markdown(result)),
-                      (summary_path, summary(result))):
-    files.replace_section(path, 'bench', f'{table}\n\n{conditions(result)}')
+  for path, table, made in (
+      (markdown_path, markdown(result), conditions(result)),
+      (summary_path, summary(result), in_words(result))):
+    files.replace_section(path, 'bench', f'{table}\n\n{made}')

@@ -8,6 +8,7 @@ import yaml
 
 from modelgarden_opt.cli import main
 from modelgarden_opt.cli import run
+from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import overrides
 from tests import conftest
 
@@ -89,3 +90,21 @@ def test_documented_commands_parse(path):
 def test_the_readme_documents_the_main_commands():
   documented = {_arguments(c)[0] for c in _commands(ROOT / 'README.md')}
   assert {'train', 'export', 'evaluate', 'benchmark'} <= documented
+
+
+@pytest.mark.parametrize('path', DOCS, ids=_id)
+def test_documented_commands_name_experiments_and_files_that_exist(path):
+  for command in _commands(path):
+    words = _arguments(command)
+    args = main.parse(words) if words[0] in main.COMMANDS else None
+    files = getattr(args, 'config_file', None) or []
+    for name in [files] if isinstance(files, str) else files:
+      assert (ROOT / name).exists(), command
+    experiment = getattr(args, 'experiment', None)
+    assert experiment is None or experiment in catalog.EXPERIMENTS, command
+
+
+@pytest.mark.parametrize('path', DOCS, ids=_id)
+def test_modules_that_documents_run_exist(path):
+  for name in re.findall(r'^\s+python -m ([\w.]+)', path.read_text(), re.M):
+    assert (ROOT / f'{name.replace(".", "/")}.py').exists(), name

@@ -90,7 +90,7 @@ def test_the_table_tells_what_every_stage_kept(whole):
   assert found['qat_int8']['distinct'] <= 16
   assert found['qat_int8']['gzip_bytes'] < found['float_int8']['gzip_bytes']
   report = (pathlib.Path(whole) / 'report.md').read_text()
-  assert '| qat_int8 |' in report and 'x smaller' in report
+  assert '| qat_int8 |' in report and 'times smaller' in report
 
 
 def test_complete_stages_are_skipped(whole, config_file, capsys):

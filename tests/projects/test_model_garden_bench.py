@@ -38,6 +38,15 @@ def test_the_documents_show_the_kept_comparison(tmp_path):
         ROOT / name).read_text()
 
 
+def test_kept_results_are_of_one_processor_on_which_int8_is_faster():
+  bench, demo = (json.loads((_RESULTS / f'{name}.json').read_text())
+                 for name in ('bench', 'demo'))
+  for field in ('processor', 'int8_instructions'):
+    assert bench['environment'][field] == demo['environment'][field]
+  assert bench['environment']['int8_instructions'] != 'none'
+  assert all(v['ratio'] < 1.0 for v in demo['variants'][1:])
+
+
 def test_the_readme_shows_the_kept_demo(tmp_path):
   shutil.copy(ROOT / 'README.md', tmp_path)
   done = _run('demo', '--from_json', f'--readme={tmp_path / "README.md"}',

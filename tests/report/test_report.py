@@ -50,7 +50,7 @@ def test_a_report_is_a_table_a_picture_and_json(tmp_path):
 def test_ratios_come_with_their_interval():
   joined = results.join(VARIANTS, [EVALUATION], BENCHMARK)
   header, body = page.rows(joined)
-  assert body[1][header.index('x first')] == '0.50x [0.45, 0.56]'
+  assert body[1][header.index('latency ratio')] == '0.50x [0.45, 0.56]'
   assert joined['variants'][1]['ratio_low'] == 0.45
   text = page.markdown(joined, 'Title', 'x.png', 'make it')
   assert 'in brackets its 95 % confidence interval' in text

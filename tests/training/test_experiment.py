@@ -201,7 +201,8 @@ def test_ranges_and_statistics_freeze_at_their_step(
     holder['runner'] = self
     return build(self)
 
-  monkeypatch.setattr(runner_lib.progress_action.ProgressAction, '__call__', record)
+  monkeypatch.setattr(
+      runner_lib.progress_action.ProgressAction, '__call__', record)
   monkeypatch.setattr(runner_lib.Runner, 'run', run)
   params = tiny_params('mobilenet_v2_qat', {'task': {'quantization': {
       'pretrained_original_checkpoint': float_run, 'calibration_steps': 2,
