@@ -152,7 +152,8 @@ def test_predict_ranks_classes(qat_run, tmp_path, capsys):
   from official.vision.ops import preprocess_ops
   logits = litert_model.Model(path)(preprocess_ops.normalize_image(
       image[np.newaxis].astype(np.float32) / 255.0).numpy())
-  assert f'class {np.argmax(logits)}:' in lines[0]
+  label = int(np.argmax(logits))
+  assert f'class {label} ({label}):' in lines[0]
 
 
 def test_what_is_no_picture_is_told(qat_run, tmp_path):
