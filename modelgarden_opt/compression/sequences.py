@@ -45,7 +45,7 @@ def to_sequence(
     layers: Layers, and `Sequential` models of layers.
     plan: Decides about transforms and quantizers by path and layer type.
     path: Path of the sequence.
-    activation_path: Path of the activation behind the last layer, if any.
+    activation_path: Path of the activation after the last layer, if any.
   """
   paths = rules.layer_paths(layers, f'{path}/')
   result = []
@@ -80,7 +80,7 @@ def is_taken_over(
     followers: Layers and their paths: the only reader of its output, the only
       reader of that one's, and so on.
     plan: Decides about quantizers by path and layer type.
-    activation_path: Path of the activation behind the last of them, if any.
+    activation_path: Path of the activation after the last of them, if any.
   """
   for reader, path in followers:
     if not _can_take_over(layer, reader):

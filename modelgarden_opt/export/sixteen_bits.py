@@ -59,7 +59,7 @@ def activations(model: tf_keras.Model) -> Iterator[None]:
 def problem(content: bytes, traced) -> str:
   """Returns what the converter left out of a 16-bit file, '' if nothing.
 
-  It drops the ReLU behind a convolution without a bias, as if every range
+  It drops the ReLU after a convolution without a bias, as if every range
   began at zero. Those of 8 bits do; these reach as far below it as above.
 
   Args:

@@ -82,7 +82,7 @@ def _prepare(step: commands_lib.Step, model_dir: str) -> None:
           f'is kept in {kept}', flush=True)
     before = None
   if before is None:
-    # The name tells two runs of one configuration from each other.
+    # The name distinguishes two runs of one configuration.
     files.write_json(path, {'inputs': inputs, 'id': uuid.uuid4().hex})
   files.write_atomically(
       step.config[0], yaml.safe_dump(dict(step.config[1])))

@@ -249,7 +249,7 @@ def test_what_16_bits_cannot_have_is_calibrated_and_named(tmp_path):
 
 
 def test_16_bits_without_a_relu_are_not_used():
-  """The converter drops it behind a convolution whose bias is zero."""
+  """The converter drops it after a convolution whose bias is zero."""
   model = _calibrated(quantization_cfg.Quantization(), 'relu')
   images = conftest.random_images([8, 16, 16, 3]).numpy()
   converted = convert.convert_as(
