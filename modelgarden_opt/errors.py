@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable
 import difflib
+import re
 
+# What TensorFlow puts around the message of an op: its node and its name.
+_OF_OP = re.compile(r'\{\{.*?\}\}\s*|\s*\[Op:.*|\s*name:\s*$', re.DOTALL)
 # Around a message that an op carries out of a graph.
 _BEGIN, _END = '<usage error>', '</usage error>'
 
@@ -33,3 +36,8 @@ def marked_in(text: str) -> str | None:
   _, begin, rest = text.partition(_BEGIN)
   message, end, _ = rest.partition(_END)
   return message if begin and end else None
+
+
+def of_op(error: Exception) -> str:
+  """Returns what the error of an op says, without names of graph nodes."""
+  return _OF_OP.sub('', getattr(error, 'message', str(error))).strip()

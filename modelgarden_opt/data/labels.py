@@ -187,7 +187,7 @@ def _problem(files: _Files, rule: Rule) -> str:
           first = first or f'{path}, record {number}: {wrong}'
     except tf.errors.DataLossError as e:
       return (f'{path!r} is damaged after {number + 1:,} records: '
-              f'{e.message}')
+              f'{errors.of_op(e)}')
   if not found:
     return ''
   return (f'{found:,} of {total:,} records have a wrong label; the first one '

@@ -126,6 +126,8 @@ def test_data_that_cannot_be_read_leave_no_run_directory(
   (tmp_path / 'bad.tfrecord').write_bytes(b'no record at all')
   params = tiny_params('mobilenet_v2', {'task': {'train_data': {
       'embedded_name': '', 'input_path': str(tmp_path / 'bad.tfrecord')}}})
-  with pytest.raises(tf.errors.DataLossError):
+  with pytest.raises(errors.UsageError, match=(
+      r"task.train_data: '.*bad.tfrecord' is damaged after 0 records: "
+      r'corrupted record at 0')):
     experiment.run_experiment(params, 'train', str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
