@@ -5,6 +5,8 @@ import os
 from typing import Any
 import uuid
 
+from modelgarden_opt import errors
+
 
 def write_atomically(path: str, content: str | bytes) -> None:
   """Writes a file under a temporary name and renames it.
@@ -35,12 +37,26 @@ def write_json(path: str, value: Any) -> None:
 
 
 def read_json(path: str) -> Any:
+  """Returns the content of a JSON file.
+
+  Raises:
+    UsageError: If there is no such file, or it is not JSON.
+  """
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  try:
+    with tf.io.gfile.GFile(path) as f:
+      return json.loads(f.read())
+  except tf.errors.OpError as e:
+    raise errors.UsageError(
+        f'{path!r} cannot be read: {errors.of_op(e)}') from None
+  except ValueError as e:
+    raise errors.UsageError(f'{path!r} is not a JSON file: {e}') from None
+
+
+def read_json_if_any(path: str) -> Any:
   """Returns the content of a JSON file, None if there is no such file."""
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  if not tf.io.gfile.exists(path):
-    return None
-  with tf.io.gfile.GFile(path) as f:
-    return json.loads(f.read())
+  return read_json(path) if tf.io.gfile.exists(path) else None
 
 
 def replace_section(path: str, name: str, content: str) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
-import json
 import os
 import uuid
 
@@ -219,5 +218,4 @@ def ensure(name: str, directory: str) -> str:
 def num_examples(name: str, directory: str, split: str) -> int:
   """Returns the size of one split of a data set, built if absent."""
   path = os.path.join(ensure(name, directory), _INFO)
-  with tf.io.gfile.GFile(path) as f:
-    return json.load(f)['num_examples'][split]
+  return files.read_json(path)['num_examples'][split]
