@@ -15,22 +15,11 @@ class ImageClassificationTask(
     compressed.CompressedTask, image_classification.ImageClassificationTask):
   """The Model Garden's task; every technique is an optional block of it."""
 
-  def build_inputs(
-      self,
-      params: cfg.DataConfig,
-      input_context: tf.distribute.InputContext | None = None,
-  ) -> tf.data.Dataset:
-    """Returns batches of one split whose labels are checked, see `labels`."""
+  def label_rule(self) -> labels.Rule:
     config = self.task_config
-    rule = labels.Rule(
+    return labels.Rule(
         config.model.num_classes, config.train_data.label_field_key,
         multiple=config.train_data.is_multilabel)
-    field = labels.field_of(config, params)
-    if field is None:  # A sample of a split, which is checked itself.
-      return super().build_inputs(params, input_context)
-    labels.check_files(params, rule, field)
-    return labels.checked(
-        super().build_inputs(params, input_context), rule, field)
 
   def augment(
       self,
