@@ -3,12 +3,13 @@
     model: mobilenet_v2
     stages: [float, prune, cluster, qat, export, evaluate, benchmark, report]
     all: {...}      # overrides of every training
-    prune: {...}    # overrides of one
+    prune: {...}    # overrides of one, also from its `config_file`
 
 Only weights flow from stage to stage: each training starts from the best
 checkpoint of the one before it, or of the one that `from` names.
 """
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -18,20 +19,24 @@ from typing import Any
 from modelgarden_opt import errors
 from modelgarden_opt import techniques as techniques_lib
 from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs import overrides as overrides_lib
 
 # Training stages, and the technique that each adds to those before it.
 TRAININGS = {'float': None, **{
     t.stage: t.name for t in techniques_lib.TECHNIQUES.values()}}
-# Stages behind the trainings, in the only order that makes sense.
+# Stages after the trainings, in the only order that makes sense.
 MEASURES = ('export', 'evaluate', 'benchmark', 'report')
+# Stands for the model in the path of a `config_file`.
+_MODEL = '{model}'
 # A stage's name is that of its run directory, beside these.
 _NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
 _TAKEN = ('complete', 'files', 'outdated')
 # Fields of a training stage that are not overrides of its experiment.
-_OWN_FIELDS = ('kind', 'from', 'preserve', 'formats')
+_OWN_FIELDS = ('kind', 'from', 'preserve', 'formats', 'config_file')
 _OVERRIDES = ('task', 'trainer', 'runtime')
 _OPTIONS = {'export': (), 'evaluate': ('split',),
-            'benchmark': ('num_runs', 'num_threads'), 'report': ('title',)}
+            'benchmark': ('num_runs', 'num_threads'),
+            'report': ('title', 'names')}
 
 
 def default_formats(kind: str) -> list[str]:
@@ -63,12 +68,23 @@ class Pipeline:
 
   Attributes:
     trainings: The training stages, in order.
-    measures: Names of the stages behind them, in order.
+    measures: Names of the stages after them, in order.
     options: Options of these stages by name.
   """
   trainings: Sequence[Training]
   measures: Sequence[str]
   options: Mapping[str, Mapping[str, Any]]
+
+  @property
+  def variants(self) -> list[str]:
+    """Names of all exported files, `<stage>_<format>`."""
+    return variants_of(self.trainings)
+
+
+def variants_of(trainings: Iterable[Training]) -> list[str]:
+  """Returns the names of the files that trainings are exported to."""
+  return [f'{training.name}_{form}'
+          for training in trainings for form in training.formats]
 
 
 def parse(values: Mapping[str, Any]) -> Pipeline:
@@ -94,10 +110,30 @@ def parse(values: Mapping[str, Any]) -> Pipeline:
     problems += [
         f'{name}.{field}: no such field{errors.nearest(field, _OPTIONS[name])}'
         for field in given if field not in _OPTIONS[name]]
+  if 'names' in options['report']:
+    problems += _problems_of_names(
+        options['report']['names'], variants_of(trainings.values()))
   if problems:
     raise errors.UsageError('\n'.join(problems))
   return Pipeline(list(trainings.values()),
                   [name for name in names if name in MEASURES], options)
+
+
+def _problems_of_names(names: Any, variants: Sequence[str]) -> list[str]:
+  """Checks what a report calls its variants."""
+  if not isinstance(names, Mapping):
+    return [f'report.names: expected `variant: name` pairs, received {names!r}']
+  problems = [f'report.names.{variant}: no such variant'
+              f'{errors.nearest(str(variant), variants)}'
+              for variant in names if variant not in variants]
+  problems += [
+      f'report.names.{variant}: expected a name without "=", received {name!r}'
+      for variant, name in names.items()
+      if not (isinstance(name, str) and name and '=' not in name)]
+  shown = [names.get(variant, variant) for variant in variants]
+  problems += [f'report.names.{variant}: {name!r} names two variants'
+               for variant, name in names.items() if shown.count(name) > 1]
+  return problems
 
 
 def _stage_names(values: Mapping[str, Any], problems: list[str]) -> list[str]:
@@ -169,8 +205,7 @@ def _add_training(
     problems.append(f'{name}.from: {source!r} is no training before it'
                     f'{errors.nearest(str(source), trainings)}')
     return
-  overrides = merge(values.get('all') or {}, {
-      k: v for k, v in block.items() if k in _OVERRIDES})
+  overrides = _overrides(name, values, problems)
   preserved = done.get(source, ()) if block.get('preserve', True) else ()
   kind = _kind(name, block)
   technique = TRAININGS[kind]
@@ -192,15 +227,32 @@ def _add_training(
       clusters.pop('preserve_sparsity', None)  # The experiment says so.
     overrides = merge({'task': {'clustering': clusters}}, overrides)
   done[name] = preserved + ((technique,) if technique and not _removes_channels(
-      block) else ())
+      overrides) else ())
   trainings[name] = Training(
       name, values['model'] + suffix, source, overrides,
       block.get('formats', default_formats(kind)))
 
 
-def _removes_channels(block: Mapping[str, Any]) -> bool:
+def _overrides(
+    name: str, values: Mapping[str, Any], problems: list[str]
+) -> dict[str, Any]:
+  """Returns the overrides of a training: of all, of its file and its own."""
+  block = values.get(name) or {}
+  overrides = values.get('all') or {}
+  path = block.get('config_file')
+  if path is not None:
+    path = str(path).replace(_MODEL, values['model'])
+    try:
+      overrides = merge(overrides, overrides_lib.load_yaml(path))
+    except errors.UsageError as e:
+      problems.append(f'{name}.{e}')
+  return merge(
+      overrides, {k: v for k, v in block.items() if k in _OVERRIDES})
+
+
+def _removes_channels(overrides: Mapping[str, Any]) -> bool:
   """Whether a stage prunes channels, which leaves no zeros to preserve."""
-  pruning = (block.get('task') or {}).get('pruning') or {}
+  pruning = (overrides.get('task') or {}).get('pruning') or {}
   return pruning.get('granularity') == 'channel'
 
 
