@@ -127,7 +127,8 @@ def _problems_of_names(names: Any, variants: Sequence[str]) -> list[str]:
               f'{errors.nearest(str(variant), variants)}'
               for variant in names if variant not in variants]
   problems += [
-      f'report.names.{variant}: expected a name without "=", received {name!r}'
+      f"report.names.{variant}: expected a name without '=', received "
+      f'{name!r}'
       for variant, name in names.items()
       if not (isinstance(name, str) and name and '=' not in name)]
   shown = [names.get(variant, variant) for variant in variants]
