@@ -60,12 +60,12 @@ def read_json_if_any(path: str) -> Any:
 
 
 def replace_section(path: str, name: str, content: str) -> None:
-  """Replaces what stands between two markers of a Markdown file.
+  """Replaces the text between two markers of a Markdown file.
 
   Args:
     path: A file with the lines `<!-- name -->` and `<!-- /name -->`.
     name: Name of the section.
-    content: What stands there from now on.
+    content: The new text.
   """
   with open(path, encoding='utf-8') as f:
     text = f.read()

@@ -1,6 +1,6 @@
 """Compares this project with the Model Garden's own QAT: `make bench`.
 
-With --from_json the tables are made again from results that are there.
+With --from_json the tables are made again from existing results.
 """
 
 import argparse

@@ -4,7 +4,7 @@ Runs configs/pipelines/digits_qat.yaml: trains MobileNetV2 in float, fine-tunes
 it with quantization-aware training, exports float32, PTQ int8 and QAT int8
 files, measures those very files and writes results.json, report.md and
 report.png. With --from_json the table and the picture of the README are made
-again from results that are there.
+again from existing results.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def show(path: str, readme: str, picture: str) -> None:
   Args:
     path: `results.json` of a demo.
     readme: A file with the lines `<!-- results -->` and `<!-- /results -->`;
-      the table replaces what stands between them.
+      the table replaces what is between them.
     picture: Path of the picture.
   """
   # pylint: disable=g-import-not-at-top

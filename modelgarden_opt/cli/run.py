@@ -65,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
   if args.model:
     made_by.append(f'--model={args.model}')
   steps = commands.steps(pipeline, args.model_dir, shlex.join(made_by))
-  for step in steps:
+  for step in steps:  # Options of late stages are checked before any runs.
     for command in step.commands:
-      main.parse(command)  # Options of late stages are wrong now or never.
+      main.parse(command)
   if args.dry_run or not all(
       executor.is_complete(step, args.model_dir) for step in steps
       if step.run_dir):

@@ -29,7 +29,7 @@ class Experiment:
   Attributes:
     model: Key of `MODELS`.
     techniques: Names of the blocks that the experiment switches on.
-    alias_of: The experiment that this name stands for, if it is an alias.
+    alias_of: The experiment that this name is an alias of, if any.
     base: Of an alias whose recipe is another one than its model's: that
       `official.vision` experiment, taken over without overrides.
   """
@@ -126,7 +126,7 @@ TECHNIQUES = {
 }
 
 # The Model Garden's names of experiments that it publishes YAML files for ->
-# the experiment here and the base of its own, if it has one.
+# the experiment here and its own base, if it has one.
 ALIASES = {
     'mobilenet_imagenet_qat': ('mobilenet_v2_qat', None),
     'resnet_imagenet_qat': ('resnet50_qat', None),

@@ -202,7 +202,7 @@ def _write_shards(directory: str, split: str, examples: list[bytes]) -> int:
 def ensure(name: str, directory: str) -> str:
   """Returns the directory of a data set below `directory`, built if absent.
 
-  Two processes may do this at once: each builds under a name of its own, and
+  Two processes may do this at once: each builds under a different name, and
   the first one to finish wins.
   """
   path = os.path.join(os.path.expanduser(directory), name)

@@ -1,7 +1,7 @@
 """Labels that a model cannot have: counted in files, checked in batches.
 
-An op that looks a label up takes one that is out of range for no class at all,
-so such data train, and score, without a word.
+`one_hot` gives a label that is out of range no class at all, so such data
+train, and score, without an error.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ class Rule:
   Attributes:
     num_classes: Number of classes.
     key: Feature of a record that holds the label, or the encoded mask.
-    ignored: Labels of pixels that count for nothing.
+    ignored: Labels of pixels that are ignored.
     of_pixels: Whether there is a label for every pixel.
     multiple: Whether an image has any number of labels.
   """
@@ -167,7 +167,7 @@ def _all_right(files: _Files, rule: Rule) -> bool:
     checked = records.batch(_BATCH).map(of_images)
   try:
     return bool(checked.reduce(True, tf.logical_and))
-  except tf.errors.OpError:  # Whatever it is, `_problem` finds words for it.
+  except tf.errors.OpError:  # Whatever it is, `_problem` reports it.
     return False
 
 
@@ -199,7 +199,7 @@ def _wrong(record: bytes, rule: Rule) -> str:
   try:
     feature = tf.train.Example.FromString(record).features.feature
   except Exception as e:  # The protobuf library's own error.
-    return f'no tf.train.Example ({type(e).__name__})'
+    return f'not a tf.train.Example ({type(e).__name__})'
   kind = feature[rule.key].WhichOneof('kind') if rule.key in feature else None
   values = list(getattr(feature[rule.key], kind).value) if kind else []
   if rule.of_pixels:
@@ -207,7 +207,7 @@ def _wrong(record: bytes, rule: Rule) -> str:
   if not values:
     return '' if rule.multiple else 'no label'
   if kind != 'int64_list':
-    return f'label {values[0]!r}, which is no integer'
+    return f'label {values[0]!r}, which is not an integer'
   if len(values) > 1 and not rule.multiple:
     return f'{len(values)} labels'
   outside = [value for value in values if not rule.allows(value)]
@@ -262,7 +262,7 @@ def checked(
 def _of_batch(
     labels: tf.Tensor | Mapping[str, tf.Tensor], rule: Rule
 ) -> tuple[tf.Tensor, tf.Tensor, str]:
-  """Returns values, which of them are allowed, and words for the others."""
+  """Returns values, which of them are allowed, and a message for the others."""
   if not rule.of_pixels and labels.shape.rank == 2:
     sums = tf.reduce_sum(tf.cast(labels, tf.float32), axis=-1)
     return sums, tf.abs(sums - 1.0) <= 0.01, (

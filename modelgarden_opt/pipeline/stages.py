@@ -180,7 +180,7 @@ def _stage_names(values: Mapping[str, Any], problems: list[str]) -> list[str]:
     block = values.get(name) or {}
     if name not in MEASURES and _kind(name, block) not in TRAININGS:
       problems.append(
-          f'{name}.kind: {_kind(name, block)!r} is no kind of training'
+          f'{name}.kind: {_kind(name, block)!r} is not a kind of training'
           f'{errors.nearest(str(_kind(name, block)), TRAININGS)}')
   return names
 
@@ -203,7 +203,7 @@ def _add_training(
                for field in block if field not in fields]
   source = block.get('from', next(reversed(trainings), None))
   if source is not None and source not in trainings:
-    problems.append(f'{name}.from: {source!r} is no training before it'
+    problems.append(f'{name}.from: {source!r} is not a training before it'
                     f'{errors.nearest(str(source), trainings)}')
     return
   overrides = _overrides(name, values, problems)
@@ -217,7 +217,7 @@ def _add_training(
     return
   techniques = tuple(t for t in order if t in (*preserved, technique) and t)
   if technique == 'clustering' and 'pruning' in preserved:
-    # Zeros are a cluster of their own, so no mask is needed.
+    # Zeros are one of the clusters, so no mask is needed.
     techniques = ('clustering',)
     overrides = merge(
         {'task': {'clustering': {'preserve_sparsity': True}}}, overrides)

@@ -35,7 +35,7 @@ _BAR = '#4269d0'
 _IMAGES = {
     'unseen': 'test images that training never saw',
     'chose_checkpoint': 'validation images that chose the checkpoint',
-    'validation': 'validation images that training was watched with',
+    'validation': 'validation images that training was evaluated on',
     'trained_on': 'training images',
 }
 

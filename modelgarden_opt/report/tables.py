@@ -14,7 +14,7 @@ def markdown(
     header: Headings.
     rows: Cells.
     num_text: Number of leading columns of text; the others are numbers and
-      stand on the right.
+      aligned to the right.
   """
   rule = ['---' if i < num_text else '---:' for i in range(len(header))]
   return '\n'.join(

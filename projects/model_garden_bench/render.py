@@ -179,7 +179,7 @@ def write(
   Args:
     result: What `compare.compare` returned.
     markdown_path: A file with the lines `<!-- bench -->` and `<!-- /bench -->`;
-      the table replaces what stands between them.
+      the table replaces what is between them.
     summary_path: Another one, for the summary.
   """
   for path, table, made in (

@@ -113,7 +113,7 @@ class Variants:
     """Gives batch norms the images' statistics, as training would.
 
     With those of initialization the activations of a deep model vanish, and
-    ranges of 1e-9 are nothing that a runtime has to be good at.
+    runtimes are not made for ranges of 1e-9.
     """
     for model in self.models.values():
       batch_norm.adopt(model, images)
