@@ -124,6 +124,7 @@ def _export(pipeline: stages.Pipeline, model_dir: str) -> Step:
       commands=[
           ['export', f'--model_dir={os.path.join(model_dir, training.name)}',
            f'--format={form}', f'--output={paths[f"{training.name}_{form}"]}',
+           *(_options(pipeline, 'export') if form == 'int8' else ()),
            '--output_json=' + _json(model_dir, f'{training.name}_{form}')]
           for training in pipeline.trainings for form in training.formats],
       inputs=_results(pipeline, model_dir),
