@@ -16,6 +16,7 @@ import numpy as np
 from official.core import config_definitions as cfg
 from official.core import task_factory
 from official.modeling import optimization
+
 # Before `registry_imports`: both register the Model Garden's experiment names.
 from official.projects.qat.vision.configs import common as peer_common
 from official.projects.qat.vision.modeling import factory as peer_factory
