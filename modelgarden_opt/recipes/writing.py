@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import dataclasses
 import pathlib
+import shlex
 import string
 import textwrap
 from typing import Any
@@ -14,7 +15,7 @@ from modelgarden_opt.recipes import goals
 from modelgarden_opt.recipes import recipe as recipe_lib
 
 # Images below this size are moved and scaled instead of cropped.
-_SMALL = 64
+SMALL = 64
 _EVALUATIONS = 10
 
 
@@ -30,7 +31,6 @@ class Choice:
     width: Width multiplier of the backbone.
     small_images: Whether the images are smaller than what models are made for.
     mirrored: Whether mirrored images are of the same class.
-    summary: One line on data and time.
   """
   data: str
   model: str
@@ -39,7 +39,6 @@ class Choice:
   width: float
   small_images: bool
   mirrored: bool
-  summary: str
 
 
 def task_fields(choice: Choice, recipe: recipe_lib.Recipe) -> dict[str, Any]:
@@ -77,37 +76,42 @@ def backbone(model: str, width: float) -> dict[str, Any]:
   return {'mobilenet': {'filter_size_scale': width}}
 
 
-def pipeline(choice: Choice, recipe: recipe_lib.Recipe, file: str) -> str:
+def pipeline(
+    choice: Choice, recipe: recipe_lib.Recipe, file: str, summary: str) -> str:
   """Returns the YAML text of a pipeline.
 
   Args:
     choice: What it is made of.
     recipe: Its numbers.
     file: Path of the file, for the command in its first line.
+    summary: One line on data and time.
   """
   stages = goals.GOALS[choice.goal].stages
   blocks = [
       f'{stage}: ' + _flow({'task': goals.block_of(
           stage, choice.goal, recipe.fine_tuning_steps)})
       for stage in stages]
-  return _fill('pipeline', choice, recipe, file, {
+  return _fill(choice, recipe, file, {
+      'summary': summary,
       'stages': ', '.join(['float', *stages, 'export', 'evaluate', 'benchmark',
                            'report']),
       'blocks': '\n'.join(blocks),
       'io_dtype': goals.DEVICES[choice.device].io_dtype,
       'report': _flow({'title': (
           f'{choice.model} on {pathlib.PurePath(choice.data).name}')}),
-      'task': _task(choice, recipe, 4)})
+      'task': _task(choice, recipe, 4)}, 'pipeline')
 
 
-def run(choice: Choice, recipe: recipe_lib.Recipe, file: str) -> str:
+def run(
+    choice: Choice, recipe: recipe_lib.Recipe, file: str, summary: str) -> str:
   """Returns the YAML text of one float training; arguments as `pipeline`."""
-  return _fill('run', choice, recipe, file, {'task': _task(choice, recipe, 2)})
+  return _fill(choice, recipe, file, {
+      'summary': summary, 'task': _task(choice, recipe, 2)}, 'run')
 
 
 def _fill(
-    kind: str, choice: Choice, recipe: recipe_lib.Recipe, file: str,
-    values: Mapping[str, Any]) -> str:
+    choice: Choice, recipe: recipe_lib.Recipe, file: str,
+    values: Mapping[str, Any], kind: str) -> str:
   template = (pathlib.Path(__file__).parent /
               f'{kind}.yaml.template').read_text(encoding='utf-8')
   name = pathlib.PurePath(file).stem
@@ -118,8 +122,8 @@ def _fill(
       for what, divisor in (('interval', _EVALUATIONS), ('warmup', 50))}
   return string.Template(template).substitute(
       {**dataclasses.asdict(recipe), **numbers, **values,
-       'file': file, 'model_dir': f'runs/{name}', 'model': choice.model,
-       'data': _flow(choice.data), 'summary': choice.summary})
+       'file': shlex.quote(file), 'model_dir': shlex.quote(f'runs/{name}'),
+       'model': choice.model, 'data': _flow(choice.data)})
 
 
 def _task(choice: Choice, recipe: recipe_lib.Recipe, indent: int) -> str:
