@@ -253,8 +253,14 @@ def _overrides(
 
 def _removes_channels(overrides: Mapping[str, Any]) -> bool:
   """Whether a stage prunes channels, which leaves no zeros to preserve."""
-  pruning = (overrides.get('task') or {}).get('pruning') or {}
-  return pruning.get('granularity') == 'channel'
+  return _block(overrides, 'pruning').get('granularity') == 'channel'
+
+
+def _block(overrides: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+  """Returns a technique's block, empty where there is none (or no mapping)."""
+  task = overrides.get('task')
+  block = task.get(name) if isinstance(task, Mapping) else None
+  return block if isinstance(block, Mapping) else {}
 
 
 def _clusters_of(
@@ -263,7 +269,7 @@ def _clusters_of(
   """
   while not trainings[source].experiment.endswith('_clustering'):
     source = trainings[source].source
-  block = trainings[source].overrides.get('task', {}).get('clustering', {})
+  block = _block(trainings[source].overrides, 'clustering')
   kept = ('number_of_clusters', 'cluster_per_channel', 'preserve_sparsity',
           'rules')
   return {k: block[k] for k in kept if k in block}

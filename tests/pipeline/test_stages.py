@@ -70,6 +70,13 @@ def test_a_stage_starts_from_a_file_and_its_own_fields_win(tmp_path):
   assert trainings[2].experiment == 'mobilenet_v2_qat'
 
 
+@pytest.mark.parametrize('task', [3, None, {'pruning': 3}, {'clustering': 3}])
+def test_values_of_the_wrong_type_are_left_to_the_check_of_fields(task):
+  names = ['float', 'prune', 'cluster', 'qat']
+  blocks = {name: {'task': task} for name in names[:3]}
+  assert len(_parse(names, **blocks).trainings) == 4
+
+
 def test_a_report_may_name_its_variants():
   pipeline = _parse(['float', 'qat', 'export', 'evaluate', 'benchmark',
                      'report'], report={'names': {'float_int8': 'ptq_int8'}})
