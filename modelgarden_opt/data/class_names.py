@@ -8,7 +8,7 @@ from modelgarden_opt.configs import catalog
 def of(config: Any) -> tuple[str, ...]:
   """Returns the names of the classes, () where they are not known.
 
-  They are known of embedded data sets and of those of TFDS.
+  They are those of `class_names`, or of an embedded data set or one of TFDS.
 
   Args:
     config: The configuration of a task.
@@ -16,7 +16,9 @@ def of(config: Any) -> tuple[str, ...]:
   data = config.train_data
   embedded = catalog.DATA_SETS.get(getattr(data, 'embedded_name', ''))
   names = embedded.classes if embedded else ()
-  if data.tfds_name:
+  if config.class_names:
+    names = tuple(config.class_names)
+  elif data.tfds_name:
     names = _of_tfds(data.tfds_name, data.tfds_data_dir)
   return names if len(names) == config.model.num_classes else ()
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt.configs import data_set
 from modelgarden_opt.data.importing import shards
 from modelgarden_opt.data.importing import source as source_lib
 
-NAME = 'dataset.json'
+NAME = data_set.DESCRIPTOR
 PROBLEMS = 'problems.jsonl'
 VERSION = 1
 
