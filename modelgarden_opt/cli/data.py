@@ -6,6 +6,7 @@ import os
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
+from modelgarden_opt.cli import data_check
 from modelgarden_opt.configs import catalog
 
 # Files that are named for every kind of problem.
@@ -20,6 +21,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       'build', help='write an embedded one as TFRecords'))
   _add_import(actions.add_parser(
       'import', help='write your own images as TFRecords'))
+  data_check.add_flags(actions.add_parser(
+      'check', help='read every record, and say what is wrong'))
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
@@ -120,4 +123,5 @@ def _counts(counts) -> str:
   return ', '.join(f'{number} {split}' for split, number in counts.items())
 
 
-_ACTIONS = {'list': _list, 'build': _build, 'import': _import}
+_ACTIONS = {'list': _list, 'build': _build, 'import': _import,
+            'check': data_check.run}

@@ -21,10 +21,10 @@ def load(path: str):
   Raises:
     UsageError: If anything about the stages or their overrides is wrong.
   """
-  return _load(path)[0]
+  return load_with_configs(path)[0]
 
 
-def _load(path: str):
+def load_with_configs(path: str):
   """Returns the pipeline of a YAML file and the trainings' configurations."""
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
   from modelgarden_opt.pipeline import commands
   from modelgarden_opt.pipeline import executor
   from modelgarden_opt.training import strategies
-  pipeline, configs = _load(args.config_file)
+  pipeline, configs = load_with_configs(args.config_file)
   # Before a model is built: TensorFlow makes devices when it starts.
   strategies.make_logical_cpus(max(
       config.runtime.num_logical_cpus for config in configs.values()))

@@ -13,7 +13,6 @@ import os
 
 from absl import logging
 import numpy as np
-import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt import files
@@ -29,8 +28,8 @@ _TEST_FRACTION = 0.2
 _VALIDATION_FRACTION = 0.1
 _SEED = 20240601
 _NUM_SHARDS = {'train': 4, 'validation': 1, 'test': 2}
-# The descriptor of earlier versions.
-_FORMER_INFO = 'info.json'
+# What says that a data set is complete: today, and in earlier versions.
+_INFOS = (descriptor.NAME, 'info.json')
 
 # Images by split, in the order in which they are dealt out over shards.
 Items = dict[str, list[source_lib.Item]]
@@ -189,14 +188,17 @@ def ensure(name: str, directory: str, source_dir: str = '') -> str:
   Several processes may do this at once: the first one to finish wins.
   """
   path = os.path.join(os.path.expanduser(directory), name)
-  if not files.exists(os.path.join(path, descriptor.NAME)):
-    if files.exists(os.path.join(path, _FORMER_INFO)):
-      tf.io.gfile.rmtree(path)
+  if _info(path) is None:
     build(name, path, source_dir)
   return path
 
 
+def _info(directory: str) -> Mapping | None:
+  """Returns what a data set says of itself, None if it is not complete."""
+  found = (files.read_json(os.path.join(directory, name)) for name in _INFOS)
+  return next((info for info in found if info is not None), None)
+
+
 def num_examples(name: str, directory: str, split: str) -> int:
   """Returns the size of one split of a data set, built if absent."""
-  path = os.path.join(ensure(name, directory), descriptor.NAME)
-  return files.read_json(path)['num_examples'][split]
+  return _info(ensure(name, directory))['num_examples'][split]

@@ -21,11 +21,8 @@ class ImageClassificationTask(
       input_context: tf.distribute.InputContext | None = None,
   ) -> tf.data.Dataset:
     """Returns batches of one split whose labels are checked, see `labels`."""
-    config = self.task_config
-    rule = labels.Rule(
-        config.model.num_classes, config.train_data.label_field_key,
-        multiple=config.train_data.is_multilabel)
-    field = labels.field_of(config, params)
+    rule = labels.rule_of(self.task_config)
+    field = labels.field_of(self.task_config, params)
     if field is None:  # A sample of a split, which is checked itself.
       return super().build_inputs(params, input_context)
     labels.check_files(params, rule, field)

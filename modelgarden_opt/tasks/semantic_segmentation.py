@@ -21,14 +21,9 @@ class SemanticSegmentationTask(
       input_context: tf.distribute.InputContext | None = None,
   ) -> tf.data.Dataset:
     """Returns batches of one split whose labels are checked, see `labels`."""
-    config = self.task_config
-    if config.losses.gt_is_matting_map:  # Shares of a pixel, no classes.
-      return super().build_inputs(params, input_context)
-    rule = labels.Rule(
-        config.model.num_classes, 'image/segmentation/class/encoded',
-        ignored=tuple({255, config.losses.ignore_label}), of_pixels=True)
-    field = labels.field_of(config, params)
-    if field is None:  # A sample of a split, which is checked itself.
+    rule = labels.rule_of(self.task_config)
+    field = labels.field_of(self.task_config, params)
+    if rule is None or field is None:  # A sample is of a split that is checked.
       return super().build_inputs(params, input_context)
     labels.check_files(params, rule, field)
     return labels.checked(
