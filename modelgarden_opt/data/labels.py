@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from modelgarden_opt import errors
+from modelgarden_opt.data import examples
 from modelgarden_opt.data import inputs
 
 SPLITS = ('train_data', 'validation_data', 'test_data')
@@ -24,7 +25,7 @@ _MAX_BYTES = 2 * 2**30
 _MAX_BYTES_OF_MASKS = 2**28
 _FEW_RECORDS = 100
 _BATCH = 128
-_COMPRESSION = {'tfrecord': '', 'tfrecord_compressed': 'GZIP'}
+COMPRESSION = {'tfrecord': '', 'tfrecord_compressed': 'GZIP'}
 
 # Files (name, size, time of the last change) and rules that were found right.
 _right: set[tuple] = set()
@@ -60,6 +61,19 @@ class Rule:
     for label in self.ignored:
       allowed |= labels == label
     return allowed
+
+
+def rule_of(task_config: Any) -> Rule | None:
+  """Returns which labels the model of a task can have, None for any."""
+  num_classes, losses = task_config.model.num_classes, task_config.losses
+  data = task_config.train_data
+  if hasattr(data, 'label_field_key'):
+    return Rule(
+        num_classes, data.label_field_key, multiple=data.is_multilabel)
+  if losses.gt_is_matting_map:  # Shares of a pixel, no classes.
+    return None
+  return Rule(num_classes, examples.MASK,
+              ignored=tuple({255, losses.ignore_label}), of_pixels=True)
 
 
 def field_of(task_config: Any, params: inputs.DataConfig) -> str | None:
@@ -98,7 +112,7 @@ def check_files(params: inputs.DataConfig, rule: Rule, field: str) -> None:
     UsageError: If a label is not allowed, with the number of such records and
       the first one, or a file is missing.
   """
-  if params.file_type not in _COMPRESSION:
+  if params.file_type not in COMPRESSION:
     return
   paths = inputs.files(params)
   limit = _MAX_BYTES_OF_MASKS if rule.of_pixels else _MAX_BYTES
@@ -108,7 +122,7 @@ def check_files(params: inputs.DataConfig, rule: Rule, field: str) -> None:
   if not small:
     logging.info('%s is large: labels are checked as they are read.', field)
   files = _Files(tuple(paths if small else paths[:1]),
-                 _COMPRESSION[params.file_type],
+                 COMPRESSION[params.file_type],
                  _MAX_RECORDS if small else _FEW_RECORDS)
   if not _all_right(files, rule):
     problem = _problem(files, rule)
@@ -181,7 +195,7 @@ def _problem(files: _Files, rule: Rule) -> str:
       for number, record in enumerate(
           records.take(files.max_records - total)):
         total += 1
-        wrong = _wrong(record.numpy(), rule)
+        wrong = wrong_of(record.numpy(), rule)
         if wrong:
           found += 1
           first = first or f'{path}, record {number}: {wrong}'
@@ -194,7 +208,7 @@ def _problem(files: _Files, rule: Rule) -> str:
           f'(records count from 0): {first}; {rule}')
 
 
-def _wrong(record: bytes, rule: Rule) -> str:
+def wrong_of(record: bytes, rule: Rule) -> str:
   """Returns what is wrong with the label of one record, '' if nothing is."""
   try:
     feature = tf.train.Example.FromString(record).features.feature
