@@ -29,8 +29,9 @@ class ImageClassificationTask(
     if field is None:  # A sample of a split, which is checked itself.
       return super().build_inputs(params, input_context)
     labels.check_files(params, rule, field)
-    return labels.checked(
-        super().build_inputs(params, input_context), rule, field)
+    with labels.kept_out_of_range(rule.key):
+      data = super().build_inputs(params, input_context)
+    return labels.checked(data, rule, field)
 
   def augment(
       self,
