@@ -6,6 +6,10 @@ import re
 
 # What TensorFlow puts around the message of an op: its node and its name.
 _OF_OP = re.compile(r'\{\{.*?\}\}\s*|\s*\[Op:.*|\s*name:\s*$', re.DOTALL)
+# What Keras puts around the message of an error inside of a layer's call.
+_OF_CALL = re.compile(
+    r'\s*Exception encountered when calling (?P<what>[^\n]*?)\.\n\n'
+    r'(?P<message>.*?)\n\nCall arguments received by (?P=what):\n.*', re.DOTALL)
 # Around a message that an op carries out of a graph.
 _BEGIN, _END = '<usage error>', '</usage error>'
 
@@ -36,6 +40,16 @@ def marked_in(text: str) -> str | None:
   _, begin, rest = text.partition(_BEGIN)
   message, end, _ = rest.partition(_END)
   return message if begin and end else None
+
+
+def without_calls(text: str) -> str:
+  """Returns a message without what Keras adds to errors inside of layers.
+
+  Of every layer around it that is a line before the message and, after it, the
+  arguments of the call.
+  """
+  found = _OF_CALL.fullmatch(text)
+  return without_calls(found['message']) if found else text
 
 
 def of_op(error: Exception) -> str:

@@ -54,6 +54,11 @@ def _pre_activated(x):
   return layers.Add()([x, _conv(y)])
 
 
+def _nested():
+  """A model in a model."""
+  return tf_keras.Sequential([layers.Conv2D(8, 3, padding='same')])
+
+
 def _classifier(x):
   x = layers.Flatten()(_conv(x, 'relu'))
   return layers.Dense(10, 'softmax')(layers.Dense(16, 'relu')(x))
@@ -110,6 +115,10 @@ CASES = {
     'nested': lambda x: _conv(tf_keras.Sequential([
         layers.Conv2D(8, 3, activation='relu'), layers.Conv2D(4, 3)])(
             _conv(x, 'relu'))),
+    # A rounding more or less than in the file is 0.26 output steps.
+    'relu_behind_nested': lambda x: _conv(layers.ReLU()(_nested()(x))),
+    'concatenated_nested': lambda x: _conv(
+        layers.Concatenate()([_nested()(x), _nested()(x)])),
 }
 # Means of pixels, which TFLite rounds half away from zero, and a mix of grids.
 _ROUNDED_TWICE = ('overlapping_average',)
