@@ -10,6 +10,8 @@ _OF_OP = re.compile(r'\{\{.*?\}\}\s*|\s*\[Op:.*|\s*name:\s*$', re.DOTALL)
 _OF_CALL = re.compile(
     r'\s*Exception encountered when calling (?P<what>[^\n]*?)\.\n\n'
     r'(?P<message>.*?)\n\nCall arguments received by (?P=what):\n.*', re.DOTALL)
+# What gin adds to an error for every configurable that it passes.
+_OF_GIN = re.compile(r"(\n\s*In call to configurable '[^\n]*)+\s*$")
 # Around a message that an op carries out of a graph.
 _BEGIN, _END = '<usage error>', '</usage error>'
 
@@ -43,11 +45,12 @@ def marked_in(text: str) -> str | None:
 
 
 def without_calls(text: str) -> str:
-  """Returns a message without what Keras adds to errors inside of layers.
+  """Returns a message without what Keras and gin add to errors inside of calls.
 
   Of every layer around it that is a line before the message and, after it, the
-  arguments of the call.
+  arguments of the call; of every function that gin configures a line after it.
   """
+  text = _OF_GIN.sub('', text)
   found = _OF_CALL.fullmatch(text)
   return without_calls(found['message']) if found else text
 

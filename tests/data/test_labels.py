@@ -84,6 +84,7 @@ def test_a_wrong_label_in_a_file_stops_before_anything_is_written(
   assert main.main(classify(*values)) == 2
   message = capsys.readouterr().err
   assert found in message and 'Traceback' not in message
+  assert 'configurable' not in message and message.count('\n') == 1
   assert 'task.train_data' in message and str(tmp_path / 'a-1') in message
   assert '[0, 10) (task.model.num_classes: 10)' in message
   assert not (tmp_path / 'run').exists()

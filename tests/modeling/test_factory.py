@@ -97,12 +97,14 @@ def test_an_error_inside_of_a_block_is_its_message_alone():
 
 
 @pytest.mark.parametrize('depth', [0, 1, 2])
-def test_keras_words_around_a_message_are_dropped(depth):
+def test_words_of_keras_and_gin_around_a_message_are_dropped(depth):
   text = 'field: two\n\nlines.'
   for index in range(depth):
     what = f'layer "block_{index}" (type Block)'
     text = (f'Exception encountered when calling {what}.\n\n{text}\n\n'
             f'Call arguments received by {what}:\n  • inputs=x')
+  for name in ('Trainer', 'create_trainer')[:depth]:
+    text += f"\n  In call to configurable '{name}' (<class 'a.{name}'>)"
   assert errors.without_calls(text) == 'field: two\n\nlines.'
 
 
