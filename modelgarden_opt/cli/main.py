@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     return command.run(args) or 0
   except errors.UsageError as e:
-    print(f'{args.command}: {e}', file=sys.stderr)
+    print(f'{args.command}: {errors.without_calls(str(e))}', file=sys.stderr)
     return EXIT_USAGE
   except errors.Failure as e:
     print(f'{args.command}: {e}', file=sys.stderr)

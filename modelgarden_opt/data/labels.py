@@ -5,12 +5,15 @@ train, and score, without an error.
 """
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 from typing import Any
 
 from absl import logging
 import numpy as np
+from official.vision.dataloaders import classification_input
 import tensorflow as tf
 
 from modelgarden_opt import errors
@@ -240,6 +243,39 @@ def _wrong_mask(values: list, rule: Rule) -> str:
     return ''
   return (f'label {outside[0]} in {outside.size / mask.size:.1%} of the '
           f'pixels ({len(np.unique(outside))} such label(s))')
+
+
+@contextlib.contextmanager
+def kept_out_of_range(key: str) -> Iterator[None]:
+  """Makes inputs whose labels of more than 32 bits do not wrap into range.
+
+  The official parser casts labels to int32, where 2**32 + 3 is a 3. Here they
+  become the smallest or largest int32, which no model has.
+
+  Args:
+    key: Feature of a record that holds the label.
+  """
+  official = classification_input.Decoder
+
+  class Decoder(official):  # pylint: disable=missing-class-docstring
+
+    def decode(self, serialized_example):
+      decoded = super().decode(serialized_example)
+      return {**decoded, key: _within_int32(decoded[key])}
+
+  # The task makes its decoder by this name and offers no other way in.
+  classification_input.Decoder = Decoder
+  try:
+    yield
+  finally:
+    classification_input.Decoder = official
+
+
+def _within_int32(
+    labels: tf.Tensor | tf.SparseTensor) -> tf.Tensor | tf.SparseTensor:
+  if isinstance(labels, tf.SparseTensor):
+    return labels.with_values(_within_int32(labels.values))
+  return tf.clip_by_value(labels, tf.int32.min, tf.int32.max)
 
 
 def checked(

@@ -137,8 +137,9 @@ class CompressedTask:
     if rule is None or field is None:
       return self._build_inputs(params, input_context)
     labels.check_files(params, rule, field)
-    return labels.checked(
-        self._build_inputs(params, input_context), rule, field)
+    with labels.kept_out_of_range(rule.key):
+      data = self._build_inputs(params, input_context)
+    return labels.checked(data, rule, field)
 
   def _build_inputs(self, params, input_context) -> tf.data.Dataset:
     """Returns batches of one split, for training from where it goes on."""

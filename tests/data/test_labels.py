@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import numpy as np
+from official.core import task_factory
+from official.modeling.hyperparams import base_config
 import pytest
 import tensorflow as tf
 import yaml
@@ -82,6 +84,7 @@ def test_a_wrong_label_in_a_file_stops_before_anything_is_written(
   assert main.main(classify(*values)) == 2
   message = capsys.readouterr().err
   assert found in message and 'Traceback' not in message
+  assert 'configurable' not in message and message.count('\n') == 1
   assert 'task.train_data' in message and str(tmp_path / 'a-1') in message
   assert '[0, 10) (task.model.num_classes: 10)' in message
   assert not (tmp_path / 'run').exists()
@@ -118,6 +121,30 @@ def test_sets_that_are_too_large_to_read_first_are_checked_in_batches(
   assert 'Traceback' not in message
   if not mixed:
     assert 'the first one is 12' in message
+
+
+@pytest.mark.parametrize('small', [True, False])
+@pytest.mark.parametrize('wrong', [2**32 + 3, -2**40])
+def test_labels_of_a_mixture_are_checked_before_they_lose_bits(
+    wrong, small, tiny_params, tmp_path, monkeypatch):
+  if not small:
+    monkeypatch.setattr(labels, '_MAX_BYTES', 1)
+  good = _write(tmp_path / 'good', [3] * 8)
+  bad = _write(tmp_path / 'bad', [1, wrong] * 4)
+  params = tiny_params('mobilenet_v2')
+  task = task_factory.get_task(params.task)
+  data = task.task_config.train_data.replace(
+      embedded_name='', global_batch_size=8, decode_jpeg_only=False,
+      weights={'a': 0.5, 'b': 0.5})
+  data.input_path = base_config.Config({'a': good, 'b': bad})
+  task.task_config.train_data = data
+  if small:
+    with pytest.raises(errors.UsageError, match=f'record 1: label {wrong};'):
+      task.build_inputs(data)
+    return
+  monkeypatch.setattr(labels, '_FEW_RECORDS', 1)
+  with pytest.raises(tf.errors.InvalidArgumentError, match='wrong label'):
+    list(task.build_inputs(data).take(4))
 
 
 def test_of_large_sets_the_first_records_are_read(

@@ -102,6 +102,62 @@ def test_complete_stages_are_skipped(whole, config_file, capsys):
   assert _table(whole) == before
 
 
+@pytest.fixture
+def short_file(config_file, tmp_path):
+  """Returns `make(**overrides of all)` of a pipeline of two trainings."""
+
+  def make(**changes):
+    values = yaml.safe_load(pathlib.Path(config_file).read_text())
+    values = {key: values[key] for key in ('model', 'all', 'prune')}
+    values['stages'] = ['float', 'prune', 'export', 'evaluate']
+    values['all'] = stages.merge(values['all'], {
+        **changes, 'trainer': {'validation_interval': 10,
+                               **changes.get('trainer', {})}})
+    values['float'] = {'formats': []}
+    values['prune']['formats'] = ['float32']
+    path = tmp_path / 'short.yaml'
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+  return make
+
+
+def test_without_a_best_checkpoint_stages_take_the_latest(
+    short_file, tmp_path, capsys):
+  command = ['run', '--config_file=' + short_file(
+      trainer={'best_checkpoint_eval_metric': ''}),
+             f'--model_dir={tmp_path / "run"}']
+  assert main.main(command) == 0
+  assert not (tmp_path / 'run/float/best_ckpt').exists()
+  start = yaml.safe_load((tmp_path / 'run/prune.yaml').read_text())['task']
+  assert start['pruning']['pretrained_original_checkpoint'] == str(
+      tmp_path / 'run/float')
+  exported = json.loads(
+      (tmp_path / 'run/files/prune_float32.json').read_text())
+  assert exported['checkpoint'].endswith('prune/ckpt-20')
+  capsys.readouterr()
+  assert main.main(command) == 0
+  assert capsys.readouterr().out.count(': complete') == 4
+
+
+@pytest.mark.slow
+def test_all_stages_have_their_replicas(short_file, tmp_path):
+  """In a process of its own: TensorFlow makes devices when it starts."""
+  model_dir = tmp_path / 'run'
+  config = short_file(runtime={
+      'distribution_strategy': 'mirrored', 'num_logical_cpus': 2})
+  done = subprocess.run(
+      [sys.executable, '-m', 'modelgarden_opt.cli.main', 'run',
+       f'--config_file={config}', f'--model_dir={model_dir}'],
+      cwd=conftest.REPOSITORY, check=False, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr[-2000:]
+  exported = json.loads((model_dir / 'files/prune_float32.json').read_text())
+  assert exported['sparsity'] == pytest.approx(0.5, abs=1e-4)
+  keras, file = json.loads(
+      (model_dir / 'files/prune_evaluation.json').read_text())['results']
+  assert file['metrics'] == keras['metrics']
+
+
 def test_another_configuration_of_a_complete_stage_is_refused(
     whole, config_file, tmp_path, capsys):
   values = yaml.safe_load(pathlib.Path(config_file).read_text())
