@@ -40,7 +40,21 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # What costs most runs first: workers then end at about the same time. The rest
 # follows in the order of its names.
 LONGEST = (
-    'training/test_replicas.py', 'families/test_own_models.py',
+    'training/test_replicas.py',
+    'families/test_own_models.py',
+    'families/test_families.py',
+    'pipeline/test_executor.py',
+    'training/test_pruning.py',
+    'families/test_segmentation.py',
+    'families/test_boundaries.py',
+    'families/test_techniques.py',
+    'training/test_experiment.py',
+    'compression/test_blocks.py',
+    'export/test_exporter.py',
+    'training/test_combinations.py',
+    'training/test_channel_pruning.py',
+    'data/test_representative.py',
+    'data/test_labels.py',
 )
 
 
