@@ -33,6 +33,7 @@ def test_every_stage_starts_from_the_one_before_and_keeps_what_it_did():
     (['float', 'cluster', 'qat'], {}, 'cqat'),
     (['float', 'prune', 'cluster', 'qat'], {'qat': {'from': 'prune'}}, 'pqat'),
     (['float', 'prune', 'other'], {'other': {'kind': 'qat'}}, 'pqat'),
+    (['float', 'prune', 'more'], {'more': {'kind': 'prune'}}, 'pruning'),
     # Removed channels leave no zeros.
     (['float', 'prune', 'qat'],
      {'prune': {'task': {'pruning': {'granularity': 'channel'}}}}, 'qat'),
