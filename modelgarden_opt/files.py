@@ -59,6 +59,81 @@ def read_json_if_any(path: str) -> Any:
   return read_json(path) if tf.io.gfile.exists(path) else None
 
 
+def read_bytes(path: str) -> bytes:
+  """Returns the content of a file; of a local one without TensorFlow."""
+  if '://' not in path:
+    with open(path, 'rb') as f:
+      return f.read()
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  with tf.io.gfile.GFile(path, 'rb') as f:
+    return f.read()
+
+
+def exists(path: str) -> bool:
+  """Whether there is a file or a directory; of a local one without TensorFlow.
+  """
+  if '://' not in path:
+    return os.path.exists(path)
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  return tf.io.gfile.exists(path)
+
+
+def is_directory(path: str) -> bool:
+  """Whether there is a directory; of a local one without TensorFlow."""
+  if '://' not in path:
+    return os.path.isdir(path)
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  return tf.io.gfile.isdir(path)
+
+
+def names(directory: str) -> list[str]:
+  """Returns the names in a directory, sorted; none if there is no such one."""
+  if '://' not in directory:
+    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  if not tf.io.gfile.isdir(directory):
+    return []
+  return sorted(name.rstrip('/') for name in tf.io.gfile.listdir(directory))
+
+
+def below(directory: str) -> list[str]:
+  """Returns the paths of all files below a directory, relative to it, sorted.
+
+  Directories without a file are in it as paths that end in `/`.
+  """
+  if '://' in directory:
+    import tensorflow as tf  # pylint: disable=g-import-not-at-top
+    walk = tf.io.gfile.walk(directory)
+  else:
+    walk = os.walk(directory, followlinks=True)
+  found = []
+  for parent, children, file_names in walk:
+    relative = parent[len(directory):].strip('/')
+    found += [os.path.join(relative, name) for name in file_names]
+    if relative and not children and not file_names:
+      found.append(f'{relative}/')
+  return sorted(found)
+
+
+def publish(temporary: str, final: str) -> None:
+  """Gives a finished directory its name; there must be none of that name.
+
+  Args:
+    temporary: The directory.
+    final: Its name; on a file system that cannot rename directories, its files
+      appear one by one, those whose names end in `.json` last.
+  """
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  if '://' not in final:
+    tf.io.gfile.rename(temporary, final)
+    return
+  tf.io.gfile.makedirs(final)
+  for name in sorted(names(temporary), key=lambda name: name.endswith('.json')):
+    tf.io.gfile.rename(os.path.join(temporary, name),
+                       os.path.join(final, name), overwrite=True)
+  tf.io.gfile.rmtree(temporary)
+
+
 def replace_section(path: str, name: str, content: str) -> None:
   """Replaces the text between two markers of a Markdown file.
 

@@ -14,6 +14,8 @@ from modelgarden_opt.recipes import questions
 from modelgarden_opt.recipes import recipe as recipe_lib
 
 _DEFAULTS = {'goal': 'accuracy', 'device': 'cpu', 'budget': '30m'}
+# Classes of these look different in a mirror.
+_NOT_MIRRORED = ('digits', 'mnist', 'digits_scenes')
 # What `--data` and so on decide, and `--from` does not take.
 _CHOICES = ('data', 'model', 'goal', 'device', 'budget', 'kind', 'width',
             'image_size')
@@ -129,10 +131,10 @@ def _save(path: str, text: str) -> None:
 def _write(args: argparse.Namespace, budget: recipe_lib.Budget) -> None:
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
-  from modelgarden_opt.recipes import datasets
+  from modelgarden_opt.configs import data_set
   from modelgarden_opt.recipes import timing
   from modelgarden_opt.recipes import writing
-  data = datasets.describe(args.data)
+  data = data_set.read(args.data)
   device = goals.DEVICES[args.device]
   model = args.model or (
       device.model if data.task == 'image_classification'
@@ -145,24 +147,25 @@ def _write(args: argparse.Namespace, budget: recipe_lib.Budget) -> None:
         f'of {args.data!r}; one of: {", ".join(fitting)}')
   choice = writing.Choice(
       data=args.data, model=model, goal=args.goal, device=args.device,
-      width=args.width or device.width, small_images=max(
-          data.height, data.width) < writing.SMALL, mirrored=data.mirrored)
+      width=args.width or device.width,
+      small_images=data.largest_side < writing.SMALL,
+      mirrored=args.data not in _NOT_MIRRORED)
   num_fine_tunings = (
       len(goals.GOALS[args.goal].stages) if args.kind != 'run' else 0)
-  size = args.image_size or recipe_lib.image_size(data.height, data.width)
+  size = args.image_size or recipe_lib.image_size(data.largest_side)
 
   def derive(budget, seconds=None):
     return recipe_lib.derive(
-        data.num_images, size, num_fine_tunings, budget, seconds)
+        data.num_examples['train'], size, num_fine_tunings, budget, seconds)
 
   draft = derive(recipe_lib.Budget(1, 'e'))
   seconds = timing.seconds_per_step(
-      model, writing.task_fields(choice, draft), data.num_classes)
+      model, writing.task_fields(choice, draft), len(data.classes))
   recipe = derive(budget, seconds)
   path = args.output or (
       f'{os.path.basename(os.path.normpath(args.data))}_{model}.yaml')
-  summary = (f'{data.num_images:,} images of {data.num_classes} classes to '
-             f'train with; about {recipe.minutes:.0f} minutes here '
+  summary = (f"{data.num_examples['train']:,} images of {len(data.classes)} "
+             f'classes to train with; about {recipe.minutes:.0f} minutes here '
              f'({seconds:.2f} s a step).')
   make = writing.run if args.kind == 'run' else writing.pipeline
   text = make(choice, recipe, path, summary)

@@ -28,10 +28,10 @@ def load(path: str, model: str | None = None):
   Raises:
     UsageError: If anything about the stages or their overrides is wrong.
   """
-  return _load(path, model)[0]
+  return load_with_configs(path, model)[0]
 
 
-def _load(path: str, model: str | None):
+def load_with_configs(path: str, model: str | None = None):
   """Returns the pipeline of a YAML file and the trainings' configurations."""
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
   from modelgarden_opt.pipeline import commands
   from modelgarden_opt.pipeline import executor
   from modelgarden_opt.training import strategies
-  pipeline, configs = _load(args.config_file, args.model)
+  pipeline, configs = load_with_configs(args.config_file, args.model)
   # Before a model is built: TensorFlow makes devices when it starts.
   strategies.make_logical_cpus(max(
       config.runtime.num_logical_cpus for config in configs.values()))

@@ -7,6 +7,8 @@ then exchanges the sub-layers that `topology.py` names. Hence
 or a new option in a float block reaches its twin by itself.
 """
 
+from collections.abc import Sequence
+
 import tf_keras
 
 from modelgarden_opt.compression import grid
@@ -233,7 +235,20 @@ def _problem_of_leaf(layer: tf_keras.layers.Layer, kind: str) -> str:
             f'{" and ".join(_INTERPOLATIONS)} can')
   if kind in topology.KERNELS:
     return activations.problem(layer.activation)
+  if kind in topology.NORMS and not _over_last_axis(layer):
+    return (f'axis {_axes(layer)} cannot be quantized; the last one, that of '
+            'the channels, can')
   return ''
+
+
+def _axes(norm: tf_keras.layers.BatchNormalization) -> list[int]:
+  """Returns the axes of a normalization, also before it is built."""
+  return list(norm.axis) if isinstance(norm.axis, Sequence) else [norm.axis]
+
+
+def _over_last_axis(norm: tf_keras.layers.BatchNormalization) -> bool:
+  last = (-1, norm.input_spec.ndim - 1) if norm.built else (-1, 3)
+  return len(_axes(norm)) == 1 and _axes(norm)[0] in last
 
 
 def to_twin(

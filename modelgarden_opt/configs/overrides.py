@@ -21,6 +21,7 @@ from modelgarden_opt import techniques
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import checks
 from modelgarden_opt.configs import compressed
+from modelgarden_opt.configs import data_set
 from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.configs import shipped
 
@@ -78,12 +79,36 @@ def resolve_values(
   # A run directory knows by this name which configuration classes it holds.
   config.task.name = experiment
   problems = []
+  right = {}
   for name, values in sources.items():
     found = check(config, values)
     problems += [f'{name}: {problem}' for problem in found]
     if not found:
-      config.override(values, is_strict=True)
+      right[name] = values
+  try:
+    _apply(config, list(right.values()))
+  except errors.UsageError as e:
+    problems.append(str(e))
   return finish(config, problems)
+
+
+def _apply(
+    config: cfg.ExperimentConfig, sources: Sequence[Mapping[str, Any]]
+) -> None:
+  """Applies overrides, and what `task.data` among them stands for.
+
+  Raises:
+    UsageError: If the data set that it names is not there.
+  """
+  *before, last = data_set.expand(config, sources)
+  for expanded, values in zip(before, sources):
+    config.override(expanded, is_strict=True)
+    config.override(values, is_strict=True)
+  if last:
+    test_data = last['task'].pop('test_data')
+    config.override(last, is_strict=True)
+    config.task.test_data = test_data and config.task.validation_data.replace(
+        **test_data)
 
 
 def base(experiment: str) -> cfg.ExperimentConfig:

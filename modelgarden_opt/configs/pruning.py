@@ -196,9 +196,9 @@ class Pruning(block.Block):
     found += self._m_by_n_problems()
     if self.sparsity_m_by_n is not None and len(self.sparsity_m_by_n) != 2:
       return found
-    found += _schedule_problems(self, '')
+    found += schedule_problems(self, '')
     for index, rule in enumerate(self.rules):
-      found += _schedule_problems(
+      found += schedule_problems(
           _with_defaults(rule, self), f'rules[{index}].')
     if self.last_step() > train_steps:
       found.append(
@@ -242,9 +242,14 @@ def _with_defaults(rule: PruningRule, block: Pruning) -> PruningRule:
       if value is None and hasattr(block, name)})
 
 
-def _schedule_problems(
-    config: Pruning | PruningRule, prefix: str) -> list[str]:
-  """Checks the fields that the block and its rules share."""
+def schedule_problems(
+    config: Pruning | PruningRule, prefix: str = '') -> list[str]:
+  """Checks the fields that the block and its rules share.
+
+  Args:
+    config: The block, or a rule with the block's values where it has none.
+    prefix: What the names of the fields begin with in messages.
+  """
   found = []
   if config.begin_step < 0:
     found.append(f'{prefix}begin_step: must be >= 0, received '

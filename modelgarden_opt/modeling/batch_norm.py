@@ -56,13 +56,18 @@ def reestimate(model: tf_keras.Model, batches: Iterable[tf.Tensor]) -> None:
   def normalize(layer, _, x, *unused_args, **unused_kwargs):
     # Statistics are float32 whatever the type of the activations.
     values = tf.cast(x, tf.float32)
-    mean, variance = tf.nn.moments(values, list(range(x.shape.rank - 1)))
-    count = int(np.prod(x.shape[:-1]))
-    means[id(layer)].append(mean.numpy())
-    variances[id(layer)].append(variance.numpy() * count / max(count - 1, 1))
+    mean, variance = tf.nn.moments(
+        values, [i for i in range(x.shape.rank) if i not in layer.axis],
+        keepdims=True)
+    count = int(np.prod(x.shape)) // int(np.prod(mean.shape))
+    shape = layer.moving_mean.shape
+    means[id(layer)].append(mean.numpy().reshape(shape))
+    variances[id(layer)].append(
+        variance.numpy().reshape(shape) * count / max(count - 1, 1))
     outputs = tf.nn.batch_normalization(
         values, mean, variance, *(
-            weight if weight is None else tf.cast(weight, tf.float32)
+            weight if weight is None else tf.reshape(
+                tf.cast(weight, tf.float32), mean.shape)
             for weight in (layer.beta, layer.gamma)), layer.epsilon)
     return tf.cast(outputs, x.dtype)
 

@@ -123,10 +123,11 @@ def _export(pipeline: stages.Pipeline, model_dir: str) -> Step:
       name='export',
       commands=[
           ['export', f'--model_dir={os.path.join(model_dir, training.name)}',
-           f'--format={form}', f'--output={paths[f"{training.name}_{form}"]}',
+           f'--format={form}', f'--output={paths[name]}',
            *(_options(pipeline, 'export') if form == 'int8' else ()),
-           '--output_json=' + _json(model_dir, f'{training.name}_{form}')]
-          for training in pipeline.trainings for form in training.formats],
+           f'--output_json={_json(model_dir, name)}']
+          for training in pipeline.trainings
+          for form, name in training.variants.items()],
       inputs=_results(pipeline, model_dir),
       outputs=[*paths.values(), *(_json(model_dir, name) for name in paths)])
 
@@ -143,8 +144,8 @@ def _evaluate(pipeline: stages.Pipeline, model_dir: str) -> Step:
       commands=[
           ['evaluate', f'--model_dir={os.path.join(model_dir, training.name)}',
            *_options(pipeline, 'evaluate'),
-           *(f'--tflite={paths[f"{training.name}_{form}"]}'
-             for form in training.formats),
+           *(f'--tflite={paths[name]}'
+             for name in training.variants.values()),
            *(f'--predictions={path}'
              for path in _predictions(training, model_dir)),
            '--output_json=' + _json(model_dir, f'{training.name}_evaluation')]

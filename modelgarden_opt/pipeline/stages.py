@@ -9,7 +9,6 @@ Only weights flow from stage to stage: each training starts from the best
 checkpoint of the one before it, or of the one that `from` names.
 """
 
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -63,6 +62,11 @@ class Training:
   overrides: Mapping[str, Any]
   formats: Sequence[str]
 
+  @property
+  def variants(self) -> dict[str, str]:
+    """Names of the exported files, `<stage>_<format>`, by format."""
+    return {form: f'{self.name}_{form}' for form in self.formats}
+
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
@@ -79,14 +83,9 @@ class Pipeline:
 
   @property
   def variants(self) -> list[str]:
-    """Names of all exported files, `<stage>_<format>`."""
-    return variants_of(self.trainings)
-
-
-def variants_of(trainings: Iterable[Training]) -> list[str]:
-  """Returns the names of the files that trainings are exported to."""
-  return [f'{training.name}_{form}'
-          for training in trainings for form in training.formats]
+    """Names of all exported files."""
+    return [name for training in self.trainings
+            for name in training.variants.values()]
 
 
 def parse(values: Mapping[str, Any]) -> Pipeline:
@@ -113,13 +112,14 @@ def parse(values: Mapping[str, Any]) -> Pipeline:
     problems += [
         f'{name}.{field}: no such field{errors.nearest(field, _OPTIONS[name])}'
         for field in given if field not in _OPTIONS[name]]
+  pipeline = Pipeline(list(trainings.values()),
+                      [name for name in names if name in MEASURES], options)
   if 'names' in options['report']:
     problems += _problems_of_names(
-        options['report']['names'], variants_of(trainings.values()))
+        options['report']['names'], pipeline.variants)
   if problems:
     raise errors.UsageError('\n'.join(problems))
-  return Pipeline(list(trainings.values()),
-                  [name for name in names if name in MEASURES], options)
+  return pipeline
 
 
 def _problems_of_names(names: Any, variants: Sequence[str]) -> list[str]:
@@ -256,8 +256,14 @@ def _overrides(
 
 def _removes_channels(overrides: Mapping[str, Any]) -> bool:
   """Whether a stage prunes channels, which leaves no zeros to preserve."""
-  pruning = (overrides.get('task') or {}).get('pruning') or {}
-  return pruning.get('granularity') == 'channel'
+  return _block(overrides, 'pruning').get('granularity') == 'channel'
+
+
+def _block(overrides: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+  """Returns a technique's block, empty where there is none (or no mapping)."""
+  task = overrides.get('task')
+  block = task.get(name) if isinstance(task, Mapping) else None
+  return block if isinstance(block, Mapping) else {}
 
 
 def _clusters_of(
@@ -266,7 +272,7 @@ def _clusters_of(
   """
   while not trainings[source].experiment.endswith('_clustering'):
     source = trainings[source].source
-  block = trainings[source].overrides.get('task', {}).get('clustering', {})
+  block = _block(trainings[source].overrides, 'clustering')
   kept = ('number_of_clusters', 'cluster_per_channel', 'preserve_sparsity',
           'rules')
   return {k: block[k] for k in kept if k in block}

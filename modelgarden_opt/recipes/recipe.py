@@ -72,12 +72,11 @@ class Recipe:
   minutes: float | None
 
 
-def image_size(height: int, width: int) -> int:
-  """Returns the side of a model's input for images of a size.
+def image_size(side: int) -> int:
+  """Returns the side of a model's input for images of a side in pixels.
 
   Small images are enlarged: the models divide the sides by 32.
   """
-  side = max(height, width)
   if side < _IMAGE_SIZES[0]:
     side *= 2
   side = _MULTIPLE * round(side / _MULTIPLE)

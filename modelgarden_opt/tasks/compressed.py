@@ -132,17 +132,14 @@ class CompressedTask:
       Batches of (images [b, h, w, 3], labels).
     """
     config = self.task_config
-    rule, field = self.label_rule(), labels.field_of(config, params)
+    rule, field = labels.rule_of(config), labels.field_of(config, params)
     # A sample of a split has no field; its split was checked.
     if rule is None or field is None:
       return self._build_inputs(params, input_context)
     labels.check_files(params, rule, field)
-    return labels.checked(
-        self._build_inputs(params, input_context), rule, field)
-
-  def label_rule(self) -> labels.Rule | None:
-    """Returns which labels the model can have; None if all are possible."""
-    raise NotImplementedError
+    with labels.kept_out_of_range(rule.key):
+      data = self._build_inputs(params, input_context)
+    return labels.checked(data, rule, field)
 
   def _build_inputs(self, params, input_context) -> tf.data.Dataset:
     """Returns batches of one split, for training from where it goes on."""

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from modelgarden_opt.configs import image_classification as cfg
 from modelgarden_opt.data import inputs
-from modelgarden_opt.data import labels
 from modelgarden_opt.tasks import compressed
 
 
@@ -14,12 +13,6 @@ from modelgarden_opt.tasks import compressed
 class ImageClassificationTask(
     compressed.CompressedTask, image_classification.ImageClassificationTask):
   """The Model Garden's task; every technique is an optional block of it."""
-
-  def label_rule(self) -> labels.Rule:
-    config = self.task_config
-    return labels.Rule(
-        config.model.num_classes, config.train_data.label_field_key,
-        multiple=config.train_data.is_multilabel)
 
   def augment(
       self,

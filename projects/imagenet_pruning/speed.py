@@ -105,7 +105,7 @@ def main() -> None:
       tables.markdown(
           ['model', 'FLOPs left', 'dense MiB', 'small MiB',
            'float32 latency / dense', 'int8 latency / dense int8'], channels),
-      '', tables.markdown(
+      '', 'Training steps:', '', tables.markdown(
           ['training step of', 'against', 'ratio'], timed, num_text=2),
       '', tables.measured_on(latency.environment())])
   print(text)

@@ -20,16 +20,13 @@ from modelgarden_opt.evaluation import label_map
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import pictures
 from modelgarden_opt.evaluation import predict
-from modelgarden_opt.export import exporter
 from modelgarden_opt.tasks import run_directory
 from tests import conftest
 
 
 @pytest.fixture(scope='module')
-def file(qat_run, tmp_path_factory):
-  path = str(tmp_path_factory.mktemp('file') / 'm.tflite')
-  exporter.export(qat_run, 'int8', path)
-  return path
+def file(exported):
+  return exported('qat', 'int8')['model']
 
 
 def _grey(height=24, width=40):

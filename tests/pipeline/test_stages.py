@@ -33,6 +33,7 @@ def test_every_stage_starts_from_the_one_before_and_keeps_what_it_did():
     (['float', 'cluster', 'qat'], {}, 'cqat'),
     (['float', 'prune', 'cluster', 'qat'], {'qat': {'from': 'prune'}}, 'pqat'),
     (['float', 'prune', 'other'], {'other': {'kind': 'qat'}}, 'pqat'),
+    (['float', 'prune', 'more'], {'more': {'kind': 'prune'}}, 'pruning'),
     # Removed channels leave no zeros.
     (['float', 'prune', 'qat'],
      {'prune': {'task': {'pruning': {'granularity': 'channel'}}}}, 'qat'),
@@ -68,6 +69,13 @@ def test_a_stage_starts_from_a_file_and_its_own_fields_win(tmp_path):
       'task': {'pruning': {'granularity': 'channel'}}}
   # The file removes channels, which leaves no zeros to preserve.
   assert trainings[2].experiment == 'mobilenet_v2_qat'
+
+
+@pytest.mark.parametrize('task', [3, None, {'pruning': 3}, {'clustering': 3}])
+def test_values_of_the_wrong_type_are_left_to_the_check_of_fields(task):
+  names = ['float', 'prune', 'cluster', 'qat']
+  blocks = {name: {'task': task} for name in names[:3]}
+  assert len(_parse(names, **blocks).trainings) == 4
 
 
 def test_a_report_may_name_its_variants():

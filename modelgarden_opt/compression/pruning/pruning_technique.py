@@ -73,6 +73,7 @@ class Pruning:
     self._rules = rules_lib.Rules(rules, enabled=None, **schedule)
     self.decisions: list[Decision] = []
     self._too_small: list[str] = []
+    self._contradictory: list[str] = []
 
   def transform(
       self, path: str, layer_type: str, shape: tuple[int, ...]
@@ -82,8 +83,12 @@ class Pruning:
     enabled = parameters.pop('enabled')
     reason = self._reason_for_dense(enabled, layer_type, shape)
     scheduled = parameters['pruning_schedule'] != schedules.PRESERVE
-    if not reason and scheduled and max(self._blocks['block_size']) > 1:
-      self._check_blocks(path, shape, parameters['final_sparsity'])
+    if not reason and scheduled:
+      self._contradictory += [
+          f'{path}: {problem}' for problem in pruning_cfg.schedule_problems(
+              pruning_cfg.PruningRule(**parameters))]
+      if max(self._blocks['block_size']) > 1:
+        self._check_blocks(path, shape, parameters['final_sparsity'])
     result = None if reason else mask.PruningMask(
         schedules.Schedule(
             name=parameters['pruning_schedule'],
@@ -135,9 +140,16 @@ class Pruning:
   def assert_all_rules_matched(self) -> None:
     """Raises `ValueError` if a rule matched no layer or nothing is pruned.
 
-    Also if a kernel has no room for blocks that shall be pruned and others.
+    Also if rules that match the same layer contradict each other, or if a
+    kernel has no room for blocks that shall be pruned and others.
     """
     self._rules.assert_all_matched()
+    if self._contradictory:
+      more = len(self._contradictory) - _MAX_LISTED
+      raise ValueError(
+          'rules: several that match one layer add up to '
+          f'{"; ".join(self._contradictory[:_MAX_LISTED])}'
+          f'{f"; and {more} more" if more > 0 else ""}')
     if self._too_small:
       more = len(self._too_small) - _MAX_LISTED
       raise ValueError(
