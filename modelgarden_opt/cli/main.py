@@ -20,7 +20,7 @@ COMMANDS = {
     'run': 'run the stages of a pipeline YAML; resumes where it stopped',
     'plan': 'show what a configuration does to every kernel',
     'report': 'table and picture from the JSON files of the other commands',
-    'data': 'build or list the embedded data sets',
+    'data': 'import and check your own images; build embedded data sets',
     'list': 'list the experiments',
 }
 EXIT_FAILURE = 1

@@ -43,7 +43,7 @@ class Twin(grid.Noting):
   _path: str = ''
   input_quantizers: dict = {}
   output_quantizer = None
-  # Sub-layers that a `call` written here cares for.
+  # Sub-layers that the `call` of the twin uses.
   _of_call: tuple[str, ...] = ()
 
   def rewire(self, plan: plan_lib.Plan, path: str) -> 'Twin':
@@ -143,7 +143,7 @@ class Twin(grid.Noting):
     return rules.float_type(getattr(self, name))
 
   def _rewire_more(self) -> None:
-    """What a twin with a `call` of its own adds to its topology."""
+    """What a twin that overrides `call` adds to its topology."""
 
   @property
   def _has_raw_output(self) -> bool:
@@ -274,7 +274,7 @@ def to_twin(
   reason = problem(layer, plan, path)
   if reason:
     raise ValueError(f'{path} ({type(layer).__name__}): {reason}')
-  # Twins and leaves are taken for the float layers that they stand for.
+  # Twins and leaves are treated like their float counterparts.
   float_class = rules.float_class(type(layer))
   if float_class in TWINS:
     twin = TWINS[float_class].from_config(leaves.full_config(layer))

@@ -64,8 +64,8 @@ class Pruning(block.Block):
     end_step: Last step at which the masks are set; the final sparsity is
       reached there.
     initial_sparsity: Share of zeros at `begin_step`, in [0, 1).
-    final_sparsity: Share of zeros from `end_step` on, in [0, 1); None stands
-      for 0.5, or m / n with `sparsity_m_by_n`.
+    final_sparsity: Share of zeros from `end_step` on, in [0, 1); None means
+      0.5, or m / n with `sparsity_m_by_n`.
     frequency: Steps between two settings of the masks.
     sparsity_m_by_n: (m, n): m zeros among n neighbouring input channels, which
       runtimes with N:M kernels can use.
@@ -202,7 +202,7 @@ class Pruning(block.Block):
           _with_defaults(rule, self), f'rules[{index}].')
     if self.last_step() > train_steps:
       found.append(
-          f'end_step: {self.last_step()} lies behind trainer.train_steps '
+          f'end_step: {self.last_step()} is after trainer.train_steps '
           f'{train_steps}, so the final sparsity would not be reached')
     return found
 

@@ -144,7 +144,7 @@ def augment(
     params: Largest shift, rotation and scaling.
     seed: Seed of the random numbers, or None.
     first_batch: Number of the first batch of this input pipeline.
-    input_context: Tells pipelines of several workers apart.
+    input_context: Distinguishes the pipelines of several workers.
   """
   # What black becomes by normalization, so that borders stay black.
   black = preprocess_ops.normalize_image(

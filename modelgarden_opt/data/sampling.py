@@ -1,6 +1,6 @@
 """Training images without augmentation, drawn at random from all files.
 
-Whatever stands for the training data is read here: what calibrates ranges,
+Every sample of the training data is read here: what calibrates ranges,
 estimates batch norms and gradients, and what an export is verified on.
 """
 

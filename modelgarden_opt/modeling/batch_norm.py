@@ -1,4 +1,4 @@
-"""Measures the statistics of batch normalization anew."""
+"""Measures the statistics of batch normalization again."""
 
 from collections.abc import Iterable
 
@@ -9,6 +9,27 @@ import tf_keras
 
 from modelgarden_opt.compression import internals
 from modelgarden_opt.modeling import observing
+
+
+def adopt(model: tf_keras.Model, images: tf.Tensor) -> None:
+  """Sets moving means and variances to those of one batch.
+
+  Any model will do, also one whose layers were not rewired. For models with
+  random weights that are to be converted or timed: with the statistics of
+  initialization the activations of a deep model vanish.
+
+  Args:
+    model: The model.
+    images: Images [b, height, width, channels].
+  """
+  norms = [layer for layer in internals.layers_of(model)
+           if isinstance(layer, tf_keras.layers.BatchNormalization)]
+  momentum = [norm.momentum for norm in norms]
+  for norm in norms:
+    norm.momentum = 0.0
+  model(images, training=True)
+  for norm, previous in zip(norms, momentum):
+    norm.momentum = previous
 
 
 def reestimate(model: tf_keras.Model, batches: Iterable[tf.Tensor]) -> None:

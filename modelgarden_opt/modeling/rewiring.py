@@ -41,7 +41,7 @@ class CompressedModel(tf_keras.Model):
 
   @property
   def checkpoint_items(self) -> dict[str, tf_keras.Model]:
-    """Parts that are checkpointed under names of their own."""
+    """Parts that are checkpointed under separate names."""
     return dict(self._parts)
 
 

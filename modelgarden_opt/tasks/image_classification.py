@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from modelgarden_opt.configs import image_classification as cfg
 from modelgarden_opt.data import inputs
-from modelgarden_opt.data import labels
 from modelgarden_opt.tasks import compressed
 
 
@@ -14,24 +13,6 @@ from modelgarden_opt.tasks import compressed
 class ImageClassificationTask(
     compressed.CompressedTask, image_classification.ImageClassificationTask):
   """The Model Garden's task; every technique is an optional block of it."""
-
-  def build_inputs(
-      self,
-      params: cfg.DataConfig,
-      input_context: tf.distribute.InputContext | None = None,
-  ) -> tf.data.Dataset:
-    """Returns batches of one split whose labels are checked, see `labels`."""
-    config = self.task_config
-    rule = labels.Rule(
-        config.model.num_classes, config.train_data.label_field_key,
-        multiple=config.train_data.is_multilabel)
-    field = labels.field_of(config, params)
-    if field is None:  # A sample of a split, which is checked itself.
-      return super().build_inputs(params, input_context)
-    labels.check_files(params, rule, field)
-    with labels.kept_out_of_range(rule.key):
-      data = super().build_inputs(params, input_context)
-    return labels.checked(data, rule, field)
 
   def augment(
       self,

@@ -76,8 +76,8 @@ def classify(tmp_path, tiny_yaml):
 @pytest.mark.parametrize('values, found', [
     ((3, 10), '1 of 72 records'), ((1000,), 'label 1000'),
     ((2, 2, -1), 'record 2: label -1'), ((None,), 'record 0: no label'),
-    ((0, 1.5), 'label 1.5, which is no integer'),
-    ((b'cat',), "label b'cat', which is no integer"),
+    ((0, 1.5), 'label 1.5, which is not an integer'),
+    ((b'cat',), "label b'cat', which is not an integer"),
     (([1, 2],), '2 labels')])
 def test_a_wrong_label_in_a_file_stops_before_anything_is_written(
     values, found, classify, tmp_path, capsys):
@@ -154,7 +154,7 @@ def test_of_large_sets_the_first_records_are_read(
   _write(tmp_path / 'a-0', [2.5] * 3)
   assert main.main(command) == 2
   message = capsys.readouterr().err
-  assert 'label 2.5, which is no integer' in message
+  assert 'label 2.5, which is not an integer' in message
   assert not (tmp_path / 'run').exists()
 
 

@@ -124,7 +124,7 @@ def test_a_cut_off_picture_is_refused(tmp_path):
   content = _png16(np.random.default_rng(0).integers(
       0, 2**16, [64, 64], np.uint16))
   (tmp_path / 'p.png').write_bytes(content[:len(content) // 2])
-  with pytest.raises(errors.UsageError, match='is no picture'):
+  with pytest.raises(errors.UsageError, match='is not a picture'):
     pictures.read(str(tmp_path / 'p.png'))
 
 

@@ -162,7 +162,7 @@ def test_what_is_no_picture_is_told(qat_run, tmp_path):
   with pytest.raises(errors.UsageError, match='there is no file'):
     predict.predict(path, str(tmp_path / 'none.png'))
   (tmp_path / 'text.png').write_text('text')
-  with pytest.raises(errors.UsageError, match='is no picture'):
+  with pytest.raises(errors.UsageError, match='is not a picture'):
     predict.predict(path, str(tmp_path / 'text.png'))
 
 

@@ -16,7 +16,7 @@ from modelgarden_opt.compression.pruning import selection
 from modelgarden_opt.configs import pruning as pruning_cfg
 
 _MAX_LISTED = 6
-# By how much the sparsity of a kernel may miss its plan without a word.
+# By how much the sparsity of a kernel may miss its plan without a warning.
 _NOTICEABLE = 0.05
 _SCHEDULE_FIELDS = tuple(
     f.name for f in dataclasses.fields(schedules.Schedule) if f.name != 'name')
@@ -123,7 +123,7 @@ class Pruning:
         return 'a depthwise kernel has one input channel'
       inputs = shape[-2] if len(shape) > 1 else 1
       if inputs % n:
-        return f'{inputs} input channels are no multiple of {n}'
+        return f'{inputs} input channels are not a multiple of {n}'
     if enabled:
       return ''
     if self._policy == 'pointwise' and (
