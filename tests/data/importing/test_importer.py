@@ -15,6 +15,8 @@ import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import main
+from modelgarden_opt.configs import overrides
+from modelgarden_opt.data import checking
 from modelgarden_opt.data.importing import importer
 from modelgarden_opt.data.importing import shards
 from tests import conftest
@@ -242,3 +244,27 @@ if __name__ == '__main__':
   _import(source, tmp_path / 'out', num_shards=30)
   _import(source, tmp_path / 'whole', num_shards=30)
   assert _files(tmp_path / 'out') == _files(tmp_path / 'whole')
+
+
+def test_source_and_data_set_may_be_on_any_file_system(tmp_path, monkeypatch):
+  local = sources.write_folder(tmp_path / 'in')
+  sources.write(local / 'ant/bad.jpg', b'bad')
+  for path in local.rglob('*.jp*g'):
+    name = f'ram://source/{path.relative_to(local)}'
+    tf.io.gfile.makedirs(os.path.dirname(name))
+    with tf.io.gfile.GFile(name, 'wb') as f:
+      f.write(path.read_bytes())
+  _import(local, tmp_path / 'out')
+  with monkeypatch.context() as interrupted, pytest.raises(ZeroDivisionError):
+    interrupted.setattr(importer, '_finish', lambda *_: 1 / 0)
+    _import('ram://source', 'ram://data/out')
+  remote = _import('ram://source', 'ram://data/out')
+  assert not tf.io.gfile.exists('ram://data/out.partial')
+  for path in (tmp_path / 'out').glob('*.tfrecord'):
+    with tf.io.gfile.GFile(f'ram://data/out/{path.name}', 'rb') as f:
+      assert f.read() == path.read_bytes()
+  assert remote.description['problems'] == {'no_image': 1}
+  assert _import('ram://source', 'ram://data/out').was_complete
+  task = overrides.resolve_values(
+      'mobilenet_v2', {'x': {'task': {'data': 'ram://data/out'}}}).task
+  assert checking.check(task).splits[0].num_records == 24
