@@ -96,7 +96,7 @@ def test_problems_are_counted_and_listed_by_file(tmp_path, capsys):
                     f'--output_dir={tmp_path / "out"}']) == 0
   described = json.loads((tmp_path / 'out/dataset.json').read_text())
   assert described['problems'] == {
-      'alpha': 1, 'converted': 1, 'damaged': 1, 'empty': 1, 'no_image': 2}
+      'alpha': 1, 'converted': 1, 'damaged': 1, 'empty': 1, 'not_an_image': 2}
   assert sum(described['num_examples'].values()) == 32
   listed = [json.loads(line) for line in (
       tmp_path / 'out/problems.jsonl').read_text().splitlines()]
@@ -105,7 +105,7 @@ def test_problems_are_counted_and_listed_by_file(tmp_path, capsys):
       ('ant/half.jpg', False), ('bee/notes.txt', False),
       ('bee/clear.png', True), ('bee/map.bmp', True)}
   out = capsys.readouterr().out
-  assert 'not imported: 2 no image' in out and 'imported: 1 alpha' in out
+  assert 'not imported: 2 not an image' in out and 'imported: 1 alpha' in out
   assert 'ant/half.jpg: damaged: ' in out
 
 
@@ -165,7 +165,8 @@ def test_importing_again_says_that_it_is_complete(tmp_path, capsys):
 
 @pytest.mark.parametrize('flag, found', [
     ('--splits=1,2', 'three numbers'), ('--num_shards=0', 'num_shards: must'),
-    ('--num_processes=-1', 'num_processes: must'), ('--kind=x', 'no kind of'),
+    ('--num_processes=-1', 'num_processes: must'),
+    ('--kind=x', 'not a kind of source'),
     ('--ignore_value=256', r'ignore_value: must be in [0, 255]'),
     ('--seed=-1', 'seed: must be >= 0')])
 def test_flags_are_checked_before_anything_is_written(
@@ -263,7 +264,7 @@ def test_source_and_data_set_may_be_on_any_file_system(tmp_path, monkeypatch):
   for path in (tmp_path / 'out').glob('*.tfrecord'):
     with tf.io.gfile.GFile(f'ram://data/out/{path.name}', 'rb') as f:
       assert f.read() == path.read_bytes()
-  assert remote.description['problems'] == {'no_image': 1}
+  assert remote.description['problems'] == {'not_an_image': 1}
   assert _import('ram://source', 'ram://data/out').was_complete
   task = overrides.resolve_values(
       'mobilenet_v2', {'x': {'task': {'data': 'ram://data/out'}}}).task

@@ -26,7 +26,7 @@ def test_folders_are_classes(tmp_path):
   assert _labels(source)['ant/nested/x.png'] == 'ant'
   assert len(source.items) == 7
   assert {(p.name, p.kind) for p in source.problems} == {
-      ('README.txt', 'no_image'), ('stray.jpg', 'no_class')}
+      ('README.txt', 'not_an_image'), ('stray.jpg', 'no_class')}
 
 
 def test_what_cannot_be_read_says_why(tmp_path):
@@ -87,7 +87,7 @@ def test_labels_of_tables_may_be_numbers(lines, tmp_path):
     ('t.csv', 'path,label,split\na.jpg,x,now\n', "line 2 has split 'now'"),
     ('t.csv', '', 'empty'), ('t.csv', 'path,label\n', 'no rows'),
     ('t.csv', 'path,label\na,x\n', "only one class, 'x'"),
-    ('t.jsonl', '{"path": "a"', 'line 1: no JSON'),
+    ('t.jsonl', '{"path": "a"', 'line 1: not JSON'),
     ('t.jsonl', '[1]', 'line 1: expected an object'),
     ('t.jpg', 'x', 'cannot guess'), ('t.csv', b'\xff\xfe', 'not UTF-8')])
 def test_tables_that_cannot_be_read(name, text, found, tmp_path):
