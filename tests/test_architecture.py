@@ -20,8 +20,10 @@ ALLOWED = {
     'benchmark': {'modeling', 'data', 'tasks', 'evaluation', 'export'},
     'report': set(),
     'pipeline': {'configs', 'modeling', 'export'},
+    'recipes': {'configs', 'benchmark'},
     'cli': {'configs', 'compression', 'data', 'modeling', 'tasks', 'training',
-            'export', 'evaluation', 'benchmark', 'report', 'pipeline'},
+            'export', 'evaluation', 'benchmark', 'report', 'pipeline',
+            'recipes'},
 }
 # Modules of no part, which everyone may import.
 SHARED = {'errors', 'files', 'ratios', 'registry', 'techniques'}

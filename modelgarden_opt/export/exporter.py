@@ -40,6 +40,7 @@ class Request:
     kind: Output of a segmentation file, see `configs.export`; None for the
       one that the run's configuration names.
     sparse: Whether kernels with many zeros are stored sparsely.
+    runtime: Key of `formats.RUNTIMES`.
     verify: Whether a file that differs too much from Keras is refused. If not,
       it is kept, and what is wrong with it is returned as `problems`.
   """
@@ -49,6 +50,7 @@ class Request:
   batch_size: int | None = 1
   kind: str | None = None
   sparse: bool = False
+  runtime: str = 'xnnpack'
   verify: bool = True
 
 
@@ -78,6 +80,10 @@ def export(
     raise errors.UsageError(
         f'format: {file_format!r} is not an export format'
         f'{errors.nearest(file_format, formats.FORMATS)}')
+  if request.runtime not in formats.RUNTIMES:
+    raise errors.UsageError(
+        f'runtime: {request.runtime!r} is unknown'
+        f'{errors.nearest(request.runtime, formats.RUNTIMES)}')
   if request.calibration_images < 1:
     raise errors.UsageError('calibration_images: must be >= 1, received '
                             f'{request.calibration_images}')
@@ -85,6 +91,7 @@ def export(
   made_with = formats.Options(
       file_format=file_format, io_dtype=request.io_dtype,
       batch_size=request.batch_size, sparse=request.sparse,
+      runtime=request.runtime,
       hard_swish=run.params.task.export.hard_swish,
       output=_output(run, request.kind))
   calibration = _Calibration(run, request.calibration_images)
@@ -98,6 +105,7 @@ def export(
     os.replace(path, output)
   return {
       'model': output, 'format': file_format, 'io_dtype': request.io_dtype,
+      'runtime': request.runtime,
       'checkpoint': run.checkpoint, 'weights': run.weights,
       'verified': request.verify, 'problems': problems,
       'ranges': converted.ranges, 'ranges_reason': converted.reason,
