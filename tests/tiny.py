@@ -4,6 +4,7 @@ Imported for its side effect (the model gets a name that YAML files can use)
 and for its values; the processes that tests start import it, too.
 """
 
+from official.vision.modeling.backbones import efficientnet
 from official.vision.modeling.backbones import mobilenet
 import tensorflow as tf
 import tf_keras
@@ -20,6 +21,9 @@ mobilenet.SUPPORTED_SPECS_MAP['Tiny'] = {
         ('convbn', 1, 1, 64, None, False),
     ],
 }
+
+# An EfficientNet of one block a group.
+efficientnet.SCALING_MAP['tiny'] = {'width_scale': 0.25, 'depth_scale': 0.25}
 
 _DATA = {'embedded_name': 'digits', 'aug_crop': False}
 
