@@ -1,6 +1,7 @@
 """`modelgarden-opt run`: the stages of a pipeline YAML."""
 
 import argparse
+from collections.abc import Sequence
 
 from modelgarden_opt.cli import config_flags
 
@@ -24,14 +25,17 @@ def load(path: str):
   return _load(path)[0]
 
 
-def _load(path: str):
+def _load(path: str, imports: Sequence[str] = ()):
   """Returns the pipeline of a YAML file and the trainings' configurations."""
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.configs import overrides
   from modelgarden_opt.pipeline import checking
   from modelgarden_opt.pipeline import stages
-  pipeline = stages.parse(overrides.load_yaml(path))
+  values = overrides.load_yaml(path)
+  if imports:  # Into the file of every training, and so into its params.yaml.
+    values = stages.merge({'all': {'task': {'imports': [*imports]}}}, values)
+  pipeline = stages.parse(values)
   return pipeline, checking.resolve(pipeline)
 
 
@@ -47,13 +51,14 @@ def run(args: argparse.Namespace) -> int:
   from modelgarden_opt.pipeline import commands
   from modelgarden_opt.pipeline import executor
   from modelgarden_opt.training import strategies
-  pipeline, configs = _load(args.config_file)
+  pipeline, configs = _load(args.config_file, args.imports)
   # Before a model is built: TensorFlow makes devices when it starts.
   strategies.make_logical_cpus(max(
       config.runtime.num_logical_cpus for config in configs.values()))
   steps = commands.steps(
       pipeline, args.model_dir, shlex.join(
-          ['modelgarden-opt', 'run', f'--config_file={args.config_file}']))
+          ['modelgarden-opt', 'run', f'--config_file={args.config_file}',
+           *(f'--import={module}' for module in args.imports)]))
   for step in steps:
     for command in step.commands:
       main.parse(command)  # Options of late stages are wrong now or never.

@@ -130,6 +130,11 @@ MODELS = {
             'num_classes': 10, 'input_size': [28, 28, 3], 'dropout_rate': 0.0,
             'backbone': {'type': 'small_cnn'}}}},
         blocks=()),
+    'keras': Model(
+        task='image_classification',
+        base='mobilenet_imagenet',
+        overrides={'task': {'model': {'backbone': {'type': 'keras'}}}},
+        blocks=()),
     'deeplabv3_mobilenet_v2': _deeplab('mnv2_deeplabv3_pascal', *_INVERTED),
     'deeplabv3plus_mobilenet_v2': _deeplab(
         'mnv2_deeplabv3plus_cityscapes', *_INVERTED,

@@ -11,37 +11,12 @@ import tf_keras
 from modelgarden_opt.compression import blocks  # noqa: F401 (registers twins)
 from modelgarden_opt.compression import heads  # noqa: F401
 from modelgarden_opt.compression import plan as plan_lib
+from modelgarden_opt.compression import recipes
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import sequences
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import twin
-
-
-class CompressedModel(tf_keras.Model):
-  """A functional model of twins that keeps the float model's parts in reach."""
-
-  def __init__(self, rewired: tf_keras.Model, name: str):
-    """Wraps a rewired model.
-
-    Args:
-      rewired: What `_rewire_functional` returned.
-      name: The float model's name.
-    """
-    super().__init__(
-        inputs=rewired.inputs, outputs=rewired.outputs, name=name)
-    nested = [layer for layer in rewired.layers
-              if isinstance(layer, tf_keras.Model)]
-    self._parts = dict(zip(('backbone',), nested))
-
-  @property
-  def backbone(self) -> tf_keras.Model:
-    """The compressed backbone."""
-    return self._parts['backbone']
-
-  @property
-  def checkpoint_items(self) -> dict[str, tf_keras.Model]:
-    """Parts that are checkpointed under names of their own."""
-    return dict(self._parts)
+from modelgarden_opt.modeling import compressed_model
 
 
 def rewire(model: tf_keras.Model, plan: plan_lib.Plan) -> tf_keras.Model:
@@ -61,9 +36,12 @@ def rewire(model: tf_keras.Model, plan: plan_lib.Plan) -> tf_keras.Model:
     return _rewire_segmentation(model, plan)
   _assert_supported(_problems(model, plan))
   rewired = _rewire_functional(model, plan)
-  # As a functional model a Sequential one would count its input as a layer.
-  return (rewired if isinstance(model, tf_keras.Sequential)
-          else CompressedModel(rewired, model.name))
+  if isinstance(model, tf_keras.Sequential):
+    # As a functional model a Sequential one would count its input as a layer.
+    return compressed_model.CompressedSequential(
+        [*rewired._flatten_layers(include_self=False, recursive=False)],  # pylint: disable=protected-access
+        name=model.name)
+  return compressed_model.CompressedModel(rewired, model.name)
 
 
 def _rewire_segmentation(
@@ -97,11 +75,19 @@ def _rewire_functional(
   paths = rules.layer_paths(model.layers, prefix)
   readers = _readers(model)
 
+  calls = _calls(model)
+
   def followers(layer):
-    """Yields the only reader of a layer, the only reader of that one, ..."""
-    while len(readers[id(layer)]) == 1:
-      layer, = readers[id(layer)]
-      if layer is None:
+    """Yields the only reader of a layer, the only reader of that one, ...
+
+    Of a layer that is called several times: the layer that reads each of its
+    outputs, and nothing else.
+    """
+    while True:
+      count, before = calls[id(layer)], readers[id(layer)]
+      layer = before[0] if before else None
+      if (layer is None or len(before) != count or calls[id(layer)] != count
+          or any(reader is not layer for reader in before)):
         return
       yield layer, paths[id(layer)]
 
@@ -128,6 +114,11 @@ def _nodes(model: tf_keras.Model) -> list[Any]:
   """
   by_depth = model._nodes_by_depth.values()  # pylint: disable=protected-access
   return [node for nodes in by_depth for node in nodes]
+
+
+def _calls(model: tf_keras.Model) -> Mapping[int, int]:
+  """Returns how often a model calls a layer, by its id."""
+  return collections.Counter(id(node.layer) for node in _nodes(model))
 
 
 def _readers(
@@ -158,7 +149,6 @@ def _problems(
     return [f'{prefix or "model"} ({type(model).__name__}): is neither a '
             'functional model nor a Sequential one with an input shape']
   paths = rules.layer_paths(model.layers, prefix)
-  calls = collections.Counter(id(node.layer) for node in _nodes(model))
   found = []
   for layer in model.layers:
     path = paths[id(layer)]
@@ -166,12 +156,6 @@ def _problems(
       found += _problems(layer, plan, _prefix(layer, model, paths))
     else:
       found += _problem(layer, plan, path)
-    kind = rules.float_type(layer)
-    if (calls[id(layer)] > 1 and kind not in topology.IDENTITIES
-        and plan.enabled('quantization', path, kind)):
-      found.append(
-          f'{path} ({kind}): is called {calls[id(layer)]} times, and a '
-          'quantized layer has one range: use a layer for each call')
   return found
 
 
@@ -187,9 +171,11 @@ def _assert_supported(reasons: Sequence[str]) -> None:
     return
   known = sorted({
       *(block.__name__ for block in twin.TWINS), *topology.KERNELS,
-      *topology.LEAVES, *topology.PASSING, *topology.ACTIVATIONS})
+      *topology.LEAVES, *topology.PASSING, *topology.ACTIVATIONS,
+      *recipes.RECIPES})
   raise ValueError(
       f'{len(reasons)} layers of the model are not supported:\n  '
       + '\n  '.join(reasons) +
-      '\nExchange them, or leave them alone by rules {path: ..., enabled: '
-      f'false}}. Known layers are: {", ".join(known)}')
+      '\nExchange them, leave them alone by rules {path: ..., enabled: false}, '
+      'or register a recipe for their type (docs/extending.md). Known layers '
+      f'are: {", ".join(known)}')

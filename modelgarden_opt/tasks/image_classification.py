@@ -3,10 +3,12 @@
 from official.core import task_factory
 from official.vision.tasks import image_classification
 import tensorflow as tf
+import tf_keras
 
 from modelgarden_opt.configs import image_classification as cfg
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import labels
+from modelgarden_opt.modeling import keras_models
 from modelgarden_opt.tasks import compressed
 
 
@@ -14,6 +16,12 @@ from modelgarden_opt.tasks import compressed
 class ImageClassificationTask(
     compressed.CompressedTask, image_classification.ImageClassificationTask):
   """The Model Garden's task; every technique is an optional block of it."""
+
+  def build_float_model(self) -> tf_keras.Model:
+    if self.task_config.model.backbone.type != 'keras':
+      return super().build_float_model()
+    return keras_models.build_classifier(
+        self.task_config, self.logging_dir if self.begun else '')
 
   def build_inputs(
       self,

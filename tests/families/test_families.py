@@ -35,6 +35,8 @@ def _task(name, data_dir):
     model.backbone.mobilenet.filter_size_scale = 0.25
   elif model.backbone.type == 'resnet':
     model.backbone.resnet.depth_multiplier = 0.25
+  elif model.backbone.type == 'keras':
+    model.backbone.keras.builder = 'tests.user_models:two_branches'
   elif model.backbone.type == 'efficientnet':
     model.backbone.efficientnet.model_id = 'tiny'
   return task_factory.get_task(config.task)

@@ -83,8 +83,8 @@ _TABLE = Recipe({'input': {}, 'output': {}},
 _SIGMOID_RANGE = {'fixed': (0.0, 255.0 / 256.0)}
 _TANH_RANGE = {'fixed': (-1.0, 127.0 / 128.0)}
 # XNNPACK adds tensors whose steps differ by less than 2^10: an input that
-# hardly differs from 0 would leave `x + 3` to the reference op. And it refuses a
-# product whose step is smaller than 2^-16 of that of its result.
+# hardly differs from 0 would leave `x + 3` to the reference op. And it refuses
+# a product whose step is smaller than 2^-16 of that of its result.
 _BESIDE_3 = {'at_least': 0.05}
 _GATE_RANGES = {'input': _BESIDE_3, 'shifted': {'fixed': (0.0, 6.0)},
                 'gate': {'fixed': (0.0, 1.0)}}
