@@ -43,6 +43,27 @@ def read_json(path: str) -> Any:
     return json.loads(f.read())
 
 
+def read_bytes(path: str) -> bytes:
+  """Returns the content of a file; of a local one without TensorFlow."""
+  if '://' not in path:
+    with open(path, 'rb') as f:
+      return f.read()
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  with tf.io.gfile.GFile(path, 'rb') as f:
+    return f.read()
+
+
+def names(directory: str) -> list[str]:
+  """Returns the names in a directory, sorted; none if there is no such one."""
+  if '://' not in directory:
+    directory = os.path.expanduser(directory)
+    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  if not tf.io.gfile.isdir(directory):
+    return []
+  return sorted(name.rstrip('/') for name in tf.io.gfile.listdir(directory))
+
+
 def replace_section(path: str, name: str, content: str) -> None:
   """Replaces what stands between two markers of a Markdown file.
 

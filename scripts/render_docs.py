@@ -60,6 +60,7 @@ _EXAMPLES = {
     'number_of_clusters': '16', 'cluster_per_channel': 'true',
     'preserve_sparsity': 'true', 'embedded_name': 'digits',
     'embedded_split': 'train', 'embedded_dir': '/data/embedded',
+    'source_dir': '/data/fashion-mnist',
     'random_affine': '{rotate: 8.0}', 'translate': '0.06', 'rotate': '8.0',
     'scale': '0.1', 'batch_norm_steps': '8', 'num_logical_cpus': '2',
     'quantization': '{num_bits_weight: 4, change_num_bits: true}',

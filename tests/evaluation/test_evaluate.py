@@ -1,12 +1,16 @@
 """Evaluations say which images they are of."""
 
+import json
+import os
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 
 from modelgarden_opt.cli import main
 from modelgarden_opt.evaluation import evaluate
+from modelgarden_opt.export import exporter
 from modelgarden_opt.tasks import run_directory
 
 
@@ -62,3 +66,23 @@ def test_the_latest_checkpoint_was_not_chosen(float_run):
   run = run_directory.load(float_run)
   assert evaluate.data_record(run, 'validation', 'latest')['data_role'] == (
       'validation')
+
+def test_files_are_compared_image_by_image(float_run, tmp_path, capsys):
+  paths = [str(tmp_path / f'{form}.tflite') for form in ('float32', 'int8')]
+  for path in paths:
+    exporter.export(float_run, os.path.basename(path)[:-7], path)
+  predictions, results = tmp_path / 'p.npz', tmp_path / 'r.json'
+  assert main.main([
+      'evaluate', f'--model_dir={float_run}', f'--predictions={predictions}',
+      f'--output_json={results}', *(f'--tflite={p}' for p in paths)]) == 0
+  keras, first, second = json.loads(results.read_text())['results']
+  kept = np.load(predictions)
+  assert list(kept['models']) == [float_run, *paths]
+  right = kept['classes'] == kept['labels']
+  for record, of_model in zip((keras, first, second), right):
+    assert record['metrics']['top_1_accuracy'] == pytest.approx(
+        of_model.mean())
+  assert 'difference' not in keras and 'difference' not in first
+  assert second['difference']['value'] == pytest.approx(
+      right[2].mean() - right[1].mean())
+  assert 'int8.tflite: top-1 ' in capsys.readouterr().out

@@ -1,0 +1,106 @@
+"""IDX files: the format of MNIST and of the sets that followed it.
+
+Source: http://yann.lecun.com/exdb/mnist, "The IDX file format": two zero bytes,
+the type of the elements, the number of dimensions, every dimension as a
+big-endian 32-bit integer, and then the elements.
+"""
+
+from collections.abc import Mapping
+import gzip
+import os
+import struct
+
+import numpy as np
+
+from modelgarden_opt import errors
+from modelgarden_opt import files
+
+# Split of the original files -> what their names begin with.
+PREFIXES = {'train': 'train', 'test': 't10k'}
+_DTYPES = {0x08: '>u1', 0x09: '>i1', 0x0B: '>i2', 0x0C: '>i4', 0x0D: '>f4',
+           0x0E: '>f8'}
+# The original names, and those of the first copies of them.
+_NAMES = ('{prefix}-{kind}-idx{rank}-ubyte', '{prefix}-{kind}.idx{rank}-ubyte')
+_KINDS = {'images': 3, 'labels': 1}
+_GZIP = b'\x1f\x8b'
+
+
+def read(path: str) -> np.ndarray:
+  """Returns the array in an IDX file, which may be gzipped.
+
+  Args:
+    path: The file.
+
+  Raises:
+    UsageError: If it is no IDX file, or damaged.
+  """
+  content = files.read_bytes(path)
+  try:
+    if content[:2] == _GZIP:
+      content = gzip.decompress(content)
+    zeros, dtype, rank = struct.unpack('>HBB', content[:4])
+    shape = struct.unpack(f'>{rank}I', content[4:4 + 4 * rank])
+    if zeros or dtype not in _DTYPES or not rank:
+      raise ValueError(f'it begins with {content[:4].hex()}')
+    return np.frombuffer(
+        content, _DTYPES[dtype], offset=4 + 4 * rank).reshape(shape)
+  except (OSError, EOFError, ValueError, struct.error) as e:
+    raise errors.UsageError(
+        f'{path!r} is no IDX file, or damaged: {e}') from None
+
+
+def find(directory: str) -> dict[str, dict[str, str]]:
+  """Returns the paths of images and labels in a directory, by split.
+
+  Args:
+    directory: Where the files are, gzipped or not, by their original names.
+
+  Returns:
+    `{'train': {'images': path, 'labels': path}, 'test': {...}}`, without what
+    is not there.
+  """
+  present = {*files.names(directory)}
+  found = {}
+  for split, prefix in PREFIXES.items():
+    paths = {}
+    for kind, rank in _KINDS.items():
+      names = [name.format(prefix=prefix, kind=kind, rank=rank) + ending
+               for ending in ('', '.gz') for name in _NAMES]
+      name = next((name for name in names if name in present), None)
+      if name:
+        paths[kind] = os.path.join(directory, name)
+    found[split] = paths
+  return found
+
+
+def missing(found: Mapping[str, Mapping[str, str]]) -> list[str]:
+  """Returns the original names of the files that `find` did not find."""
+  return [_NAMES[0].format(prefix=prefix, kind=kind, rank=rank) + '[.gz]'
+          for split, prefix in PREFIXES.items()
+          for kind, rank in _KINDS.items() if kind not in found[split]]
+
+
+def images_and_labels(
+    paths: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the images and the labels of one split.
+
+  Args:
+    paths: Paths of `images` and `labels`.
+
+  Returns:
+    uint8 grey images [n, height, width] and integer labels [n].
+
+  Raises:
+    UsageError: If they do not belong together, or are no images and labels.
+  """
+  images, labels = read(paths['images']), read(paths['labels'])
+  if images.dtype != np.uint8 or images.ndim != 3:
+    raise errors.UsageError(
+        f'{paths["images"]!r}: expected bytes of 3 dimensions (number, height, '
+        f'width), received {images.dtype.name} of shape {images.shape}')
+  if labels.dtype.kind not in 'iu' or labels.shape != images.shape[:1]:
+    raise errors.UsageError(
+        f'{paths["labels"]!r}: expected one integer for each of the '
+        f'{len(images)} images, received {labels.dtype.name} of shape '
+        f'{labels.shape}')
+  return images, labels.astype(np.int64)
