@@ -117,7 +117,7 @@ def calibrate(
       `tf.data.Dataset` or anything else that yields batches, with labels or
       without.
     steps: Batches to take (arrays are cut into batches of 32); None for
-      `quantization.calibration_steps`.
+      `calibration_steps` of the `quantization:` block.
 
   Raises:
     UsageError: If the model has no ranges, or the images do not fit.

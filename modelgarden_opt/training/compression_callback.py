@@ -34,8 +34,8 @@ class CompressionCallback(tf_keras.callbacks.Callback):
     Args:
       model: The compressed model; None for the one that is trained. To be
         given where it is a part of that.
-      images: Batches of training images [b, h, w, c], for
-        `pruning.batch_norm_steps`.
+      images: Batches of training images [b, h, w, c], for `batch_norm_steps`
+        of pruning.
     """
     super().__init__()
     self._given = model

@@ -107,7 +107,7 @@ RECIPES = {
         _hard_swish),
     'swish': Recipe(
         {'input': _BESIDE_3, 'gate': _SIGMOID_RANGE,
-         'output': {'lower': -0.2845}},
+         'output': {'lower': -0.2845, **_BESIDE_3}},
         _swish),
 }
 # Functions that are an op of their own nowhere.
