@@ -115,6 +115,13 @@ class Rewired(grid.Noting):
     self.input_quantizers = found
 
   @property
+  def _quantizers_due(self) -> dict[int, Any]:
+    """Quantizers of this call: what is on a grid is not quantized again."""
+    return {index: quantizer
+            for index, quantizer in self.input_quantizers.items()
+            if self.incoming[index] not in self.reads}
+
+  @property
   def kernel_variable(self) -> tf.Variable:
     """The variable that the float op would read directly."""
     return getattr(self, self.kernel_attribute)
@@ -128,7 +135,7 @@ class Rewired(grid.Noting):
   def call(self, inputs, training=None):
     training = transforms.is_training(training)
     self.mark_incoming(inputs)
-    inputs = quantized_inputs(self.input_quantizers, inputs, training)
+    inputs = quantized_inputs(self._quantizers_due, inputs, training)
     outputs = self._call_float(inputs, training)
     if self.fused_activation is not None:
       return self.note(self.fused_activation(

@@ -202,21 +202,33 @@ class ActivationQuantized(grid.Noting, tf_keras.layers.Activation):
 
   def build(self, input_shape):
     super().build(input_shape)
+    self._quantize_float_input()
+    for key, quantizer in {
+        'output': self.output_quantizer, **self._quantizers}.items():
+      if quantizer is not None:
+        quantizer.build(self, key)
+
+  def note_incoming(self, states):
+    super().note_incoming(states)
+    # A layer that is called again may read a tensor of another kind.
+    if self.built:
+      self._quantize_float_input()
+
+  def _quantize_float_input(self) -> None:
     if self._quantizers and 'input' not in self._quantizers and (
+        self.input_quantizer is None and
         self.incoming == [grid.State.FLOAT]):
       self.input_quantizer = self._plan.activation_quantizer(
           self.path, self._layer_type)
-    for key, quantizer in {
-        'input': self.input_quantizer, 'output': self.output_quantizer,
-        **self._quantizers}.items():
-      if quantizer is not None:
-        quantizer.build(self, key)
+      if self.input_quantizer is not None:
+        self.input_quantizer.build(self, 'input')
 
   @tf.autograph.experimental.do_not_convert
   def call(self, inputs, training=None, name=None):
     del name  # Of the function, where a functional model calls it directly.
     training = transforms.is_training(training)
-    if self.input_quantizer is not None:
+    if self.input_quantizer is not None and (
+        self.incoming == [grid.State.FLOAT]):
       inputs = self.input_quantizer(inputs, training)
     outputs = self._compute(inputs, training)
     if self.output_quantizer is not None:
