@@ -6,16 +6,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
+# A file is run by one worker; tests/conftest.py says which files are first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: demo test test-slow bench docs lint clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --output_dir=runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+	$(PYTEST) -m slow
 
 bench: $(READY)
 	$(BIN)/python scripts/bench_model_garden.py

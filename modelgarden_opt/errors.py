@@ -6,6 +6,12 @@ import re
 
 # What TensorFlow puts around the message of an op: its node and its name.
 _OF_OP = re.compile(r'\{\{.*?\}\}\s*|\s*\[Op:.*|\s*name:\s*$', re.DOTALL)
+# What Keras puts around the message of an error inside of a layer's call.
+_OF_CALL = re.compile(
+    r'\s*Exception encountered when calling (?P<what>[^\n]*?)\.\n\n'
+    r'(?P<message>.*?)\n\nCall arguments received by (?P=what):\n.*', re.DOTALL)
+# What gin adds to an error for every configurable that it passes.
+_OF_GIN = re.compile(r"(\n\s*In call to configurable '[^\n]*)+\s*$")
 # Around a message that an op carries out of a graph.
 _BEGIN, _END = '<usage error>', '</usage error>'
 
@@ -36,6 +42,17 @@ def marked_in(text: str) -> str | None:
   _, begin, rest = text.partition(_BEGIN)
   message, end, _ = rest.partition(_END)
   return message if begin and end else None
+
+
+def without_calls(text: str) -> str:
+  """Returns a message without what Keras and gin add to errors inside of calls.
+
+  Of every layer around it that is a line before the message and, after it, the
+  arguments of the call; of every function that gin configures a line after it.
+  """
+  text = _OF_GIN.sub('', text)
+  found = _OF_CALL.fullmatch(text)
+  return without_calls(found['message']) if found else text
 
 
 def of_op(error: Exception) -> str:

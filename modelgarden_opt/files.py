@@ -5,6 +5,8 @@ import os
 from typing import Any
 import uuid
 
+from modelgarden_opt import errors
+
 
 def write_atomically(path: str, content: str | bytes) -> None:
   """Writes a file under a temporary name and renames it.
@@ -35,12 +37,26 @@ def write_json(path: str, value: Any) -> None:
 
 
 def read_json(path: str) -> Any:
+  """Returns the content of a JSON file.
+
+  Raises:
+    UsageError: If there is no such file, or it is not JSON.
+  """
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  try:
+    with tf.io.gfile.GFile(path) as f:
+      return json.loads(f.read())
+  except tf.errors.OpError as e:
+    raise errors.UsageError(
+        f'{path!r} cannot be read: {errors.of_op(e)}') from None
+  except ValueError as e:
+    raise errors.UsageError(f'{path!r} is not a JSON file: {e}') from None
+
+
+def read_json_if_any(path: str) -> Any:
   """Returns the content of a JSON file, None if there is no such file."""
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  if not tf.io.gfile.exists(path):
-    return None
-  with tf.io.gfile.GFile(path) as f:
-    return json.loads(f.read())
+  return read_json(path) if tf.io.gfile.exists(path) else None
 
 
 def read_bytes(path: str) -> bytes:
@@ -53,10 +69,26 @@ def read_bytes(path: str) -> bytes:
     return f.read()
 
 
+def exists(path: str) -> bool:
+  """Whether there is a file or a directory; of a local one without TensorFlow.
+  """
+  if '://' not in path:
+    return os.path.exists(path)
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  return tf.io.gfile.exists(path)
+
+
+def is_directory(path: str) -> bool:
+  """Whether there is a directory; of a local one without TensorFlow."""
+  if '://' not in path:
+    return os.path.isdir(path)
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  return tf.io.gfile.isdir(path)
+
+
 def names(directory: str) -> list[str]:
   """Returns the names in a directory, sorted; none if there is no such one."""
   if '://' not in directory:
-    directory = os.path.expanduser(directory)
     return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   if not tf.io.gfile.isdir(directory):
@@ -64,13 +96,51 @@ def names(directory: str) -> list[str]:
   return sorted(name.rstrip('/') for name in tf.io.gfile.listdir(directory))
 
 
+def below(directory: str) -> list[str]:
+  """Returns the paths of all files below a directory, relative to it, sorted.
+
+  Directories without a file are in it as paths that end in `/`.
+  """
+  if '://' in directory:
+    import tensorflow as tf  # pylint: disable=g-import-not-at-top
+    walk = tf.io.gfile.walk(directory)
+  else:
+    walk = os.walk(directory, followlinks=True)
+  found = []
+  for parent, children, file_names in walk:
+    relative = parent[len(directory):].strip('/')
+    found += [os.path.join(relative, name) for name in file_names]
+    if relative and not children and not file_names:
+      found.append(f'{relative}/')
+  return sorted(found)
+
+
+def publish(temporary: str, final: str) -> None:
+  """Gives a finished directory its name; there must be none of that name.
+
+  Args:
+    temporary: The directory.
+    final: Its name; on a file system that cannot rename directories, its files
+      appear one by one, those whose names end in `.json` last.
+  """
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  if '://' not in final:
+    tf.io.gfile.rename(temporary, final)
+    return
+  tf.io.gfile.makedirs(final)
+  for name in sorted(names(temporary), key=lambda name: name.endswith('.json')):
+    tf.io.gfile.rename(os.path.join(temporary, name),
+                       os.path.join(final, name), overwrite=True)
+  tf.io.gfile.rmtree(temporary)
+
+
 def replace_section(path: str, name: str, content: str) -> None:
-  """Replaces what stands between two markers of a Markdown file.
+  """Replaces the text between two markers of a Markdown file.
 
   Args:
     path: A file with the lines `<!-- name -->` and `<!-- /name -->`.
     name: Name of the section.
-    content: What stands there from now on.
+    content: The new text.
   """
   with open(path, encoding='utf-8') as f:
     text = f.read()

@@ -1,4 +1,4 @@
-"""Paired ratios of measurements that were taken in turn, and what they show."""
+"""Paired ratios of interleaved measurements, and what they show."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 CONFIDENCE = 0.95
-# A ratio that lies this close to 1, with its whole interval, is noise.
+# A ratio this close to 1, with its whole interval, is noise.
 NOISE = 0.03
 # Quantiles of Student's t at 97.5 % by the number of values.
 _STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
@@ -54,10 +54,11 @@ class Ratio:
 
   @property
   def rounds_missing(self) -> int:
-    """Rounds to go until the interval excludes 1 or lies within the noise.
+    """Rounds to go until the interval excludes 1 or is within the noise.
 
-    An estimate: the width of an interval goes with one by the square root of
-    the number of rounds. 0 if no more are needed, or nothing is known.
+    An estimate: the width of an interval is proportional to one over the
+    square root of the number of rounds. 0 if no more are needed, or nothing is
+    known.
     """
     if self.low is None or self.decided or self.within_noise:
       return 0
@@ -95,7 +96,7 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Ratio:
 
   Args:
     a: Positive measurements.
-    b: Measurements that were taken in turn with them, one for each.
+    b: Measurements that were interleaved with them, one for each.
 
   Raises:
     ValueError: If there are none, they do not pair, or one is not positive.

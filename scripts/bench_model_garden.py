@@ -1,6 +1,6 @@
 """Compares this project with the Model Garden's own QAT: `make bench`.
 
-With --from_json the tables are made again from results that are there.
+With --from_json the tables are made again from existing results.
 """
 
 import argparse
@@ -11,6 +11,8 @@ import sys
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from modelgarden_opt import errors
+from modelgarden_opt import files
 from projects import model_garden_bench
 from projects.model_garden_bench import render
 
@@ -39,15 +41,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(path: str, parser: argparse.ArgumentParser):
   try:
-    with open(path, encoding='utf-8') as f:
-      return json.load(f)
-  except (OSError, ValueError) as e:
-    parser.error(f'{path!r} cannot be read: {e}')
+    return files.read_json(path)
+  except errors.UsageError as e:
+    parser.error(str(e))
 
 
 def _measure(args: argparse.Namespace, parser: argparse.ArgumentParser):
   # pylint: disable=g-import-not-at-top
-  from modelgarden_opt import files
   from modelgarden_opt.cli import config_flags
   config_flags.import_tensorflow()
   from projects.model_garden_bench import compare

@@ -1,6 +1,9 @@
 """The sub-command `modelgarden-opt evaluate`, with the same flags."""
 
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from modelgarden_opt.cli import main
 

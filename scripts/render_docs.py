@@ -10,6 +10,7 @@ import re
 import sys
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 PATH = 'docs/configuration.md'
 _INTRO = """# Configuration reference
@@ -34,12 +35,14 @@ Read by `modelgarden-opt run`; defined in `modelgarden_opt/pipeline/stages.py`.
 | `model` | A model of `modelgarden-opt list`, without the suffix of a technique. |
 | `stages` | Names of the stages in order. Trainings: {trainings}, or any name with `kind`. After them, in this order: {measures}. |
 | `all` | Overrides (`task`, `trainer`, `runtime`) of every training. |
-| `<training>` | Overrides of one training, and the four fields below. |
+| `<training>` | Overrides of one training, and the five fields below. |
 | `<training>.kind` | What a stage with another name does: {trainings}. |
+| `<training>.config_file` | A YAML file of `modelgarden-opt train` under the stage's own overrides; `{{model}}` in its path stands for the model. |
 | `<training>.from` | Stage whose best checkpoint it starts from; default: the training before it. |
 | `<training>.preserve` | `false` lets the stage forget zeros and clusters; default: `true`. |
 | `<training>.formats` | Formats to export; default: {formats}. |
 {options}
+| `report.names` | Names of variants in the report, `<stage>_<format>: name`; default: `<stage>_<format>`. |
 
     model: mobilenet_v2
     stages: [float, prune, qat, export, evaluate, benchmark, report]
@@ -60,6 +63,7 @@ _EXAMPLES = {
     'number_of_clusters': '16', 'cluster_per_channel': 'true',
     'preserve_sparsity': 'true', 'embedded_name': 'digits',
     'embedded_split': 'train', 'embedded_dir': '/data/embedded',
+    'data': '/data/flowers', 'class_names': '[rose, tulip]',
     'source_dir': '/data/fashion-mnist',
     'random_affine': '{rotate: 8.0}', 'translate': '0.06', 'rotate': '8.0',
     'scale': '0.1', 'batch_norm_steps': '8', 'num_logical_cpus': '2',
@@ -171,7 +175,8 @@ def _pipeline() -> str:
               for kind in stages.TRAININGS))}
   options = '\n'.join(
       f'| `{name}.{field}` | `--{field}` of `modelgarden-opt {name}`. |'
-      for name, fields in stages._OPTIONS.items() for field in fields)
+      for name, fields in stages._OPTIONS.items() for field in fields
+      if field != 'names')
   return _PIPELINE.format(options=options, **listed)
 
 

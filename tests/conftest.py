@@ -1,11 +1,20 @@
 """Fixtures that are built once: models, data and runs cost seconds each."""
 
+import fcntl
+import functools
+import gc
 import os
 import pathlib
+import shutil
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# Ops of tiny models are too small to share between threads: handing parts over
+# costs more than computing them. Holds for the processes that tests start, too.
+os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '1')
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import numpy as np
+from official.modeling.hyperparams import base_config
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -21,7 +30,46 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices('CPU')[0],
     [tf.config.LogicalDeviceConfiguration()] * NUM_LOGICAL_CPUS)
 
+# The hints of a class are evaluated for every field that is set: nine tenths of
+# the time that a configuration takes. They do not change.
+base_config.Config._get_annotations = classmethod(functools.cache(
+    base_config.Config._get_annotations.__func__))
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+# What costs most runs first: workers then end at about the same time. The rest
+# follows in the order of its names.
+LONGEST = (
+    'training/test_replicas.py',
+    'families/test_own_models.py',
+    'families/test_families.py',
+    'pipeline/test_executor.py',
+    'training/test_pruning.py',
+    'families/test_segmentation.py',
+    'families/test_boundaries.py',
+    'families/test_techniques.py',
+    'training/test_experiment.py',
+    'compression/test_blocks.py',
+    'export/test_exporter.py',
+    'training/test_combinations.py',
+    'training/test_channel_pruning.py',
+    'data/test_representative.py',
+    'data/test_labels.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+  """Puts the longest files first; needs `--no-loadscope-reorder` of xdist."""
+  ranks = {REPOSITORY / 'tests' / name: rank
+           for rank, name in enumerate(LONGEST)}
+  items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+def pytest_sessionstart():
+  """Objects of imported modules live to the end: they are not searched."""
+  gc.collect()
+  gc.freeze()
+
 
 @pytest.fixture(autouse=True)
 def _seeded():
@@ -29,8 +77,40 @@ def _seeded():
 
 
 @pytest.fixture(scope='session')
-def data_dir(tmp_path_factory):
-  return str(tmp_path_factory.mktemp('data'))
+def shared_dir(tmp_path_factory):
+  """A directory that all workers of a test session share."""
+  base = tmp_path_factory.getbasetemp()
+  root = base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base
+  path = root / 'shared'
+  path.mkdir(exist_ok=True)
+  return path
+
+
+@pytest.fixture(scope='session')
+def made_once(shared_dir):
+  """Returns `get(name, make)`: the directory that `make(path)` has filled.
+
+  The first worker that asks for it makes it, and others wait for it.
+  """
+
+  def get(name, make):
+    path, done = shared_dir / name, shared_dir / f'{name}.done'
+    with open(shared_dir / f'{name}.lock', 'w') as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not done.exists():
+        shutil.rmtree(path, ignore_errors=True)  # Of an attempt that failed.
+        path.mkdir()
+        tf_keras.utils.set_random_seed(0)
+        make(str(path))
+        done.touch()
+    return str(path)
+
+  return get
+
+
+@pytest.fixture(scope='session')
+def data_dir(shared_dir):
+  return str(shared_dir / 'data')
 
 
 @pytest.fixture(scope='session')
@@ -56,24 +136,44 @@ def tiny_yaml(data_dir, tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def float_run(tiny_params, tmp_path_factory):
+def float_run(tiny_params, made_once):
   """A float run directory of 120 steps."""
   from modelgarden_opt.training import experiment
-  model_dir = str(tmp_path_factory.mktemp('float'))
-  experiment.run_experiment(
-      tiny_params('mobilenet_v2'), 'train_and_eval', model_dir)
-  return model_dir
+  return made_once('float_run', lambda model_dir: experiment.run_experiment(
+      tiny_params('mobilenet_v2'), 'train_and_eval', model_dir))
 
 
 @pytest.fixture(scope='session')
-def qat_run(tiny_params, float_run, tmp_path_factory):
+def qat_run(tiny_params, float_run, made_once):
   """A quantization-aware run directory that started from `float_run`."""
   from modelgarden_opt.training import experiment
-  model_dir = str(tmp_path_factory.mktemp('qat'))
   params = tiny_params('mobilenet_v2_qat', {'task': {'quantization': {
       'pretrained_original_checkpoint': float_run, 'calibration_steps': 4}}})
-  experiment.run_experiment(params, 'train_and_eval', model_dir)
-  return model_dir
+  return made_once('qat_run', lambda model_dir: experiment.run_experiment(
+      params, 'train_and_eval', model_dir))
+
+
+@pytest.fixture(scope='session')
+def exported(float_run, qat_run, made_once):
+  """Returns `get(run, file_format)`: what an export of a run reported.
+
+  `run` is 'float' or 'qat'; the file is at `found['model']`. Files are shared:
+  tests read them only.
+  """
+  from modelgarden_opt import files
+  from modelgarden_opt.export import exporter
+
+  def get(run, file_format):
+    def make(directory):
+      found = exporter.export(
+          {'float': float_run, 'qat': qat_run}[run], file_format,
+          os.path.join(directory, 'm.tflite'), calibration_images=64)
+      files.write_json(os.path.join(directory, 'found.json'), found)
+
+    directory = made_once(f'{run}_{file_format}', make)
+    return files.read_json(os.path.join(directory, 'found.json'))
+
+  return get
 
 
 def randomize_norms(layer: tf_keras.layers.Layer, seed: int = 0) -> None:

@@ -111,10 +111,46 @@ def test_twins_cost_less_than_600_lines():
   assert lines <= 600
 
 
+def _unused_imports(tree):
+  """Names that a module imports and never uses: imports for side effects."""
+  names = {(alias.asname or alias.name).partition('.')[0]
+           for node in ast.walk(tree)
+           if isinstance(node, (ast.Import, ast.ImportFrom))
+           for alias in node.names}
+  return names - {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+
+
 def test_only_the_registry_is_imported_for_side_effects():
-  text = (PACKAGE / 'registry_imports.py').read_text()
-  assert 'configs' in text and 'tasks' in text
-  for path in FILES:
-    if 'registry_imports' in path.read_text():
-      part = path.relative_to(PACKAGE).parts[0]
-      assert part in ('cli', 'registry_imports.py'), path
+  found = {_id(path).removeprefix('modelgarden_opt/'): unused
+           for path in FILES if (unused := _unused_imports(_tree(path)))}
+  registry = found.pop('registry_imports.py')
+  assert registry == {name.rpartition('.')[2] for name in _imports(
+      _tree(PACKAGE / 'registry_imports.py'))}
+  # Twins register where layers are rewired, mix-ins where twins are made.
+  assert found.pop('modeling/rewiring.py') == {'blocks', 'heads'}
+  assert found.pop('compression/twin.py') == {'mixins'}
+  assert found, 'commands import the registry'
+  for path, names in found.items():
+    assert path.startswith('cli/') and names == {'registry_imports'}, path
+
+
+def _registers(tree):
+  """Whether a module calls or decorates with something that registers."""
+  return any(
+      isinstance(node, (ast.Attribute, ast.Name)) and getattr(
+          node, 'attr', getattr(node, 'id', '')).startswith('register')
+      for node in ast.walk(tree))
+
+
+def test_the_registry_reaches_everything_that_registers():
+  trees = {'.'.join(path.relative_to(ROOT).with_suffix('').parts): _tree(path)
+           for path in FILES}
+  reached, queue = set(), ['modelgarden_opt.registry_imports']
+  while queue:
+    name = queue.pop()
+    if name in trees and name not in reached:
+      reached.add(name)
+      queue += _imports(trees[name])
+  registering = {name for name, tree in trees.items() if _registers(tree)}
+  assert 'modelgarden_opt.tasks.semantic_segmentation' in registering
+  assert registering - {'modelgarden_opt.registry'} <= reached

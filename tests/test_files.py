@@ -2,6 +2,7 @@
 
 import pytest
 
+from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.report import tables
 
@@ -19,3 +20,19 @@ def test_only_the_named_section_is_replaced(tmp_path):
 def test_markdown_tables_have_numbers_on_the_right():
   assert tables.markdown(['name', 'ms'], [['a', '1.0']]) == (
       '| name | ms |\n| --- | ---: |\n| a | 1.0 |')
+
+
+def test_json_that_cannot_be_read_is_one_message(tmp_path):
+  path = tmp_path / 'a.json'
+  assert files.read_json_if_any(str(path)) is None
+  with pytest.raises(errors.UsageError, match="a.json' cannot be read: "):
+    files.read_json(str(path))
+  path.write_text('{')
+  for read in (files.read_json, files.read_json_if_any):
+    with pytest.raises(errors.UsageError, match="a.json' is not a JSON file"):
+      read(str(path))
+
+
+def test_the_environment_is_one_sentence():
+  assert tables.measured_on({'processor': 'X', 'num_cores': 2}) == (
+      'Measured on: processor X, num_cores 2.')

@@ -6,9 +6,14 @@ and for its values; the processes that tests start import it, too.
 
 from official.vision.modeling.backbones import efficientnet
 from official.vision.modeling.backbones import mobilenet
+from official.vision.modeling.backbones import resnet
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.data import scenes
+
+# A tenth of the scenes that a user gets: drawing all of them takes 25 s.
+scenes.NUM_SCENES.update(train=240, validation=40, test=40)
 mobilenet.SUPPORTED_SPECS_MAP['Tiny'] = {
     'spec_name': 'Tiny',
     'block_spec_schema': ['block_fn', 'kernel_size', 'strides', 'filters',
@@ -22,6 +27,38 @@ mobilenet.SUPPORTED_SPECS_MAP['Tiny'] = {
     ],
 }
 
+# What is left when every kind of op is there once: for tests that trace much.
+mobilenet.SUPPORTED_SPECS_MAP['Tiniest'] = {
+    **mobilenet.SUPPORTED_SPECS_MAP['Tiny'],
+    'spec_name': 'Tiniest',
+    'block_specs': [
+        ('convbn', 3, 2, 16, None, False),
+        ('invertedbottleneck', 3, 1, 16, 3.0, True),
+        ('convbn', 1, 1, 64, None, False),
+    ],
+}
+
+
+def _shorten(name: str, rows: tuple[int, ...]) -> str:
+  """Registers some of the blocks of a MobileNet; returns the model's name."""
+  whole = mobilenet.SUPPORTED_SPECS_MAP[name]
+  short = f'Short{name}'
+  mobilenet.SUPPORTED_SPECS_MAP[short] = {
+      **whole, 'spec_name': short,
+      'block_specs': [whole['block_specs'][row] for row in rows]}
+  return short
+
+
+resnet.RESNET_SPECS[9] = [('residual', 64, 2), ('residual', 128, 1)]
+# Backbones with every kind of block of a family, each kind about once.
+SHORT = {
+    'mobilenet_v2': {'model_id': _shorten('MobileNetV2', (0, 1, 2, 3, -1))},
+    'mobilenet_v3_small': {'model_id': _shorten(
+        'MobileNetV3Small', (0, 1, 2, 3, 4, 5, -3, -2, -1))},
+    'mobilenet_v4_conv_small': {'model_id': _shorten(
+        'MobileNetV4ConvSmall', (0, 1, 2, 3, 4, 5, 6, 7, 10, 11, -3, -2, -1))},
+    'resnet18': {'model_id': 9},
+}
 # An EfficientNet of one block a group.
 efficientnet.SCALING_MAP['tiny'] = {'width_scale': 0.25, 'depth_scale': 0.25}
 

@@ -18,7 +18,7 @@ _NUM_RUNS = 30
 
 @costs.COSTS.register('latency')
 def latency(dense: tf_keras.Model) -> costs.Cost:
-  """Latency of the float32 file on one thread, timed in turn with the dense.
+  """Latency of the float32 file on one thread, interleaved with the dense.
 
   A candidate is built, converted and run; those with the same filters once.
   """

@@ -1,4 +1,4 @@
-"""Latency of `.tflite` files, timed in turn so that drift hits all alike."""
+"""Latency of `.tflite` files, interleaved so that drift affects all alike."""
 
 from collections.abc import Sequence
 import importlib.metadata
@@ -31,7 +31,7 @@ def benchmark(
 
   The files take turns in blocks of a few runs, each block after one run that
   is not counted, and every other round goes backwards. A change of the
-  machine's clock or a noisy neighbour then hits every file.
+  machine's clock or a noisy neighbour then affects every file.
 
   Args:
     paths: The files.
@@ -42,7 +42,7 @@ def benchmark(
   Returns:
     `environment`, and `results` with one record a file in the order of
     `paths`: milliseconds, sizes, `block_ms`, the medians of the blocks, which
-    can be paired between files, and `ratio`, this file's by the first file's
+    can be paired between files, and `ratio`, this file's over the first file's
     with its confidence interval `ratio_low` to `ratio_high`, both None for a
     single block (see `ratios.paired`; a round is a block).
 

@@ -1,4 +1,4 @@
-"""Time of training steps, taken in turn so that drift hits all models alike."""
+"""Time of training steps, interleaved so that drift affects all alike."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def step_ratios(
     batch: Any,
     rounds: int = 10,
 ) -> dict[str, ratios.Ratio]:
-  """Returns the time of a training step of every model by that of the first.
+  """Returns the ratio of every model's training step time to the first one's.
 
   A round takes one step of every model. Tracing is not counted.
 
@@ -44,7 +44,7 @@ def step_ratios(
 def in_turn(
     calls: Mapping[str, Callable[[], Any]], rounds: int
 ) -> dict[str, list[float]]:
-  """Returns the seconds of calls that take turns, every other round backwards.
+  """Returns the seconds of interleaved calls, every other round backwards.
 
   Args:
     calls: What is timed, by name.

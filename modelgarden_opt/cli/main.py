@@ -21,7 +21,7 @@ COMMANDS = {
     'run': 'run the stages of a pipeline YAML; resumes where it stopped',
     'plan': 'show what a configuration does to every kernel',
     'report': 'table and picture from the JSON files of the other commands',
-    'data': 'build or list the embedded data sets',
+    'data': 'import and check your own images; build embedded data sets',
     'list': 'list the experiments',
 }
 EXIT_FAILURE = 1
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config_flags.import_modules(args)
     return command.run(args) or 0
   except errors.UsageError as e:
-    print(f'{args.command}: {e}', file=sys.stderr)
+    print(f'{args.command}: {errors.without_calls(str(e))}', file=sys.stderr)
     return EXIT_USAGE
   except errors.Failure as e:
     print(f'{args.command}: {e}', file=sys.stderr)

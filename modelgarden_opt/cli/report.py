@@ -1,9 +1,9 @@
 """`modelgarden-opt report`: one table and picture from measured JSON files."""
 
 import argparse
-import json
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.cli import output
 
 
@@ -36,20 +36,12 @@ def run(args: argparse.Namespace) -> None:
   for variant in args.variant:
     name, separator, path = variant.partition('=')
     if not separator:
-      raise errors.UsageError(f'variant: expected NAME=PATH, got {variant!r}')
+      raise errors.UsageError(
+          f'variant: expected NAME=PATH, received {variant!r}')
     variants[name] = path
   joined = results.join(
-      variants, [_read(path) for path in args.evaluation],
-      _read(args.benchmark), [_read(path) for path in args.export])
+      variants, [files.read_json(path) for path in args.evaluation],
+      files.read_json(args.benchmark),
+      [files.read_json(path) for path in args.export])
   page.write(joined, args.output_dir, args.title, args.made_by)
   print(output.table(*page.rows(joined)))
-
-
-def _read(path: str):
-  try:
-    with open(path, encoding='utf-8') as f:
-      return json.load(f)
-  except OSError as e:
-    raise errors.UsageError(f'{path!r} cannot be read: {e.strerror}') from e
-  except ValueError as e:
-    raise errors.UsageError(f'{path!r} is no JSON file: {e}') from e

@@ -10,22 +10,30 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
   parser.add_argument('--config_file', required=True, metavar='YAML',
                       help='model, stages and their overrides')
+  parser.add_argument('--model', metavar='NAME',
+                      help='run the stages for this model instead of the one '
+                      'that the YAML file names')
   parser.add_argument('--model_dir', required=True,
                       help='where run directories, files and the report go')
   parser.add_argument('--dry_run', action='store_true',
                       help='check everything, print the commands, run nothing')
 
 
-def load(path: str):
+def load(path: str, model: str | None = None):
   """Returns the pipeline of a YAML file; every training of it resolves.
+
+  Args:
+    path: The YAML file.
+    model: A model to run its stages for, instead of the one that it names.
 
   Raises:
     UsageError: If anything about the stages or their overrides is wrong.
   """
-  return _load(path)[0]
+  return load_with_configs(path, model)[0]
 
 
-def _load(path: str, imports: Sequence[str] = ()):
+def load_with_configs(
+    path: str, model: str | None = None, imports: Sequence[str] = ()):
   """Returns the pipeline of a YAML file and the trainings' configurations."""
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
@@ -33,6 +41,8 @@ def _load(path: str, imports: Sequence[str] = ()):
   from modelgarden_opt.pipeline import checking
   from modelgarden_opt.pipeline import stages
   values = overrides.load_yaml(path)
+  if model is not None:
+    values = {**values, 'model': model}
   if imports:  # Into the file of every training, and so into its params.yaml.
     values = stages.merge({'all': {'task': {'imports': [*imports]}}}, values)
   pipeline = stages.parse(values)
@@ -51,17 +61,19 @@ def run(args: argparse.Namespace) -> int:
   from modelgarden_opt.pipeline import commands
   from modelgarden_opt.pipeline import executor
   from modelgarden_opt.training import strategies
-  pipeline, configs = _load(args.config_file, args.imports)
+  pipeline, configs = load_with_configs(
+      args.config_file, args.model, args.imports)
   # Before a model is built: TensorFlow makes devices when it starts.
   strategies.make_logical_cpus(max(
       config.runtime.num_logical_cpus for config in configs.values()))
-  steps = commands.steps(
-      pipeline, args.model_dir, shlex.join(
-          ['modelgarden-opt', 'run', f'--config_file={args.config_file}',
-           *(f'--import={module}' for module in args.imports)]))
-  for step in steps:
+  made_by = ['modelgarden-opt', 'run', f'--config_file={args.config_file}']
+  if args.model:
+    made_by.append(f'--model={args.model}')
+  made_by += [f'--import={module}' for module in args.imports]
+  steps = commands.steps(pipeline, args.model_dir, shlex.join(made_by))
+  for step in steps:  # Options of late stages are checked before any runs.
     for command in step.commands:
-      main.parse(command)  # Options of late stages are wrong now or never.
+      main.parse(command)
   if args.dry_run or not all(
       executor.is_complete(step, args.model_dir) for step in steps
       if step.run_dir):

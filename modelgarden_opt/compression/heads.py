@@ -135,7 +135,7 @@ class SegmentationHeadQuantized(
         if self._fusion == 'deeplabv3plus' else tf_keras.layers.Add())
 
   def _activation_of_logits(self):
-    """Takes the activation out of the classifier: it has a range of its own."""
+    """Takes the activation out of the classifier: it has its own range."""
     function, self._classifier.activation = (
         self._classifier.activation, tf_keras.activations.linear)
     if self._config_dict['logit_activation'] is None:

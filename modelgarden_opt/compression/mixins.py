@@ -28,13 +28,13 @@ def _of(*names: str):
 class RewiredNorm(leaves.Rewired):
   """A batch normalization whose statistics can be frozen late in training.
 
-  The converter folds it into the convolution that it reads. One that stands by
-  itself is exported as a depthwise convolution of one pixel, whose weights are
-  127 steps each: one op, so that no product needs a range.
+  The converter folds it into the convolution that it reads. A stand-alone
+  one is exported as a depthwise convolution of one pixel, whose weights are 127
+  steps each: one op, so that no product needs a range.
   """
 
   reads = (grid.State.GRID, grid.State.OPEN)
-  # Of the scale of a normalization that stands by itself.
+  # Of the scale of a stand-alone normalization.
   scale_quantizer: quantizers.KernelQuantizer | None = None
 
   def build(self, input_shape):
@@ -94,7 +94,7 @@ class RewiredPooling(leaves.Rewired):
     padded = any(size is None or size % stride for size, stride in zip(
         inputs.shape[1:3], self.strides))
     if padded or self.pool_size != self.strides:
-      # An op of its own, which rounds to the grid that it reads.
+      # A separate op, which rounds to the grid that it reads.
       return _on_grid_of(inputs, super(leaves.Rewired, self).call(inputs))
     if not exporting:
       return super(leaves.Rewired, self).call(inputs)

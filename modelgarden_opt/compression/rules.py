@@ -83,13 +83,13 @@ class Rules:
 
 
 def float_class(cls: type) -> type:
-  """Returns the float layer class that a leaf or twin class stands for."""
+  """Returns the float layer class of a leaf or twin class."""
   return next(base for base in cls.__mro__
               if base.__module__.split('.')[0] != PACKAGE)
 
 
 def float_type(layer: Any) -> str:
-  """Returns the class name of the float layer that a layer stands for."""
+  """Returns the class name of the float counterpart of a layer."""
   return float_class(type(layer)).__name__
 
 

@@ -1,4 +1,4 @@
-"""Layers that run one after the other, and who quantizes what they compute."""
+"""Layers that run one after the other, and which one quantizes an output."""
 
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from modelgarden_opt.compression.quantization import activations
 class Branch(tf_keras.Sequential):
   """Layers that run one after the other on the tensors that they are given.
 
-  A `Sequential` builds its layers on an input of its own, which nobody has
-  made.
+  A `Sequential` would build its layers on a new input, which carries no mark
+  of how it was made.
   """
 
   def build(self, input_shape):
@@ -105,7 +105,7 @@ def _can_take_over(
     kind = ''  # As good as an activation layer.
   reader_kind = rules.float_type(reader)
   if reader_kind in topology.NORMS:
-    # Behind a dense layer the converter leaves both in float.
+    # After a dense layer the converter leaves both in float.
     return kind in topology.KERNELS and kind != 'Dense'
   if reader_kind in topology.MERGES:
     return kind in topology.FUSING or activations.has_open_end(layer)

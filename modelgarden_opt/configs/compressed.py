@@ -22,12 +22,19 @@ class CompressedTask(_Blocks):
     pruning: Pruning, or None for dense kernels.
     clustering: Weight clustering, or None for independent weights.
     quantization: Quantization-aware training, or None for float.
+    data: Directory that `data import` wrote, or an embedded data set, in place
+      of the inputs of all splits. What follows from it is written into the
+      other fields (inputs, classes, decoder, sizes); those that a YAML file
+      sets win.
+    class_names: Names of the classes, for label maps and messages.
     batch_norm_steps: Batches of training data from which the statistics of
       batch normalization are estimated after the last training step; 0 keeps
       their moving averages.
     imports: Modules that are imported before anything is built: they register
       backbones, schedules, costs, recipes. The flag `--import` adds to them.
   """
+  data: str = ''
+  class_names: list[str] = dataclasses.field(default_factory=list)
   batch_norm_steps: int = 0
   imports: list[str] = dataclasses.field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Applies YAML overrides to an experiment, with every error told at once."""
+"""Applies YAML overrides to an experiment; reports every error at once."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from modelgarden_opt import user_modules
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import checks
 from modelgarden_opt.configs import compressed
+from modelgarden_opt.configs import data_set
 from modelgarden_opt.configs import pruning as pruning_cfg
 
 # Names of experiments that an error lists.
@@ -86,11 +87,16 @@ def resolve_values(
   # A run directory knows by this name which configuration classes it holds.
   config.task.name = experiment
   problems = []
+  right = {}
   for name, values in sources.items():
     found = check(config, values)
     problems += [f'{name}: {problem}' for problem in found]
     if not found:
-      config.override(values, is_strict=True)
+      right[name] = values
+  try:
+    _apply(config, list(right.values()))
+  except errors.UsageError as e:
+    problems.append(str(e))
   config.task.imports = modules
   return finish(config, problems)
 
@@ -101,6 +107,25 @@ def _imports_of(values: Mapping[str, Any]) -> list[str]:
   found = task.get('imports') if isinstance(task, Mapping) else None
   return [m for m in found if isinstance(m, str)] if isinstance(
       found, list) else []
+
+
+def _apply(
+    config: cfg.ExperimentConfig, sources: Sequence[Mapping[str, Any]]
+) -> None:
+  """Applies overrides, and what `task.data` among them stands for.
+
+  Raises:
+    UsageError: If the data set that it names is not there.
+  """
+  *before, last = data_set.expand(config, sources)
+  for expanded, values in zip(before, sources):
+    config.override(expanded, is_strict=True)
+    config.override(values, is_strict=True)
+  if last:
+    test_data = last['task'].pop('test_data')
+    config.override(last, is_strict=True)
+    config.task.test_data = test_data and config.task.validation_data.replace(
+        **test_data)
 
 
 def base(experiment: str) -> cfg.ExperimentConfig:
@@ -165,7 +190,7 @@ def load_yaml(path: str) -> dict[str, Any]:
   """Returns a YAML file as a dictionary.
 
   Raises:
-    UsageError: If it is missing, no YAML, or no mapping.
+    UsageError: If it is missing, not YAML, or not a mapping.
   """
   if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
     raise errors.UsageError(f'config_file: there is no file {path!r}')
@@ -204,7 +229,7 @@ def check(
   Args:
     config: The configuration to be overridden.
     values: The overrides.
-    path: Name of `config` in messages, with a dot behind it.
+    path: Name of `config` in messages, with a dot after it.
   """
   if getattr(config, 'TAKES_ANY_FIELD', False):
     return _unreadable(config, values, path)
@@ -331,7 +356,7 @@ def _problems_together(
       'pruning', 'clustering'} & blocks.keys():
     problems.append(
         'trainer.optimizer_config.ema.trainable_weights_only: must be true '
-        'beside pruning and clustering, received false: masks and tables have '
+        'with pruning and clustering, received false: masks and tables have '
         'no average')
   return problems
 
@@ -347,9 +372,9 @@ def block_problems(blocks: Mapping[str, Any], prefix: str) -> list[str]:
   if pruning is None or pruning.of_channels or 'clustering' not in blocks or (
       pruning.pruning_schedule == pruning_cfg.PRESERVE):
     return []
-  return [f'{prefix}pruning.pruning_schedule: must be Preserve beside '
-          f'clustering, received {pruning.pruning_schedule!r}; prune in a run '
-          'of its own, and start from its checkpoint']
+  return [f'{prefix}pruning.pruning_schedule: must be Preserve with '
+          f'clustering, received {pruning.pruning_schedule!r}; prune in a '
+          'separate run, and start from its checkpoint']
 
 
 def _trainer_problems(trainer: cfg.TrainerConfig) -> list[str]:
@@ -364,7 +389,7 @@ def _trainer_problems(trainer: cfg.TrainerConfig) -> list[str]:
     steps, last = trainer.train_steps, schedule.decay_steps
     if steps > last:
       problems.append(
-          f'train_steps: {steps} lies after learning_rate.{rate.type}.'
+          f'train_steps: {steps} is after learning_rate.{rate.type}.'
           f'decay_steps {last}, so {steps - last} steps would train at rate 0; '
           'raise decay_steps or lower train_steps')
   return problems

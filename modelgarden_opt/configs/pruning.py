@@ -64,8 +64,8 @@ class Pruning(block.Block):
     end_step: Last step at which the masks are set; the final sparsity is
       reached there.
     initial_sparsity: Share of zeros at `begin_step`, in [0, 1).
-    final_sparsity: Share of zeros from `end_step` on, in [0, 1); None stands
-      for 0.5, or m / n with `sparsity_m_by_n`.
+    final_sparsity: Share of zeros from `end_step` on, in [0, 1); None means
+      0.5, or m / n with `sparsity_m_by_n`.
     frequency: Steps between two settings of the masks.
     sparsity_m_by_n: (m, n): m zeros among n neighbouring input channels, which
       runtimes with N:M kernels can use.
@@ -196,13 +196,13 @@ class Pruning(block.Block):
     found += self._m_by_n_problems()
     if self.sparsity_m_by_n is not None and len(self.sparsity_m_by_n) != 2:
       return found
-    found += _schedule_problems(self, '')
+    found += schedule_problems(self, '')
     for index, rule in enumerate(self.rules):
-      found += _schedule_problems(
+      found += schedule_problems(
           _with_defaults(rule, self), f'rules[{index}].')
     if self.last_step() > train_steps:
       found.append(
-          f'end_step: {self.last_step()} lies behind trainer.train_steps '
+          f'end_step: {self.last_step()} is after trainer.train_steps '
           f'{train_steps}, so the final sparsity would not be reached')
     return found
 
@@ -242,9 +242,14 @@ def _with_defaults(rule: PruningRule, block: Pruning) -> PruningRule:
       if value is None and hasattr(block, name)})
 
 
-def _schedule_problems(
-    config: Pruning | PruningRule, prefix: str) -> list[str]:
-  """Checks the fields that the block and its rules share."""
+def schedule_problems(
+    config: Pruning | PruningRule, prefix: str = '') -> list[str]:
+  """Checks the fields that the block and its rules share.
+
+  Args:
+    config: The block, or a rule with the block's values where it has none.
+    prefix: What the names of the fields begin with in messages.
+  """
   found = []
   if config.begin_step < 0:
     found.append(f'{prefix}begin_step: must be >= 0, received '

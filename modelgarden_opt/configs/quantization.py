@@ -19,8 +19,8 @@ class QuantizationRule(hyperparams.Config):
     path: Glob over layer paths; `*` also crosses `/`. Paths look like
       `backbone/inverted_bottleneck_block_3/conv1` and `dense_0`.
     layer_type: Glob over class names of float layers, e.g. `DepthwiseConv2D`.
-    enabled: False leaves the layers in float. One op alone between quantized
-      tensors is one on integers in the file all the same.
+    enabled: False leaves the layers in float. A single op between quantized
+      tensors still runs on integers in the file.
     num_bits_weight: As in the block.
     num_bits_activation: As in the block.
     weight_granularity: As in the block.
@@ -39,8 +39,8 @@ class Quantization(block.Block):
 
   Attributes:
     version: Only `v2` exists in open source.
-    change_num_bits: Whether the numbers of bits below are in force (Model
-      Garden semantics); False means 8 and 8.
+    change_num_bits: Whether the numbers of bits below are used (Model Garden
+      semantics); False means 8 and 8.
     num_bits_weight: Bits of kernels, 2 to 8.
     num_bits_activation: Bits of activations, 2 to 16.
     quantize_detection_decoder: False; detection is not supported yet.
@@ -51,7 +51,7 @@ class Quantization(block.Block):
       activation ranges are measured before step 1; 0 leaves them at -6 to 6.
     range_momentum: Weight of the old range where an activation range shrinks,
       in [0, 1). It grows at once to whatever a batch holds.
-    freeze_ranges_step: Step from which activation ranges stand still; None
+    freeze_ranges_step: Step from which activation ranges are constant; None
       for never.
     freeze_batch_norm_step: Step from which batch normalization uses its moving
       statistics and leaves them alone; None for never.
@@ -82,7 +82,7 @@ class Quantization(block.Block):
     if not self.change_num_bits:
       for name in ('num_bits_weight', 'num_bits_activation'):
         if getattr(self, name) != 8:
-          found.append(f'{name}: is in force only with change_num_bits: true, '
+          found.append(f'{name}: is used only with change_num_bits: true, '
                        f'received {getattr(self, name)}')
     if self.calibration_steps < 0:
       found.append('calibration_steps: must be >= 0, received '

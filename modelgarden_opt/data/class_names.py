@@ -2,28 +2,23 @@
 
 from typing import Any
 
-from modelgarden_opt.data import fashion_mnist
-
-_DIGITS = tuple('0123456789')
-_EMBEDDED = {
-    'digits': _DIGITS,
-    'mnist': _DIGITS,
-    'fashion_mnist': fashion_mnist.CLASSES,
-    'digits_scenes': ('photograph', *_DIGITS),
-}
+from modelgarden_opt.configs import catalog
 
 
 def of(config: Any) -> tuple[str, ...]:
   """Returns the names of the classes, () where they are not known.
 
-  They are known of embedded data sets and of those of TFDS.
+  They are those of `class_names`, or of an embedded data set or one of TFDS.
 
   Args:
     config: The configuration of a task.
   """
   data = config.train_data
-  names = _EMBEDDED.get(getattr(data, 'embedded_name', ''), ())
-  if data.tfds_name:
+  embedded = catalog.DATA_SETS.get(getattr(data, 'embedded_name', ''))
+  names = embedded.classes if embedded else ()
+  if config.class_names:
+    names = tuple(config.class_names)
+  elif data.tfds_name:
     names = _of_tfds(data.tfds_name, data.tfds_data_dir)
   return names if len(names) == config.model.num_classes else ()
 

@@ -1,5 +1,6 @@
 """Serialized examples in the Model Garden's formats."""
 
+from collections.abc import Mapping
 import io
 
 import numpy as np
@@ -20,7 +21,7 @@ def classification(encoded: bytes, image_format: str, label: int) -> bytes:
     image_format: `jpeg` or `png`.
     label: Number of its class.
   """
-  return _serialize({
+  return serialize({
       IMAGE: encoded, FORMAT: image_format.encode(), LABEL: label})
 
 
@@ -32,7 +33,7 @@ def segmentation(encoded: bytes, mask: np.ndarray) -> bytes:
     mask: uint8 array [height, width] with the class of every pixel.
   """
   height, width = mask.shape
-  return _serialize({
+  return serialize({
       IMAGE: encoded, HEIGHT: height, WIDTH: width, MASK: png(mask)})
 
 
@@ -43,7 +44,8 @@ def png(image: np.ndarray) -> bytes:
   return content.getvalue()
 
 
-def _serialize(features: dict[str, bytes | int]) -> bytes:
+def serialize(features: Mapping[str, bytes | int]) -> bytes:
+  """Returns an example of features that have one value each."""
   return tf.train.Example(features=tf.train.Features(feature={
       name: _feature(value) for name, value in features.items()
   })).SerializeToString(deterministic=True)

@@ -5,35 +5,45 @@ benchmarking machine learning algorithms", arXiv:1708.07747, 2017. Its images
 are read from the four original files.
 """
 
-import numpy as np
+from collections.abc import Callable
+import os
 
 from modelgarden_opt import errors
 from modelgarden_opt.data.importing import idx
+from modelgarden_opt.data.importing import source as source_lib
 
 # Where the Debian package puts the files.
 DIRECTORY = '/usr/share/datasets/fashion-mnist'
-CLASSES = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal',
-           'Shirt', 'Sneaker', 'Bag', 'Ankle boot')
 # Images of the original training set that validate: 5,000 of 60,000.
-VALIDATION_FRACTION = 1 / 12
+_VALIDATION_FRACTION = 1 / 12
+
+load = idx.load
 
 
-def read(source_dir: str = '') -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """Returns images [n, 28, 28] and labels [n] of `train` and `test`.
+def items(
+    source_dir: str, split: Callable
+) -> dict[str, list[source_lib.Item]]:
+  """Returns the images of every split; the original test set is kept.
 
   Args:
     source_dir: Directory of the four files, '' for that of the Debian package.
+    split: Takes items, their labels and a fraction; returns the items without
+      that fraction, and the fraction.
 
   Raises:
     UsageError: If a file is missing or damaged.
   """
-  directory = source_dir or DIRECTORY
-  found = idx.find(directory)
-  missing = idx.missing(found)
+  directory = os.path.expanduser(source_dir or DIRECTORY)
+  missing = idx.missing(idx.find(directory))
   if missing:
     raise errors.UsageError(
         f'fashion_mnist: {directory!r} has no {", ".join(missing)}; install '
         'them with `apt-get install dataset-fashion-mnist`, or name a '
         'directory that holds the four original files: source_dir of the '
         'input, --source_dir of `modelgarden-opt data build`')
-  return {split: idx.images_and_labels(paths) for split, paths in found.items()}
+  read = idx.read_directory(directory).items
+  train, validation = split(
+      *zip(*((item, item.label) for item in read if item.split == 'train')),
+      _VALIDATION_FRACTION)
+  return {'train': train, 'validation': validation,
+          'test': [item for item in read if item.split == 'test']}

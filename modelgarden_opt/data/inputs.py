@@ -2,8 +2,10 @@
 
 import math
 import os
+from typing import Any
 
 from official.core import input_reader
+from official.modeling import hyperparams
 from official.vision.ops import preprocess_ops
 import tensorflow as tf
 
@@ -46,7 +48,7 @@ def resolve(params: DataConfig) -> DataConfig:
 
 
 def files(params: DataConfig) -> list[str]:
-  """Returns the files of a split, empty for TFDS and for mixtures of sets.
+  """Returns the files of a split, of all sets of a mixture; none of TFDS.
 
   Args:
     params: Input of one split, see `resolve`.
@@ -55,12 +57,28 @@ def files(params: DataConfig) -> list[str]:
     UsageError: If a pattern matches no file.
   """
   params = resolve(params)
-  if not params.input_path or not isinstance(params.input_path, (str, list)):
+  if not params.input_path:
     return []
   try:
-    return input_reader.match_files(params.input_path)
+    return matching(params.input_path)
   except ValueError as e:
     raise errors.UsageError(f'input_path: {e}') from None
+
+
+def matching(input_path: Any) -> list[str]:
+  """Returns the files of one data set, or of several that are mixed.
+
+  Args:
+    input_path: A pattern, a list of patterns, or a configuration of patterns
+      by the name of the set.
+
+  Raises:
+    ValueError: If a pattern matches no file.
+  """
+  mixed = isinstance(input_path, hyperparams.Config)
+  patterns = input_path.as_dict().values() if mixed else [input_path]
+  return [file for pattern in patterns
+          for file in input_reader.match_files(pattern)]
 
 
 def overlap(a: DataConfig, b: DataConfig) -> bool:
@@ -126,7 +144,7 @@ def augment(
     params: Largest shift, rotation and scaling.
     seed: Seed of the random numbers, or None.
     first_batch: Number of the first batch of this input pipeline.
-    input_context: Tells pipelines of several workers apart.
+    input_context: Distinguishes the pipelines of several workers.
   """
   # What black becomes by normalization, so that borders stay black.
   black = preprocess_ops.normalize_image(

@@ -1,19 +1,23 @@
 """Labels that a model cannot have: counted in files, checked in batches.
 
-An op that looks a label up takes one that is out of range for no class at all,
-so such data train, and score, without a word.
+`one_hot` gives a label that is out of range no class at all, so such data
+train, and score, without an error.
 """
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 from typing import Any
 
 from absl import logging
 import numpy as np
+from official.vision.dataloaders import classification_input
 import tensorflow as tf
 
 from modelgarden_opt import errors
+from modelgarden_opt.data import examples
 from modelgarden_opt.data import inputs
 
 SPLITS = ('train_data', 'validation_data', 'test_data')
@@ -24,7 +28,7 @@ _MAX_BYTES = 2 * 2**30
 _MAX_BYTES_OF_MASKS = 2**28
 _FEW_RECORDS = 100
 _BATCH = 128
-_COMPRESSION = {'tfrecord': '', 'tfrecord_compressed': 'GZIP'}
+COMPRESSION = {'tfrecord': '', 'tfrecord_compressed': 'GZIP'}
 
 # Files (name, size, time of the last change) and rules that were found right.
 _right: set[tuple] = set()
@@ -37,7 +41,7 @@ class Rule:
   Attributes:
     num_classes: Number of classes.
     key: Feature of a record that holds the label, or the encoded mask.
-    ignored: Labels of pixels that count for nothing.
+    ignored: Labels of pixels that are ignored.
     of_pixels: Whether there is a label for every pixel.
     multiple: Whether an image has any number of labels.
   """
@@ -60,6 +64,19 @@ class Rule:
     for label in self.ignored:
       allowed |= labels == label
     return allowed
+
+
+def rule_of(task_config: Any) -> Rule | None:
+  """Returns which labels the model of a task can have, None for any."""
+  num_classes, losses = task_config.model.num_classes, task_config.losses
+  data = task_config.train_data
+  if hasattr(data, 'label_field_key'):
+    return Rule(
+        num_classes, data.label_field_key, multiple=data.is_multilabel)
+  if losses.gt_is_matting_map:  # Shares of a pixel, no classes.
+    return None
+  return Rule(num_classes, examples.MASK,
+              ignored=tuple({255, losses.ignore_label}), of_pixels=True)
 
 
 def field_of(task_config: Any, params: inputs.DataConfig) -> str | None:
@@ -98,7 +115,7 @@ def check_files(params: inputs.DataConfig, rule: Rule, field: str) -> None:
     UsageError: If a label is not allowed, with the number of such records and
       the first one, or a file is missing.
   """
-  if params.file_type not in _COMPRESSION:
+  if params.file_type not in COMPRESSION:
     return
   paths = inputs.files(params)
   limit = _MAX_BYTES_OF_MASKS if rule.of_pixels else _MAX_BYTES
@@ -108,7 +125,7 @@ def check_files(params: inputs.DataConfig, rule: Rule, field: str) -> None:
   if not small:
     logging.info('%s is large: labels are checked as they are read.', field)
   files = _Files(tuple(paths if small else paths[:1]),
-                 _COMPRESSION[params.file_type],
+                 COMPRESSION[params.file_type],
                  _MAX_RECORDS if small else _FEW_RECORDS)
   if not _all_right(files, rule):
     problem = _problem(files, rule)
@@ -167,7 +184,7 @@ def _all_right(files: _Files, rule: Rule) -> bool:
     checked = records.batch(_BATCH).map(of_images)
   try:
     return bool(checked.reduce(True, tf.logical_and))
-  except tf.errors.OpError:  # Whatever it is, `_problem` finds words for it.
+  except tf.errors.OpError:  # Whatever it is, `_problem` reports it.
     return False
 
 
@@ -181,7 +198,7 @@ def _problem(files: _Files, rule: Rule) -> str:
       for number, record in enumerate(
           records.take(files.max_records - total)):
         total += 1
-        wrong = _wrong(record.numpy(), rule)
+        wrong = wrong_of(record.numpy(), rule)
         if wrong:
           found += 1
           first = first or f'{path}, record {number}: {wrong}'
@@ -194,12 +211,12 @@ def _problem(files: _Files, rule: Rule) -> str:
           f'(records count from 0): {first}; {rule}')
 
 
-def _wrong(record: bytes, rule: Rule) -> str:
+def wrong_of(record: bytes, rule: Rule) -> str:
   """Returns what is wrong with the label of one record, '' if nothing is."""
   try:
     feature = tf.train.Example.FromString(record).features.feature
   except Exception as e:  # The protobuf library's own error.
-    return f'no tf.train.Example ({type(e).__name__})'
+    return f'not a tf.train.Example ({type(e).__name__})'
   kind = feature[rule.key].WhichOneof('kind') if rule.key in feature else None
   values = list(getattr(feature[rule.key], kind).value) if kind else []
   if rule.of_pixels:
@@ -207,7 +224,7 @@ def _wrong(record: bytes, rule: Rule) -> str:
   if not values:
     return '' if rule.multiple else 'no label'
   if kind != 'int64_list':
-    return f'label {values[0]!r}, which is no integer'
+    return f'label {values[0]!r}, which is not an integer'
   if len(values) > 1 and not rule.multiple:
     return f'{len(values)} labels'
   outside = [value for value in values if not rule.allows(value)]
@@ -226,6 +243,39 @@ def _wrong_mask(values: list, rule: Rule) -> str:
     return ''
   return (f'label {outside[0]} in {outside.size / mask.size:.1%} of the '
           f'pixels ({len(np.unique(outside))} such label(s))')
+
+
+@contextlib.contextmanager
+def kept_out_of_range(key: str) -> Iterator[None]:
+  """Makes inputs whose labels of more than 32 bits do not wrap into range.
+
+  The official parser casts labels to int32, where 2**32 + 3 is a 3. Here they
+  become the smallest or largest int32, which no model has.
+
+  Args:
+    key: Feature of a record that holds the label.
+  """
+  official = classification_input.Decoder
+
+  class Decoder(official):  # pylint: disable=missing-class-docstring
+
+    def decode(self, serialized_example):
+      decoded = super().decode(serialized_example)
+      return {**decoded, key: _within_int32(decoded[key])}
+
+  # The task makes its decoder by this name and offers no other way in.
+  classification_input.Decoder = Decoder
+  try:
+    yield
+  finally:
+    classification_input.Decoder = official
+
+
+def _within_int32(
+    labels: tf.Tensor | tf.SparseTensor) -> tf.Tensor | tf.SparseTensor:
+  if isinstance(labels, tf.SparseTensor):
+    return labels.with_values(_within_int32(labels.values))
+  return tf.clip_by_value(labels, tf.int32.min, tf.int32.max)
 
 
 def checked(
@@ -262,7 +312,7 @@ def checked(
 def _of_batch(
     labels: tf.Tensor | Mapping[str, tf.Tensor], rule: Rule
 ) -> tuple[tf.Tensor, tf.Tensor, str]:
-  """Returns values, which of them are allowed, and words for the others."""
+  """Returns values, which of them are allowed, and a message for the others."""
   if not rule.of_pixels and labels.shape.rank == 2:
     sums = tf.reduce_sum(tf.cast(labels, tf.float32), axis=-1)
     return sums, tf.abs(sums - 1.0) <= 0.01, (

@@ -1,4 +1,4 @@
-"""Images that stand for what a deployed model will see.
+"""Images like those that a deployed model will see.
 
 A few of them are kept in the run directory, so that a run can be exported
 where its data are not.

@@ -1,6 +1,6 @@
 """Training images without augmentation, drawn at random from all files.
 
-Whatever stands for the training data is read here: what calibrates ranges,
+Every sample of the training data is read here: what calibrates ranges,
 estimates batch norms and gradients, and what an export is verified on.
 """
 
@@ -14,8 +14,6 @@ from typing import Any
 from absl import logging
 from official.common import dataset_fn
 from official.core import base_task
-from official.core import input_reader
-from official.modeling import hyperparams
 
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import records
@@ -90,7 +88,8 @@ def sample(config: TaskConfig, count: int) -> Sample:
         seed))
     return Sample(params, (), seed)
   read = dataset_fn.pick_dataset_fn(params.file_type)
-  found = records.sample(_files(params.input_path), read, count, seed)
+  found = records.sample(
+      inputs.matching(params.input_path), read, count, seed)
   if not found:
     raise ValueError(f'task.train_data: no records in {params.input_path!r}')
   logging.info('Sampled %d un-augmented training records.', len(found))
@@ -108,14 +107,6 @@ def _evaluation(config: TaskConfig) -> inputs.DataConfig | None:
   named = data is not None and (
       data.input_path or data.tfds_name or getattr(data, 'embedded_name', ''))
   return data if named else None
-
-
-def _files(input_path: Any) -> list[str]:
-  """Returns the files of one data set or of several that are mixed."""
-  if isinstance(input_path, hyperparams.Config):
-    return [file for pattern in input_path.as_dict().values()
-            for file in input_reader.match_files(pattern)]
-  return input_reader.match_files(input_path)
 
 
 def _from_file(params: inputs.DataConfig, path: str) -> inputs.DataConfig:

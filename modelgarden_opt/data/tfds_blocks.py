@@ -1,4 +1,4 @@
-"""A seeded random choice of records of a TFDS split, as a split of its own.
+"""A seeded random choice of records of a TFDS split, as another split.
 
 TFDS reads any records by number, so no data have to be read to choose them.
 """

@@ -39,7 +39,7 @@ def take(path: str) -> Census:
     path: The file.
 
   Raises:
-    UsageError: If there is no such file, or it is no TFLite model.
+    UsageError: If there is no such file, or it is not a TFLite model.
   """
   ops = litert_loading.ops(
       litert_loading.load(path, 1, delegates=False))

@@ -1,7 +1,7 @@
 """What the kernels of a `.tflite` file hold, read from the file itself.
 
 Works for files of any origin. Weights that the file stores sparsely or in
-float16 are decoded; which tensors are kernels is told by the ops.
+float16 are decoded; which tensors are kernels follows from the ops.
 """
 
 from collections.abc import Iterator
@@ -118,7 +118,7 @@ def kernels(path: str) -> list[Kernel]:
     path: The file.
 
   Raises:
-    UsageError: If there is no such file, or it is no TFLite model.
+    UsageError: If there is no such file, or it is not a TFLite model.
   """
   model = _read(path)
   return [kernel for graph in model.subgraphs
@@ -131,7 +131,7 @@ def _read(path: str) -> schema.ModelT:
   with open(path, 'rb') as f:
     content = f.read()
   if not schema.Model.ModelBufferHasIdentifier(content, 0):
-    raise errors.UsageError(f'tflite: {path!r} is no TFLite model')
+    raise errors.UsageError(f'tflite: {path!r} is not a TFLite model')
   return schema.ModelT.InitFromPackedBuf(content)
 
 

@@ -37,7 +37,7 @@ def read(path: str) -> list[str]:
   """Returns the lines of a file with one class name each.
 
   Raises:
-    UsageError: If there is no such file, or it is empty or no text.
+    UsageError: If there is no such file, or it is empty or not text.
   """
   try:
     with open(path, 'rb') as f:
@@ -46,7 +46,7 @@ def read(path: str) -> list[str]:
     raise errors.UsageError(
         f'labels: {path!r} cannot be read: {e.strerror}') from None
   except UnicodeDecodeError:
-    raise errors.UsageError(f'labels: {path!r} is no UTF-8 text') from None
+    raise errors.UsageError(f'labels: {path!r} is not UTF-8 text') from None
   if not names:
     raise errors.UsageError(f'labels: {path!r} is empty')
   return names

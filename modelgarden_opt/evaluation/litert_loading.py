@@ -21,7 +21,7 @@ def load(
     delegates: Whether the default delegate takes what it can.
 
   Raises:
-    UsageError: If there is no such file, or it is no TFLite model.
+    UsageError: If there is no such file, or it is not a TFLite model.
   """
   if not os.path.isfile(path):
     raise errors.UsageError(f'tflite: there is no file {path!r}')

@@ -21,7 +21,7 @@ class Model:
       num_threads: Threads of the interpreter; None for all cores.
 
     Raises:
-      UsageError: If there is no such file, or it is no TFLite model.
+      UsageError: If there is no such file, or it is not a TFLite model.
     """
     self.path = path
     self._interpreter = litert_loading.load(
@@ -105,7 +105,7 @@ def _dequantize(values: np.ndarray, detail) -> np.ndarray:
     return values.copy()
   scale, zero_point = detail['quantization']
   if not scale:
-    return values.copy()  # Labels: integers that stand for themselves.
+    return values.copy()  # Labels: integers that have no scale.
   return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
 

@@ -31,7 +31,7 @@ def read(path: str) -> Picture:
     path: A PNG, JPEG, TIFF or any other file that Pillow reads.
 
   Raises:
-    UsageError: If it cannot be read, or its values have no known white.
+    UsageError: If it cannot be read, or the value of white is not known.
   """
   notes = []
   try:
@@ -51,7 +51,7 @@ def read(path: str) -> Picture:
     raise
   except (OSError, SyntaxError, ValueError, EOFError,
           Image.DecompressionBombError) as e:
-    raise errors.UsageError(f'image: {path!r} is no picture: {e}') from e
+    raise errors.UsageError(f'image: {path!r} is not a picture: {e}') from e
 
 
 def _eight_bits(image: Image.Image, path: str, notes: list[str]) -> np.ndarray:

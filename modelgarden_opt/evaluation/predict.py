@@ -1,4 +1,4 @@
-"""What a `.tflite` file predicts for one's own picture."""
+"""What a `.tflite` file predicts for a picture."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -62,13 +62,13 @@ class Preprocessing:
 
 
 def preprocessing_of(model_dir: str) -> Preprocessing | None:
-  """Returns how a run evaluates pictures, None if it is no classification.
+  """Returns how a run evaluates pictures, None unless it classifies.
 
   Args:
     model_dir: A run directory.
 
   Raises:
-    UsageError: If it is no run directory.
+    UsageError: If it is not a run directory.
   """
   task = run_directory.load_yaml(model_dir).get('task', {})
   data = task.get('test_data') or task.get('validation_data') or {}
@@ -147,7 +147,7 @@ def _segment(
   outputs = model(image[tf.newaxis].numpy())
   labels = (segmentation.classes(outputs, size) if outputs.ndim == 4
             else outputs)[0]
-  # The part that is no padding, back in the picture's own size.
+  # The part that is not padding, back in the picture's own size.
   height, width = np.round(pixels.shape[:2] * info[2].numpy()).astype(int)
   labels = np.asarray(Image.fromarray(
       labels[:height, :width].astype(np.uint8)).resize(
@@ -176,7 +176,7 @@ def name_classes(
 
 
 def overlay(prediction: Prediction) -> np.ndarray:
-  """Returns the picture with every class but 0 in a colour of its own.
+  """Returns the picture with every class but 0 in a different colour.
 
   Args:
     prediction: Of a segmentation file.

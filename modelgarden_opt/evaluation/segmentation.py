@@ -60,7 +60,7 @@ class Score:
   def record(self) -> dict[str, Any]:
     """Returns `metrics`, `per_class_iou`, `num_examples` and `agreement`.
 
-    `agreement` is the share of labelled pixels whose class is Keras'.
+    `agreement` is the share of labelled pixels with the class of Keras.
     """
     ious = self._iou.result().numpy()
     return {

@@ -21,8 +21,8 @@ class Tolerance:
   Attributes:
     mean: Largest mean difference.
     largest: Largest difference of a single output.
-    agreement: Smallest share of predictions that are Keras'; those do not
-      count whose two best logits in Keras are nearer than `mean`.
+    agreement: Smallest share of predictions that equal those of Keras; those
+      whose two best logits in Keras are nearer than `mean` do not count.
   """
   mean: float
   largest: float

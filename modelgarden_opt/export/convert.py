@@ -210,7 +210,7 @@ def _trace(
     quantized: bool,
 ):
   """Returns the model's inference as a concrete function."""
-  # A segmentation model has no input of its own.
+  # A segmentation model is not functional: it has no input.
   inputs = model.inputs or model.backbone.inputs
   shape = [batch_size, *inputs[0].shape[1:]]
   mode = calibration.Mode.EXPORT if quantized else (

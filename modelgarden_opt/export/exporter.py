@@ -57,12 +57,12 @@ class Request:
 def export(
     model_dir: str, file_format: str, output: str, **options: Any
 ) -> Mapping[str, Any]:
-  """Writes a verified file; nothing is left behind if verification fails.
+  """Writes a verified file; nothing is left if verification fails.
 
   Args:
     model_dir: The run directory. The training data are read only where
       activation ranges have to be calibrated; if they are gone, the images
-      that the run directory keeps stand for them.
+      that the run directory keeps are used.
     file_format: Key of `formats.FORMATS`.
     output: Path of the file.
     **options: Attributes of `Request`.
@@ -212,8 +212,8 @@ def _verification_images(run: run_directory.Run) -> representative.Images:
 def _no_images(run: run_directory.Run, error: Exception) -> errors.UsageError:
   return errors.UsageError(
       f'model_dir: {run.model_dir!r} keeps no {representative.FILE_NAME} (an '
-      'earlier version made the run), and the training data that would stand '
-      f'for it cannot be read: {_first_line(error)}. Put them back where '
+      'earlier version made the run), and the training data that would replace '
+      f'it cannot be read: {_first_line(error)}. Put them back where '
       f'{run_directory.PARAMS} says they are')
 
 
@@ -228,10 +228,10 @@ def _refusal(problems: list[str], converted: convert.Converted) -> str:
                     'or --format=dynamic_int8 or float16',
       'trained': 'a model that is trained further, or --format=float32'}
   return (
-      f'the file does not do what its Keras model does: {"; ".join(problems)}. '
-      'What may help: '
+      'the file does not compute what its Keras model computes: '
+      f'{"; ".join(problems)}. What may help: '
       f'{remedies.get(converted.ranges, "--format=float32")}. --no_verify '
-      'keeps the file all the same')
+      'keeps the file anyway')
 
 
 def _output(run: run_directory.Run, kind: str | None) -> formats.Output:

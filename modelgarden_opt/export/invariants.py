@@ -28,7 +28,7 @@ def problems(
     quantized: bool,
     variables: Sequence[tf.Variable] = (),
 ) -> list[str]:
-  """Returns one line for every kernel of a file that lost its form.
+  """Returns one line for every kernel of a file that lost zeros or clusters.
 
   A file does not name layers, so each of its kernels is compared with the
   kernel of equal shape that fits it best.
@@ -58,7 +58,7 @@ def problems(
   if not expected.keys() & found.keys():
     lines.append('no kernel of the file has the shape of one of the model')
   for shape, items in expected.items():
-    # Shapes of which rules leave some kernels alone cannot be told apart.
+    # Where rules exclude some kernels of a shape, they cannot be distinguished.
     if all(_constrained(layer) for layer, _ in items):
       lines += _compare(items, found[shape], quantized)
     paths = [layer.path for layer, _ in items
@@ -117,7 +117,7 @@ def _shared(chain: transforms.TransformChain) -> bool:
 
 
 def claimed(model: tf_keras.Model, file_format: str, quantized: bool) -> bool:
-  """Whether files of a format keep the form of a model's kernels.
+  """Whether files of a format keep the zeros and clusters of a model.
 
   Post-training quantization rounds to zero and takes clusters apart; trained
   quantization and files of floats do not.

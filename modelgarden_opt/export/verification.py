@@ -20,7 +20,7 @@ from modelgarden_opt.export import invariants
 from modelgarden_opt.export import sixteen_bits
 from modelgarden_opt.modeling import calibration
 
-# Images that Keras gets at a time: their activations have to fit in memory.
+# Images per call of the Keras model: their activations have to fit in memory.
 _BATCH = 16
 
 

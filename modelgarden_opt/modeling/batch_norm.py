@@ -1,4 +1,4 @@
-"""Measures the statistics of batch normalization anew."""
+"""Measures the statistics of batch normalization again."""
 
 from collections.abc import Iterable
 
@@ -9,6 +9,27 @@ import tf_keras
 
 from modelgarden_opt.compression import internals
 from modelgarden_opt.modeling import observing
+
+
+def adopt(model: tf_keras.Model, images: tf.Tensor) -> None:
+  """Sets moving means and variances to those of one batch.
+
+  Any model will do, also one whose layers were not rewired. For models with
+  random weights that are to be converted or timed: with the statistics of
+  initialization the activations of a deep model vanish.
+
+  Args:
+    model: The model.
+    images: Images [b, height, width, channels].
+  """
+  norms = [layer for layer in internals.layers_of(model)
+           if isinstance(layer, tf_keras.layers.BatchNormalization)]
+  momentum = [norm.momentum for norm in norms]
+  for norm in norms:
+    norm.momentum = 0.0
+  model(images, training=True)
+  for norm, previous in zip(norms, momentum):
+    norm.momentum = previous
 
 
 def reestimate(model: tf_keras.Model, batches: Iterable[tf.Tensor]) -> None:
@@ -35,13 +56,18 @@ def reestimate(model: tf_keras.Model, batches: Iterable[tf.Tensor]) -> None:
   def normalize(layer, _, x, *unused_args, **unused_kwargs):
     # Statistics are float32 whatever the type of the activations.
     values = tf.cast(x, tf.float32)
-    mean, variance = tf.nn.moments(values, list(range(x.shape.rank - 1)))
-    count = int(np.prod(x.shape[:-1]))
-    means[id(layer)].append(mean.numpy())
-    variances[id(layer)].append(variance.numpy() * count / max(count - 1, 1))
+    mean, variance = tf.nn.moments(
+        values, [i for i in range(x.shape.rank) if i not in layer.axis],
+        keepdims=True)
+    count = int(np.prod(x.shape)) // int(np.prod(mean.shape))
+    shape = layer.moving_mean.shape
+    means[id(layer)].append(mean.numpy().reshape(shape))
+    variances[id(layer)].append(
+        variance.numpy().reshape(shape) * count / max(count - 1, 1))
     outputs = tf.nn.batch_normalization(
         values, mean, variance, *(
-            weight if weight is None else tf.cast(weight, tf.float32)
+            weight if weight is None else tf.reshape(
+                tf.cast(weight, tf.float32), mean.shape)
             for weight in (layer.beta, layer.gamma)), layer.epsilon)
     return tf.cast(outputs, x.dtype)
 

@@ -1,7 +1,7 @@
 """What holds for the kernels of a model: masks and clusters.
 
-Found in a model, started from its weights, applied behind every training step,
-seen in summaries, checked.
+Found in a model, started from its weights, applied after every training step,
+reported in summaries, checked.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.pruning import mask as mask_lib
 from modelgarden_opt.compression.pruning import pruning_technique
 
-# Attribute of layers of a user's own that holds their masks.
+# Attribute of custom layers that holds their masks.
 _OWN = '_modelgarden_opt_constraints'
 
 
 @dataclasses.dataclass(frozen=True)
 class Constraint:
-  """A kernel and a transform that keeps it in some form.
+  """A kernel and the transform whose constraint it satisfies.
 
   Attributes:
     path: Path of the layer (of a layer with several masked weights: and the
@@ -59,7 +59,7 @@ def find(model: tf_keras.Model, kind: str = '') -> list[Constraint]:
 
 def add_to_own_layers(
     model: tf_keras.Model, pruning: pruning_technique.Pruning) -> None:
-  """Masks what layers of a user's own name by `get_prunable_weights()`.
+  """Masks what custom layers name by `get_prunable_weights()`.
 
   Args:
     model: A built model.
@@ -84,7 +84,7 @@ def start(found: Sequence[Constraint]) -> None:
   """Sets the state of every transform that takes it from the weights.
 
   Raises:
-    UsageError: If the weights do not have the form that shall be preserved.
+    UsageError: If the weights do not satisfy what is to be preserved.
   """
   problems = []
   for item in found:
@@ -132,7 +132,7 @@ def _warn_of_revived(masks: Sequence[Constraint]) -> None:
 def apply(
     found: Sequence[Constraint], optimizer: tf_keras.optimizers.Optimizer
 ) -> None:
-  """Brings kernels back into form, also moving averages of them.
+  """Makes kernels satisfy their constraints, and moving averages of them.
 
   Args:
     found: What `find` returned.
@@ -162,7 +162,7 @@ def update(
   Args:
     found: What `find` returned.
     step: The training step.
-    optimizer: Whose moving averages of the kernels take the new form as well.
+    optimizer: Its moving averages of the kernels are constrained as well.
   """
   changed = [
       item for item in found if item.transform.update(item.kernel, step)]
@@ -183,7 +183,7 @@ def sparsity(found: Sequence[Constraint]) -> float:
 
 
 def summaries(found: Sequence[Constraint]) -> Mapping[str, float]:
-  """Returns scalars worth a curve, overall and by kernel."""
+  """Returns scalars for TensorBoard, overall and by kernel."""
   scalars = {}
   if any(item.transform.technique == 'pruning' for item in found):
     scalars['pruning/sparsity'] = sparsity(found)
@@ -194,6 +194,6 @@ def summaries(found: Sequence[Constraint]) -> Mapping[str, float]:
 
 
 def problems(found: Sequence[Constraint]) -> list[str]:
-  """Returns one line for every kernel that is not in form any more."""
+  """Returns one line for every kernel that violates its constraint."""
   return [f'{item.path}: {line}' for item in found
           for line in item.transform.check(item.kernel)]

@@ -112,10 +112,11 @@ def compress_with(
     if 'pruning' in made:
       constraints.add_to_own_layers(compressed, made['pruning'])
     plan.assert_all_rules_matched()
-  except errors.UsageError:
-    raise
   except ValueError as e:
-    raise errors.UsageError(f'{"/".join(made) or "model"}: {e}') from e
+    message = errors.without_calls(str(e))
+    if not isinstance(e, errors.UsageError):  # Which names its field itself.
+      message = f'{"/".join(made) or "model"}: {message}'
+    raise errors.UsageError(message) from e
   for quantizer in calibration.quantizers_of(compressed):
     quantizer.mode = calibration.Mode.QUANTIZE
   if not filters:

@@ -1,6 +1,7 @@
 """Rebuilds a model once, every layer exchanged for its twin."""
 
 import collections
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -69,40 +70,77 @@ def _rewire_segmentation(
 
 
 def _rewire_functional(
-    model: tf_keras.Model, plan: plan_lib.Plan, prefix: str = ''
+    model: tf_keras.Model,
+    plan: plan_lib.Plan,
+    prefix: str = '',
+    outer: '_Readers | None' = None,
 ) -> tf_keras.Model:
   """Rewires a functional model, and those that are nested in it."""
-  paths = rules.layer_paths(model.layers, prefix)
-  readers = _readers(model)
-
-  calls = _calls(model)
-
-  def followers(layer):
-    """Yields the only reader of a layer, the only reader of that one, ...
-
-    Of a layer that is called several times: the layer that reads each of its
-    outputs, and nothing else.
-    """
-    while True:
-      count, before = calls[id(layer)], readers[id(layer)]
-      layer = before[0] if before else None
-      if layer is None or len(before) != count or any(
-          reader is not layer for reader in before):
-        return
-      # A norm is fused into what it reads at every call, or at none.
-      if rules.float_type(layer) in topology.NORMS and (
-          calls[id(layer)] != count):
-        return
-      yield layer, paths[id(layer)]
+  readers = _Readers(model, prefix, outer)
 
   def to_twin(layer):
     if isinstance(layer, tf_keras.Model):
-      return _rewire_functional(layer, plan, _prefix(layer, model, paths))
-    taken_over = sequences.is_taken_over(layer, followers(layer), plan)
+      return _rewire_functional(
+          layer, plan, readers.prefix_of(layer), readers)
+    taken_over = sequences.is_taken_over(layer, readers.followers(layer), plan)
     return twin.to_twin(
-        layer, plan, paths[id(layer)], quantize_output=not taken_over)
+        layer, plan, readers.paths[id(layer)], quantize_output=not taken_over)
 
   return tf_keras.models.clone_model(model, clone_function=to_twin)
+
+
+class _Readers:
+  """Who reads the output of a layer, also after the end of a nested model.
+
+  Attributes:
+    paths: The layers' paths by their ids.
+  """
+
+  def __init__(
+      self,
+      model: tf_keras.Model,
+      prefix: str,
+      outer: '_Readers | None' = None,
+  ):
+    """Initializes the readers.
+
+    Args:
+      model: A functional model.
+      prefix: What the paths of its layers begin with.
+      outer: Those of the model that it is nested in.
+    """
+    self.paths = rules.layer_paths(model.layers, prefix)
+    self._model = model
+    self._outer = outer
+    self._readers = _readers(model)
+    self._calls = _calls(model)
+
+  def prefix_of(self, nested: tf_keras.Model) -> str:
+    """Returns what the paths of a nested model's layers begin with."""
+    return _prefix(nested, self._model, self.paths)
+
+  def followers(
+      self, layer: tf_keras.layers.Layer
+  ) -> Iterator[tuple[tf_keras.layers.Layer, str]]:
+    """Yields the only reader of a layer, the only reader of that one, ...
+
+    Of a layer that is called several times: the layer that reads each of its
+    outputs, if there is nothing else that reads one.
+    """
+    count, readers = self._calls[id(layer)], self._readers[id(layer)]
+    if len(readers) != count or any(r is not readers[0] for r in readers):
+      return
+    reader = readers[0]
+    # A norm is fused into what it reads at every call, or at none.
+    if reader is not None and rules.float_type(reader) in topology.NORMS and (
+        self._calls[id(reader)] != count):
+      return
+    if reader is None:
+      if self._outer and len(self._model.outputs) == 1:
+        yield from self._outer.followers(self._model)
+    else:
+      yield reader, self.paths[id(reader)]
+      yield from self.followers(reader)
 
 
 def _prefix(nested: tf_keras.Model, model: tf_keras.Model, paths) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 import os
 import shlex
 from typing import Any
@@ -51,12 +52,11 @@ def steps(
     made_by: The command to name in the report.
   """
   made = {'export': _export, 'evaluate': _evaluate, 'benchmark': _benchmark,
-          'report': _report}
+          'report': functools.partial(_report, made_by=made_by)}
   return [
       *(_train(training, pipeline, model_dir)
         for training in pipeline.trainings),
-      *(made[name](pipeline, model_dir, made_by)
-        for name in pipeline.measures)]
+      *(made[name](pipeline, model_dir) for name in pipeline.measures)]
 
 
 def start_file(run_dir: str) -> str:
@@ -66,10 +66,8 @@ def start_file(run_dir: str) -> str:
 
 def files(pipeline: stages.Pipeline, model_dir: str) -> dict[str, str]:
   """Returns the path of every exported file by the name of its variant."""
-  return {
-      f'{training.name}_{form}':
-      os.path.join(model_dir, 'files', f'{training.name}_{form}.tflite')
-      for training in pipeline.trainings for form in training.formats}
+  return {name: os.path.join(model_dir, 'files', f'{name}.tflite')
+          for name in pipeline.variants}
 
 
 def _result(training: stages.Training, model_dir: str) -> list[str]:
@@ -119,35 +117,34 @@ def checkpoint_field(experiment: str) -> tuple[str, str]:
   return '', 'init_checkpoint'
 
 
-def _export(pipeline, model_dir, made_by):
-  del made_by
+def _export(pipeline: stages.Pipeline, model_dir: str) -> Step:
   paths = files(pipeline, model_dir)
   return Step(
       name='export',
       commands=[
           ['export', f'--model_dir={os.path.join(model_dir, training.name)}',
-           f'--format={form}', f'--output={paths[f"{training.name}_{form}"]}',
-           '--output_json=' + _json(model_dir, f'{training.name}_{form}')]
-          for training in pipeline.trainings for form in training.formats],
+           f'--format={form}', f'--output={paths[name]}',
+           f'--output_json={_json(model_dir, name)}']
+          for training in pipeline.trainings
+          for form, name in training.variants.items()],
       inputs=_results(pipeline, model_dir),
       outputs=[*paths.values(), *(_json(model_dir, name) for name in paths)])
 
 
-def _evaluations(pipeline, model_dir):
+def _evaluations(pipeline: stages.Pipeline, model_dir: str) -> list[str]:
   return [_json(model_dir, f'{t.name}_evaluation')
           for t in pipeline.trainings if t.formats]
 
 
-def _evaluate(pipeline, model_dir, made_by):
-  del made_by
+def _evaluate(pipeline: stages.Pipeline, model_dir: str) -> Step:
   paths = files(pipeline, model_dir)
   return Step(
       name='evaluate',
       commands=[
           ['evaluate', f'--model_dir={os.path.join(model_dir, training.name)}',
            *_options(pipeline, 'evaluate'),
-           *(f'--tflite={paths[f"{training.name}_{form}"]}'
-             for form in training.formats),
+           *(f'--tflite={paths[name]}'
+             for name in training.variants.values()),
            *(f'--predictions={path}'
              for path in _predictions(training, model_dir)),
            '--output_json=' + _json(model_dir, f'{training.name}_evaluation')]
@@ -167,8 +164,7 @@ def _predictions(training: stages.Training, model_dir: str) -> list[str]:
       model_dir, 'files', f'{training.name}_predictions.npz')]
 
 
-def _benchmark(pipeline, model_dir, made_by):
-  del made_by
+def _benchmark(pipeline: stages.Pipeline, model_dir: str) -> Step:
   paths, result = files(pipeline, model_dir), _json(model_dir, 'benchmark')
   return Step(
       name='benchmark',
@@ -178,15 +174,18 @@ def _benchmark(pipeline, model_dir, made_by):
       inputs=[*paths.values()], outputs=[result])
 
 
-def _report(pipeline, model_dir, made_by):
+def _report(
+    pipeline: stages.Pipeline, model_dir: str, made_by: str) -> Step:
   paths = files(pipeline, model_dir)
   exports = [_json(model_dir, name) for name in paths]
   evaluations = _evaluations(pipeline, model_dir)
   benchmark = _json(model_dir, 'benchmark')
+  names = pipeline.options['report'].get('names', {})
   return Step(
       name='report',
       commands=[['report', *_options(pipeline, 'report'),
-                 *(f'--variant={name}={path}' for name, path in paths.items()),
+                 *(f'--variant={names.get(name, name)}={path}'
+                   for name, path in paths.items()),
                  *(f'--export={path}' for path in exports),
                  *(f'--evaluation={path}' for path in evaluations),
                  f'--benchmark={benchmark}', f'--made_by={made_by}',
@@ -198,7 +197,8 @@ def _report(pipeline, model_dir, made_by):
 
 def _options(pipeline: stages.Pipeline, name: str) -> list[str]:
   return [f'--{field}={value}'
-          for field, value in pipeline.options[name].items()]
+          for field, value in pipeline.options[name].items()
+          if field != 'names']
 
 
 def _json(model_dir: str, name: str) -> str:

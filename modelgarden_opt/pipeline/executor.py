@@ -75,7 +75,7 @@ def _prepare(step: commands_lib.Step, model_dir: str) -> None:
   """Makes the directory and the YAML file of a training ready for it."""
   path = commands_lib.start_file(step.run_dir)
   inputs = identity.of(step.inputs)
-  before = files.read_json(path)
+  before = files.read_json_if_any(path)
   if before is not None and before['inputs'] != inputs:
     kept = _move_aside(step, model_dir)
     print(f'{step.name}: what it starts from was made again; its earlier run '
@@ -118,7 +118,7 @@ def _assert_unchanged(
 
 
 def _recorded(step: commands_lib.Step, model_dir: str) -> Any:
-  return files.read_json(_path(step, model_dir))
+  return files.read_json_if_any(_path(step, model_dir))
 
 
 def _path(step: commands_lib.Step, model_dir: str) -> str:

@@ -3,7 +3,7 @@
     model: mobilenet_v2
     stages: [float, prune, cluster, qat, export, evaluate, benchmark, report]
     all: {...}      # overrides of every training
-    prune: {...}    # overrides of one
+    prune: {...}    # overrides of one, also from its `config_file`
 
 Only weights flow from stage to stage: each training starts from the best
 checkpoint of the one before it, or of the one that `from` names.
@@ -18,20 +18,24 @@ from typing import Any
 from modelgarden_opt import errors
 from modelgarden_opt import techniques as techniques_lib
 from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs import overrides as overrides_lib
 
 # Training stages, and the technique that each adds to those before it.
 TRAININGS = {'float': None, **{
     t.stage: t.name for t in techniques_lib.TECHNIQUES.values()}}
-# Stages behind the trainings, in the only order that makes sense.
+# Stages after the trainings, in the only order that makes sense.
 MEASURES = ('export', 'evaluate', 'benchmark', 'report')
+# Stands for the model in the path of a `config_file`.
+_MODEL = '{model}'
 # A stage's name is that of its run directory, beside these.
 _NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
 _TAKEN = ('complete', 'files', 'outdated')
 # Fields of a training stage that are not overrides of its experiment.
-_OWN_FIELDS = ('kind', 'from', 'preserve', 'formats')
+_OWN_FIELDS = ('kind', 'from', 'preserve', 'formats', 'config_file')
 _OVERRIDES = ('task', 'trainer', 'runtime')
 _OPTIONS = {'export': (), 'evaluate': ('split',),
-            'benchmark': ('num_runs', 'num_threads'), 'report': ('title',)}
+            'benchmark': ('num_runs', 'num_threads'),
+            'report': ('title', 'names')}
 
 
 def default_formats(kind: str) -> list[str]:
@@ -56,6 +60,11 @@ class Training:
   overrides: Mapping[str, Any]
   formats: Sequence[str]
 
+  @property
+  def variants(self) -> dict[str, str]:
+    """Names of the exported files, `<stage>_<format>`, by format."""
+    return {form: f'{self.name}_{form}' for form in self.formats}
+
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
@@ -63,12 +72,18 @@ class Pipeline:
 
   Attributes:
     trainings: The training stages, in order.
-    measures: Names of the stages behind them, in order.
+    measures: Names of the stages after them, in order.
     options: Options of these stages by name.
   """
   trainings: Sequence[Training]
   measures: Sequence[str]
   options: Mapping[str, Mapping[str, Any]]
+
+  @property
+  def variants(self) -> list[str]:
+    """Names of all exported files."""
+    return [name for training in self.trainings
+            for name in training.variants.values()]
 
 
 def parse(values: Mapping[str, Any]) -> Pipeline:
@@ -94,10 +109,32 @@ def parse(values: Mapping[str, Any]) -> Pipeline:
     problems += [
         f'{name}.{field}: no such field{errors.nearest(field, _OPTIONS[name])}'
         for field in given if field not in _OPTIONS[name]]
+  pipeline = Pipeline(list(trainings.values()),
+                      [name for name in names if name in MEASURES], options)
+  if 'names' in options['report']:
+    problems += _problems_of_names(
+        options['report']['names'], pipeline.variants)
   if problems:
     raise errors.UsageError('\n'.join(problems))
-  return Pipeline(list(trainings.values()),
-                  [name for name in names if name in MEASURES], options)
+  return pipeline
+
+
+def _problems_of_names(names: Any, variants: Sequence[str]) -> list[str]:
+  """Checks what a report calls its variants."""
+  if not isinstance(names, Mapping):
+    return [f'report.names: expected `variant: name` pairs, received {names!r}']
+  problems = [f'report.names.{variant}: no such variant'
+              f'{errors.nearest(str(variant), variants)}'
+              for variant in names if variant not in variants]
+  problems += [
+      f"report.names.{variant}: expected a name without '=', received "
+      f'{name!r}'
+      for variant, name in names.items()
+      if not (isinstance(name, str) and name and '=' not in name)]
+  shown = [names.get(variant, variant) for variant in variants]
+  problems += [f'report.names.{variant}: {name!r} names two variants'
+               for variant, name in names.items() if shown.count(name) > 1]
+  return problems
 
 
 def _stage_names(values: Mapping[str, Any], problems: list[str]) -> list[str]:
@@ -143,7 +180,7 @@ def _stage_names(values: Mapping[str, Any], problems: list[str]) -> list[str]:
     block = values.get(name) or {}
     if name not in MEASURES and _kind(name, block) not in TRAININGS:
       problems.append(
-          f'{name}.kind: {_kind(name, block)!r} is no kind of training'
+          f'{name}.kind: {_kind(name, block)!r} is not a kind of training'
           f'{errors.nearest(str(_kind(name, block)), TRAININGS)}')
   return names
 
@@ -166,11 +203,10 @@ def _add_training(
                for field in block if field not in fields]
   source = block.get('from', next(reversed(trainings), None))
   if source is not None and source not in trainings:
-    problems.append(f'{name}.from: {source!r} is no training before it'
+    problems.append(f'{name}.from: {source!r} is not a training before it'
                     f'{errors.nearest(str(source), trainings)}')
     return
-  overrides = merge(values.get('all') or {}, {
-      k: v for k, v in block.items() if k in _OVERRIDES})
+  overrides = _overrides(name, values, problems)
   preserved = done.get(source, ()) if block.get('preserve', True) else ()
   kind = _kind(name, block)
   technique = TRAININGS[kind]
@@ -181,7 +217,7 @@ def _add_training(
     return
   techniques = tuple(t for t in order if t in (*preserved, technique) and t)
   if technique == 'clustering' and 'pruning' in preserved:
-    # Zeros are a cluster of their own, so no mask is needed.
+    # Zeros are one of the clusters, so no mask is needed.
     techniques = ('clustering',)
     overrides = merge(
         {'task': {'clustering': {'preserve_sparsity': True}}}, overrides)
@@ -192,16 +228,39 @@ def _add_training(
       clusters.pop('preserve_sparsity', None)  # The experiment says so.
     overrides = merge({'task': {'clustering': clusters}}, overrides)
   done[name] = preserved + ((technique,) if technique and not _removes_channels(
-      block) else ())
+      overrides) else ())
   trainings[name] = Training(
       name, values['model'] + suffix, source, overrides,
       block.get('formats', default_formats(kind)))
 
 
-def _removes_channels(block: Mapping[str, Any]) -> bool:
+def _overrides(
+    name: str, values: Mapping[str, Any], problems: list[str]
+) -> dict[str, Any]:
+  """Returns the overrides of a training: of all, of its file and its own."""
+  block = values.get(name) or {}
+  overrides = values.get('all') or {}
+  path = block.get('config_file')
+  if path is not None:
+    path = str(path).replace(_MODEL, values['model'])
+    try:
+      overrides = merge(overrides, overrides_lib.load_yaml(path))
+    except errors.UsageError as e:
+      problems.append(f'{name}.{e}')
+  return merge(
+      overrides, {k: v for k, v in block.items() if k in _OVERRIDES})
+
+
+def _removes_channels(overrides: Mapping[str, Any]) -> bool:
   """Whether a stage prunes channels, which leaves no zeros to preserve."""
-  pruning = (block.get('task') or {}).get('pruning') or {}
-  return pruning.get('granularity') == 'channel'
+  return _block(overrides, 'pruning').get('granularity') == 'channel'
+
+
+def _block(overrides: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+  """Returns a technique's block, empty where there is none (or no mapping)."""
+  task = overrides.get('task')
+  block = task.get(name) if isinstance(task, Mapping) else None
+  return block if isinstance(block, Mapping) else {}
 
 
 def _clusters_of(
@@ -210,7 +269,7 @@ def _clusters_of(
   """
   while not trainings[source].experiment.endswith('_clustering'):
     source = trainings[source].source
-  block = trainings[source].overrides.get('task', {}).get('clustering', {})
+  block = _block(trainings[source].overrides, 'clustering')
   kept = ('number_of_clusters', 'cluster_per_channel', 'preserve_sparsity',
           'rules')
   return {k: block[k] for k in kept if k in block}

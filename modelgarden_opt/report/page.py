@@ -35,7 +35,7 @@ _BAR = '#4269d0'
 _IMAGES = {
     'unseen': 'test images that training never saw',
     'chose_checkpoint': 'validation images that chose the checkpoint',
-    'validation': 'validation images that training was watched with',
+    'validation': 'validation images that training was evaluated on',
     'trained_on': 'training images',
 }
 
@@ -99,8 +99,6 @@ def markdown(
       'size of this one; "zeros" is the share of zeros in all kernels of the '
       'file, "distinct weights" their number in the median kernel. '
       if 'sparsity' in first else '')
-  environment = ', '.join(
-      f'{key} {value}' for key, value in results['environment'].items())
   return '\n'.join([
       f'# {title}', '', f'Made by `{command}`.', '',
       tables.markdown(header, body), '',
@@ -111,7 +109,7 @@ def markdown(
       f'{_interval(results["variants"])}. "Agreement with Keras" is the '
       'share of these images for which the file predicts the same class as its '
       f'Keras model. {compressed}'.rstrip(), '',
-      f'Measured on: {environment}.', ''])
+      tables.measured_on(results['environment']), ''])
 
 
 def _evaluated(variants: Sequence[Mapping[str, Any]]) -> str:

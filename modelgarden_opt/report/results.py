@@ -16,7 +16,7 @@ _EVALUATED = ('split', 'data', 'data_role')
 
 
 def _held(export: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns what a file's kernels hold; the median speaks for the clusters."""
+  """Returns what a file's kernels hold: zeros and, in the median, values."""
   return {
       'sparsity': export['sparsity'],
       'distinct': statistics.median_low(

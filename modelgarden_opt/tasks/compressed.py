@@ -8,6 +8,7 @@ import tf_keras
 
 from modelgarden_opt import techniques
 from modelgarden_opt.data import inputs
+from modelgarden_opt.data import labels
 from modelgarden_opt.data import resuming
 from modelgarden_opt.data import sampling
 from modelgarden_opt.modeling import batch_norm
@@ -115,7 +116,7 @@ class CompressedTask:
     yield from itertools.islice(drawn.batches(self), count)
 
   def train_step(self, inputs, model, optimizer, metrics=None):
-    """Takes one training step; the kernels are in form behind it."""
+    """Takes one training step; kernels satisfy their constraints after it."""
     logs = super().train_step(inputs, model, optimizer, metrics)
     constraints.apply(constraints.find(model), optimizer)
     return logs
@@ -125,7 +126,27 @@ class CompressedTask:
       params,
       input_context: tf.distribute.InputContext | None = None,
   ) -> tf.data.Dataset:
-    """Returns batches of (images [b, h, w, 3], labels) of one split."""
+    """Returns batches of one split whose labels are checked, see `labels`.
+
+    Args:
+      params: The input of one split.
+      input_context: What `tf.distribute` says of the pipeline.
+
+    Returns:
+      Batches of (images [b, h, w, 3], labels).
+    """
+    config = self.task_config
+    rule, field = labels.rule_of(config), labels.field_of(config, params)
+    # A sample of a split has no field; its split was checked.
+    if rule is None or field is None:
+      return self._build_inputs(params, input_context)
+    labels.check_files(params, rule, field)
+    with labels.kept_out_of_range(rule.key):
+      data = self._build_inputs(params, input_context)
+    return labels.checked(data, rule, field)
+
+  def _build_inputs(self, params, input_context) -> tf.data.Dataset:
+    """Returns batches of one split, for training from where it goes on."""
     params = inputs.resolve(params)
     if not params.is_training:
       return super().build_inputs(params, input_context)

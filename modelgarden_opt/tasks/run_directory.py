@@ -100,7 +100,7 @@ def load_params(model_dir: str) -> cfg.ExperimentConfig:
   name = values.get('task', {}).get('name')
   if not name:
     raise errors.UsageError(
-        f'{os.path.join(model_dir, PARAMS)}: task.name does not tell the '
+        f'{os.path.join(model_dir, PARAMS)}: task.name does not name the '
         'experiment')
   return overrides.resolve(name, [os.path.join(model_dir, PARAMS)])
 
@@ -109,7 +109,7 @@ def load(model_dir: str, checkpoint: str = 'best') -> Run:
   """Rebuilds a run's model with trained weights, from its directory alone.
 
   A run that keeps moving averages of its weights is evaluated with them, so
-  they are what its model gets, whichever the checkpoint.
+  they are loaded into its model from any checkpoint.
 
   Args:
     model_dir: The run directory.
@@ -168,7 +168,7 @@ def _assign_averages(
 def find_checkpoint(
     model_dir: str, params: cfg.ExperimentConfig, checkpoint: str
 ) -> str:
-  """Returns the file prefix that `best`, `latest` or a path stands for."""
+  """Returns the file prefix of `best`, `latest` or a path."""
   if checkpoint not in ('best', 'latest'):
     return checkpoints.resolve(checkpoint, 'checkpoint')
   directories = [model_dir]

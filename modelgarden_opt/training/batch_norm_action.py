@@ -58,8 +58,8 @@ def warn_of_momentum(
   """Logs a warning if a run is too short for its batch-norm momentum.
 
   Moving averages begin at mean 0 and variance 1. After n steps with momentum m
-  the share m**n of that is left, and inference is off although training went
-  well.
+  the share m**n of that is left, and inference is wrong although
+  training went well.
 
   Args:
     params: The resolved configuration.

@@ -1,4 +1,4 @@
-"""Moves masks and clusters on schedule while a model is trained; shows them."""
+"""Updates masks on schedule while a model is trained, and logs them."""
 
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ class ConstraintAction:
       optimizer: May keep moving averages of the kernels.
       summaries: Where sparsity, thresholds and histograms are written.
       summary_interval: Steps between two summaries.
-      finish: Called behind the last setting of the masks.
+      finish: Called after the last mask update.
     """
     self._found = found
     self._global_step = global_step

@@ -134,7 +134,7 @@ def _as_of_today(
     params: cfg.ExperimentConfig, model_dir: str) -> cfg.ExperimentConfig:
   """Returns a run's configuration; fields that it lacks have today's defaults.
 
-  A field that is new since then had no other value in that run.
+  That run had no other value for a field that was added since.
   """
   values = run_directory.load_yaml(model_dir)
   try:

@@ -14,8 +14,8 @@ from modelgarden_opt.configs import quantization as quantization_cfg
 class FreezeAction:
   """Orbit action that freezes parts of a quantized model at a given step.
 
-  Frozen is a Python flag, not a variable: the train step is traced anew, and
-  from then on what is frozen costs nothing.
+  Frozen is a Python flag, not a variable: the train step is traced again,
+  and from then on what is frozen costs nothing.
   """
 
   def __init__(

@@ -86,7 +86,7 @@ class Runner(train_lib.OrbitExperimentRunner):
         checkpoint_manager=self.checkpoint_manager,
         enable_async_checkpointing=enable_async_checkpointing,
         summary_interval=config.summary_interval,
-        # Named only to tell it from the training summaries'.
+        # Named only to distinguish it from the training summaries'.
         eval_summary_dir=config.validation_summary_subdir,
         summary_manager=metrics.JsonlSummaryManager(
             self.model_dir, 'train', 'train', step, chief),
@@ -127,7 +127,7 @@ class Runner(train_lib.OrbitExperimentRunner):
             *extra, *self._scheduled, *official, self._progress]
 
   def _make_scheduled(self, controller: orbit.Controller, trainer: Trainer):
-    """Yields the actions that have to run behind certain steps."""
+    """Yields the actions that have to run after certain steps."""
     task = self.params.task
     if task.quantization is not None:
       yield freeze_action.FreezeAction(

@@ -1,8 +1,8 @@
 """Times pruned models: `python -m projects.imagenet_pruning.speed`.
 
 Latency at 224 pixels, dense and with half of the FLOPs, and what masks
-and clusters add to a training step. Whatever is compared is taken in turn in
-one run. Weights are random.
+and clusters add to a training step. Measurements that are compared
+are interleaved in one run. Weights are random.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import numpy as np
 from official.core import exp_factory
 from official.core import task_factory
 import tensorflow as tf
-import tf_keras
 
 from modelgarden_opt import files
 from modelgarden_opt import ratios
@@ -22,6 +21,7 @@ from modelgarden_opt.benchmark import latency
 from modelgarden_opt.benchmark import training
 from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.export import convert
+from modelgarden_opt.modeling import batch_norm
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.report import tables
@@ -57,10 +57,7 @@ def latencies(name: str, directory: str) -> list[str]:
   images = _images(8)
   paths = {}
   for kind, network in (('dense', dense), ('small', small)):
-    for layer in network._flatten_layers():
-      if isinstance(layer, tf_keras.layers.BatchNormalization):
-        layer.momentum = 0.0  # Statistics of these images, as if trained.
-    network(images, training=True)
+    batch_norm.adopt(network, images)
     for form in ('float32', 'int8'):
       path = paths[kind, form] = os.path.join(
           directory, f'{name}_{kind}_{form}.tflite')
@@ -104,15 +101,13 @@ def main() -> None:
     channels = [latencies(name, directory) for name in _MODELS]
   print(channels, flush=True)
   timed = steps(_STEPS_OF, args.rounds)
-  environment = ', '.join(
-      f'{k} {v}' for k, v in latency.environment().items())
   text = '\n'.join([
       tables.markdown(
           ['model', 'FLOPs left', 'dense MiB', 'small MiB',
            'float32 latency / dense', 'int8 latency / dense int8'], channels),
-      '', tables.markdown(
+      '', 'Training steps:', '', tables.markdown(
           ['training step of', 'against', 'ratio'], timed, num_text=2),
-      '', f'Measured on: {environment}.'])
+      '', tables.measured_on(latency.environment())])
   print(text)
   files.replace_section(_README, 'speed', text)
 

@@ -43,7 +43,7 @@ def compare(
     parts: Sequence[str] = model_garden_bench.PARTS,
     before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """Measures every family; whatever is compared is timed in turn.
+  """Measures every family; measurements that are compared are interleaved.
 
   Args:
     families: Names from `variants.FAMILIES`.
@@ -88,7 +88,7 @@ def _commit() -> str:
 
 def _builds(
     variants: variants_lib.Variants, times: int) -> dict[str, list[float]]:
-  """Builds every model, in turn; the quantized ones from the float one."""
+  """Builds all models, interleaved; the quantized ones from the float one."""
   seconds = {name: [] for name in variants_lib.NAMES}
   for _ in range(times):
     for name in variants_lib.NAMES:
@@ -131,7 +131,7 @@ def _conversion(variants: variants_lib.Variants) -> dict[str, Any]:
 
 
 def _peak_memory(family: str, name: str, settings: Settings) -> float:
-  """Measures in a process of its own, which has built nothing else."""
+  """Measures in a separate process, which has built nothing else."""
   script = (
       'from projects.model_garden_bench import variants\n'
       f'print(variants.peak_memory_mib({family!r}, {name!r}, '

@@ -163,14 +163,13 @@ def in_words(result: Mapping[str, Any]) -> str:
 
 def conditions(result: Mapping[str, Any]) -> str:
   """Returns on what, of what and how a comparison was made."""
-  environment = ', '.join(
-      f'{k} {v}' for k, v in result['environment'].items())
   settings = ', '.join(
       f"{k.replace('_', ' ')} {v}" for k, v in result['settings'].items())
   made = ''
   if 'commit' in result:
     made = f' Commit {result["commit"]}, {result["date"]}.'
-  return f'Measured on: {environment}. Settings: {settings}.{made}'
+  measured = tables.measured_on(result['environment'])
+  return f'{measured} Settings: {settings}.{made}'
 
 
 def write(
@@ -180,7 +179,7 @@ def write(
   Args:
     result: What `compare.compare` returned.
     markdown_path: A file with the lines `<!-- bench -->` and `<!-- /bench -->`;
-      the table replaces what stands between them.
+      the table replaces what is between them.
     summary_path: Another one, for the summary.
   """
   for path, table, made in (

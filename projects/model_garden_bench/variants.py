@@ -19,6 +19,7 @@ import tf_keras
 from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.export import convert
+from modelgarden_opt.modeling import batch_norm
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
 
@@ -112,17 +113,10 @@ class Variants:
     """Gives batch norms the images' statistics, as training would.
 
     With those of initialization the activations of a deep model vanish, and
-    ranges of 1e-9 are nothing that a runtime has to be good at.
+    runtimes are not made for ranges of 1e-9.
     """
     for model in self.models.values():
-      norms = [layer for layer in model._flatten_layers()
-               if isinstance(layer, tf_keras.layers.BatchNormalization)]
-      momentum = [norm.momentum for norm in norms]
-      for norm in norms:
-        norm.momentum = 0.0
-      model(images, training=True)
-      for norm, previous in zip(norms, momentum):
-        norm.momentum = previous
+      batch_norm.adopt(model, images)
 
 
 def peak_memory_mib(

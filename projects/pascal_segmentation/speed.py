@@ -1,7 +1,7 @@
 """Times DeepLabV3: `python -m projects.pascal_segmentation.speed`.
 
 Build and training step at 256 pixels, conversion and latency at 512 pixels;
-whatever is compared is taken in turn in one run. Weights are random.
+measurements that are compared are interleaved in one run. Weights are random.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import numpy as np
 from official.core import exp_factory
 from official.core import task_factory
 import tensorflow as tf
-import tf_keras
 
 from modelgarden_opt import files
 from modelgarden_opt import ratios
@@ -23,6 +22,7 @@ from modelgarden_opt.benchmark import training
 from modelgarden_opt.configs import quantization
 from modelgarden_opt.evaluation import census
 from modelgarden_opt.export import convert
+from modelgarden_opt.modeling import batch_norm
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.report import tables
@@ -76,11 +76,7 @@ def exported(experiment: str, directory: str) -> dict[str, dict]:
   images = rng.normal(
       size=[4, _FILE_SIZE, _FILE_SIZE, 3]).astype(np.float32)
   for model in (floats, quantized):
-    norms = [layer for layer in model._flatten_layers()
-             if isinstance(layer, tf_keras.layers.BatchNormalization)]
-    for norm in norms:
-      norm.momentum = 0.0  # Statistics of these images, as if trained.
-    model(images, training=True)
+    batch_norm.adopt(model, images)
   calibration.calibrate(
       quantized, tf.data.Dataset.from_tensors((images, 0)))
   found = {}
@@ -119,13 +115,11 @@ def main() -> None:
         str(f['num_delegate_partitions']), str(sum(f['float_ops'].values())),
         f"{f['median_ms']:.1f}", str(ratios.Ratio.of_record(f))]
        for name, f in found.items()])
-  environment = ', '.join(
-      f'{k} {v}' for k, v in latency.environment().items())
   text = (
       f'`{args.experiment}`: building QAT / float {measured["build"]}, '
       f'training step at {_STEP_SIZE} pixels, batch {_BATCH}, '
       f'QAT / float {measured["step"]}. Files at {_FILE_SIZE} pixels, one '
-      f'thread:\n\n{table}\n\nMeasured on: {environment}.')
+      f'thread:\n\n{table}\n\n{tables.measured_on(latency.environment())}')
   print(text)
   files.replace_section(_README, 'speed', text)
 

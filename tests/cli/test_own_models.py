@@ -227,7 +227,8 @@ def test_a_pipeline_hands_imports_to_its_runs(tmp_path):
   path.write_text(yaml.safe_dump({
       'model': 'keras', 'stages': ['float', 'qat', 'export'],
       'all': _keras(builder='tests.user_models:two_branches')}))
-  pipeline, configs = run._load(str(path), ['tests.user_models'])
+  pipeline, configs = run.load_with_configs(
+      str(path), imports=['tests.user_models'])
   assert {c.task.imports[0] for c in configs.values()} == {'tests.user_models'}
   assert all(t.overrides['task']['imports'] == ['tests.user_models']
              for t in pipeline.trainings)

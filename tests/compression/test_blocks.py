@@ -111,9 +111,21 @@ def _pair(case, **kwargs):
   return block, twin, images
 
 
-@pytest.mark.parametrize('case', CASES)
-def test_twin_in_pass_through_equals_the_float_block_bit_for_bit(case):
-  block, twin, images = _pair(case)
+def _calibrated(twin, images):
+  """Returns the calibrated twin's outputs."""
+  calibration.calibrate(twin, tf.data.Dataset.from_tensors((images, 0)))
+  return twin(images, training=False).numpy()
+
+
+@pytest.fixture(scope='module', params=CASES)
+def pair(request):
+  """Block, twin and images of a case: built once for all tests of the case."""
+  tf_keras.utils.set_random_seed(0)
+  return _pair(request.param)
+
+
+def test_twin_in_pass_through_equals_the_float_block_bit_for_bit(pair):
+  block, twin, images = pair
   with calibration.quantizer_mode(twin, calibration.Mode.PASS_THROUGH):
     np.testing.assert_array_equal(
         twin(images, training=False), block(images, training=False))
@@ -121,33 +133,31 @@ def test_twin_in_pass_through_equals_the_float_block_bit_for_bit(case):
         twin(images, training=True), block(images, training=True))
 
 
-@pytest.mark.parametrize('case', CASES)
-def test_8_bits_after_calibration_keep_25_db(case):
-  block, twin, images = _pair(case)
-  data = tf.data.Dataset.from_tensors((images, 0))
-  calibration.calibrate(twin, data)
+def test_8_bits_after_calibration_keep_25_db(pair):
+  block, twin, images = pair
   expected = block(images, training=False).numpy()
-  actual = twin(images, training=False).numpy()
+  actual = _calibrated(twin, images)
   assert not np.array_equal(expected, actual), 'nothing was quantized'
   assert conftest.sqnr_db(expected, actual) >= 25.0
 
 
-@pytest.mark.parametrize('case', CASES)
+# One of every block: how many bits a leaf has does not depend on its options.
+@pytest.mark.parametrize('case', [
+    'inverted-relu6-se0.25-s1-res', 'bottleneck-swish-se0.25-s2-proj',
+    'convbn-hard_swish-norm', 'residual-relu-se0.25-s1-proj',
+    'separable-relu6-s1-d2', 'universal-gelu-350-s1-res-scale'])
 def test_fewer_bits_lose_more(case):
   signal = {}
   for bits in (8, 5):
     block, twin, images = _pair(
         case, num_bits_weight=bits, num_bits_activation=bits)
-    calibration.calibrate(twin, tf.data.Dataset.from_tensors((images, 0)))
     signal[bits] = conftest.sqnr_db(
-        block(images, training=False).numpy(),
-        twin(images, training=False).numpy())
+        block(images, training=False).numpy(), _calibrated(twin, images))
   assert signal[5] < signal[8] - 6.0
 
 
-@pytest.mark.parametrize('case', CASES)
-def test_config_makes_the_same_twin_again(case):
-  _, twin, images = _pair(case)
+def test_config_makes_the_same_twin_again(pair):
+  _, twin, images = pair
   with tf_keras.utils.custom_object_scope({}):
     again = tf_keras.layers.deserialize(tf_keras.layers.serialize(twin))
   assert type(again) is type(twin)

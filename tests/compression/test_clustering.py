@@ -128,8 +128,7 @@ def test_a_step_is_the_mean_of_the_steps_of_a_cluster():
 
 
 def _large(shape, **options):
-  """Returns the table and the kernel of a layer of more than 100,000 weights.
-  """
+  """Returns the table and the kernel of a layer of many weights."""
   layer = (tf_keras.layers.Dense(shape[-1]) if len(shape) == 2
            else tf_keras.layers.Conv2D(shape[-1], shape[0], use_bias=False))
   clustering = clustering_technique.Clustering(number_of_clusters=16, **options)
@@ -141,18 +140,18 @@ def _large(shape, **options):
   return built.chain.clustering, kernel
 
 
-_LARGE = [(3, 3, 64, 64), (3, 3, 256, 256), (2048, 501)]
+_LARGE = [(3, 3, 64, 64), (2048, 501)]
 
 
 @pytest.mark.parametrize('shape', _LARGE)
 def test_small_updates_of_large_kernels_arrive(shape):
   table, kernel = _large(shape)
   before = table.centroids.numpy().astype(np.float64)
-  for _ in range(60):
+  for _ in range(20):
     kernel.assign_add(tf.fill(shape, 1e-6))
     table.apply(kernel)
   # Each addition of 1e-6 to a weight of up to 0.5 rounds by 3e-8 at most.
-  np.testing.assert_allclose(table.centroids - before, 60e-6, atol=60 * 3e-8)
+  np.testing.assert_allclose(table.centroids - before, 20e-6, atol=20 * 3e-8)
   assert table.check(kernel) == []
 
 

@@ -9,6 +9,7 @@ from modelgarden_opt.compression.pruning import mask
 from modelgarden_opt.compression.pruning import pruning_technique
 from modelgarden_opt.compression.pruning import schedules
 from modelgarden_opt.compression.pruning import selection
+from modelgarden_opt.configs import pruning as pruning_cfg
 
 SCHEDULE = schedules.Schedule(
     name='PolynomialDecay', begin_step=10, end_step=105, initial_sparsity=0.2,
@@ -74,6 +75,29 @@ def test_m_by_n_zeros_lie_along_input_channels(shape, m_by_n):
   values = np.moveaxis(weights, -2, -1).reshape(-1, n)
   for value, group in zip(values, groups):
     assert value[~group].max() <= value[group].min()
+
+
+@pytest.mark.parametrize(('first', 'second', 'expected'), [
+    ({'begin_step': 60}, {'end_step': 40},
+     'conv_0: end_step: must be >= begin_step 60, received 40'),
+    ({'initial_sparsity': 0.4}, {'final_sparsity': 0.3},
+     'conv_0: initial_sparsity: must be <= final_sparsity 0.3, received 0.4'),
+    ({'begin_step': 60}, {'end_step': 80}, '')])
+def test_rules_that_match_one_layer_must_not_contradict(
+    first, second, expected):
+  config = pruning_cfg.Pruning(end_step=100, rules=[
+      pruning_cfg.PruningRule(path='conv*', **first),
+      pruning_cfg.PruningRule(path='*_0', **second)])
+  assert not config.problems(train_steps=100)
+  technique = pruning_technique.make(config)
+  technique.transform('conv_0', 'Conv2D', (3, 3, 8, 8))
+  technique.transform('conv_1', 'Conv2D', (3, 3, 8, 8))
+  if not expected:
+    technique.assert_all_rules_matched()
+    return
+  with pytest.raises(ValueError) as e:
+    technique.assert_all_rules_matched()
+  assert str(e.value).endswith(f'add up to {expected}')
 
 
 def test_m_by_n_becomes_sparse_group_by_group():

@@ -105,7 +105,7 @@ def test_detection_fields_left_false_load(tmp_path):
     ('{task: {pruning: {}}, trainer: {optimizer_config: {ema: '
      '{trainable_weights_only: false}}}}', 'trainable_weights_only: must be'),
     ('task: {clustering: {}, pruning: {pruning_schedule: ConstantSparsity}}',
-     'must be Preserve beside clustering'),
+     'must be Preserve with clustering'),
     ('task: {train_data: {tfds_name: cifar10}}', "set input_path: ''"),
     ('task: [1]', 'task: expected'),
     ('- a', 'expected `field: value` pairs'),

@@ -46,7 +46,7 @@ def test_the_test_set_is_kept_and_the_training_set_is_split(tmp_path, capsys):
       (image.tobytes(), label) for image, label in zip(*arrays['train']))
   assert {image.tobytes() for image, _ in found['test']} == {
       image.tobytes() for image in arrays['test'][0]}
-  assert json.loads((output / 'info.json').read_text())['num_classes'] == 10
+  assert json.loads((output / 'dataset.json').read_text())['num_classes'] == 10
 
 
 def test_it_is_built_where_a_configuration_names_it(tmp_path, tiny_params):
@@ -88,9 +88,9 @@ def test_the_name_is_checked(arguments, found, capsys, tmp_path):
 
 @pytest.mark.skipif(not _PRESENT, reason='dataset-fashion-mnist is not here')
 def test_the_original_files_hold_the_same_number_of_every_class():
-  read = fashion_mnist.read()
-  for split, count in (('train', 6000), ('test', 1000)):
-    images, labels = read[split]
+  for split, paths in idx.find(fashion_mnist.DIRECTORY).items():
+    images, labels = idx.images_and_labels(paths)
+    count = {'train': 6000, 'test': 1000}[split]
     assert images.shape == (10 * count, 28, 28)
     assert np.bincount(labels).tolist() == [count] * 10
 

@@ -1,11 +1,10 @@
 """Labels that a model cannot have are named, in files and in batches."""
 
-import os
-import pathlib
 import subprocess
-import sys
 
 import numpy as np
+from official.core import task_factory
+from official.modeling.hyperparams import base_config
 import pytest
 import tensorflow as tf
 import yaml
@@ -16,8 +15,6 @@ from modelgarden_opt.configs import overrides
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import labels
 from modelgarden_opt.tasks import run_directory
-from tests import conftest
-from tests import tiny
 
 _PNG = tf.io.encode_png(np.zeros([8, 8, 3], np.uint8)).numpy()
 
@@ -74,14 +71,15 @@ def classify(tmp_path, tiny_yaml):
 @pytest.mark.parametrize('values, found', [
     ((3, 10), '1 of 72 records'), ((1000,), 'label 1000'),
     ((2, 2, -1), 'record 2: label -1'), ((None,), 'record 0: no label'),
-    ((0, 1.5), 'label 1.5, which is no integer'),
-    ((b'cat',), "label b'cat', which is no integer"),
+    ((0, 1.5), 'label 1.5, which is not an integer'),
+    ((b'cat',), "label b'cat', which is not an integer"),
     (([1, 2],), '2 labels')])
 def test_a_wrong_label_in_a_file_stops_before_anything_is_written(
     values, found, classify, tmp_path, capsys):
   assert main.main(classify(*values)) == 2
   message = capsys.readouterr().err
   assert found in message and 'Traceback' not in message
+  assert 'configurable' not in message and message.count('\n') == 1
   assert 'task.train_data' in message and str(tmp_path / 'a-1') in message
   assert '[0, 10) (task.model.num_classes: 10)' in message
   assert not (tmp_path / 'run').exists()
@@ -120,6 +118,30 @@ def test_sets_that_are_too_large_to_read_first_are_checked_in_batches(
     assert 'the first one is 12' in message
 
 
+@pytest.mark.parametrize('small', [True, False])
+@pytest.mark.parametrize('wrong', [2**32 + 3, -2**40])
+def test_labels_of_a_mixture_are_checked_before_they_lose_bits(
+    wrong, small, tiny_params, tmp_path, monkeypatch):
+  if not small:
+    monkeypatch.setattr(labels, '_MAX_BYTES', 1)
+  good = _write(tmp_path / 'good', [3] * 8)
+  bad = _write(tmp_path / 'bad', [1, wrong] * 4)
+  params = tiny_params('mobilenet_v2')
+  task = task_factory.get_task(params.task)
+  data = task.task_config.train_data.replace(
+      embedded_name='', global_batch_size=8, decode_jpeg_only=False,
+      weights={'a': 0.5, 'b': 0.5})
+  data.input_path = base_config.Config({'a': good, 'b': bad})
+  task.task_config.train_data = data
+  if small:
+    with pytest.raises(errors.UsageError, match=f'record 1: label {wrong};'):
+      task.build_inputs(data)
+    return
+  monkeypatch.setattr(labels, '_FEW_RECORDS', 1)
+  with pytest.raises(tf.errors.InvalidArgumentError, match='wrong label'):
+    list(task.build_inputs(data).take(4))
+
+
 def test_of_large_sets_the_first_records_are_read(
     classify, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(labels, '_MAX_BYTES', 1)
@@ -127,7 +149,7 @@ def test_of_large_sets_the_first_records_are_read(
   _write(tmp_path / 'a-0', [2.5] * 3)
   assert main.main(command) == 2
   message = capsys.readouterr().err
-  assert 'label 2.5, which is no integer' in message
+  assert 'label 2.5, which is not an integer' in message
   assert not (tmp_path / 'run').exists()
 
 
@@ -213,35 +235,23 @@ def test_masks_of_large_sets_are_checked_in_batches(segment, monkeypatch):
       str(error.value))
 
 
-def test_two_replicas_stop_as_one_does(tmp_path, data_dir):
+@pytest.mark.parametrize('limit, expected', [
+    (2**31, '1 of 41 records'), (1, 'a batch holds')])
+def test_two_replicas_stop_as_one_does(
+    limit, expected, tiny_yaml, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(labels, '_MAX_BYTES', limit)
+  monkeypatch.setattr(labels, '_FEW_RECORDS', 2)
   path = _write(tmp_path / 'wrong', [*[3] * 40, 12])
-  for limit, expected in ((2**31, '1 of 41 records'), (1, 'a batch holds')):
-    script = f"""
-import tensorflow as tf
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices('CPU')[0],
-    [tf.config.LogicalDeviceConfiguration()] * 2)
-from official.common import distribute_utils
-from modelgarden_opt.cli import main
-from modelgarden_opt.data import labels
-from tests import tiny
-distribute_utils.get_distribution_strategy = lambda **_: (
-    tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1']))
-labels._MAX_BYTES, labels._FEW_RECORDS = {limit}, 2
-raise SystemExit(main.main([
-    'train', '--experiment=mobilenet_v2', '--mode=train',
-    '--config_file={tmp_path / "c.yaml"}', '--model_dir={tmp_path / "run"}']))
-"""
-    config = tiny.overrides(data_dir)
-    config['task']['train_data'] = {
-        **config['task']['train_data'], **_data(path)}
-    pathlib.Path(tmp_path / 'c.yaml').write_text(yaml.safe_dump(config))
-    done = subprocess.run(
-        [sys.executable, '-c', script], cwd=conftest.REPOSITORY, check=False,
-        capture_output=True, text=True,
-        env={**os.environ, 'PYTHONPATH': str(conftest.REPOSITORY)})
-    assert done.returncode == 2, done.stderr[-2000:]
-    assert expected in done.stderr and 'Traceback' not in done.stderr
+  config = tmp_path / 'c.yaml'
+  config.write_text(yaml.safe_dump({
+      'task': {'train_data': _data(path)},
+      'runtime': {'distribution_strategy': 'mirrored', 'num_logical_cpus': 2}}))
+  assert main.main([
+      'train', '--experiment=mobilenet_v2', '--mode=train',
+      f'--config_file={tiny_yaml}', f'--config_file={config}',
+      f'--model_dir={tmp_path / "run"}']) == 2
+  message = capsys.readouterr().err
+  assert expected in message and 'Traceback' not in message
 
 
 def test_evaluation_needs_no_training_data(float_run, tmp_path):

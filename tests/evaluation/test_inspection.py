@@ -60,5 +60,5 @@ def test_what_is_no_file_is_told(tmp_path):
   with pytest.raises(errors.UsageError, match='there is no file'):
     inspection.kernels(str(tmp_path / 'm.tflite'))
   (tmp_path / 'm.tflite').write_bytes(b'no flatbuffer at all')
-  with pytest.raises(errors.UsageError, match='is no TFLite model'):
+  with pytest.raises(errors.UsageError, match='is not a TFLite model'):
     inspection.kernels(str(tmp_path / 'm.tflite'))

@@ -20,16 +20,13 @@ from modelgarden_opt.evaluation import label_map
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import pictures
 from modelgarden_opt.evaluation import predict
-from modelgarden_opt.export import exporter
 from modelgarden_opt.tasks import run_directory
 from tests import conftest
 
 
 @pytest.fixture(scope='module')
-def file(qat_run, tmp_path_factory):
-  path = str(tmp_path_factory.mktemp('file') / 'm.tflite')
-  exporter.export(qat_run, 'int8', path)
-  return path
+def file(exported):
+  return exported('qat', 'int8')['model']
 
 
 def _grey(height=24, width=40):
@@ -124,7 +121,7 @@ def test_a_cut_off_picture_is_refused(tmp_path):
   content = _png16(np.random.default_rng(0).integers(
       0, 2**16, [64, 64], np.uint16))
   (tmp_path / 'p.png').write_bytes(content[:len(content) // 2])
-  with pytest.raises(errors.UsageError, match='is no picture'):
+  with pytest.raises(errors.UsageError, match='is not a picture'):
     pictures.read(str(tmp_path / 'p.png'))
 
 

@@ -140,9 +140,8 @@ def test_overlay_colours_classes_and_leaves_the_rest():
   assert shown[0, 1, 0] > 100 > shown[0, 1, 1]
 
 
-def test_predict_ranks_classes(qat_run, tmp_path, capsys):
-  path, picture = str(tmp_path / 'm.tflite'), str(tmp_path / 'p.png')
-  exporter.export(qat_run, 'int8', path)
+def test_predict_ranks_classes(exported, tmp_path, capsys):
+  path, picture = exported('qat', 'int8')['model'], str(tmp_path / 'p.png')
   Image.fromarray(np.zeros([20, 30, 3], np.uint8)).save(picture)
   assert main.main(['predict', f'--tflite={path}', f'--image={picture}',
                     '--top_k=3']) == 0
@@ -156,13 +155,12 @@ def test_predict_ranks_classes(qat_run, tmp_path, capsys):
   assert f'class {label} ({label}):' in lines[0]
 
 
-def test_what_is_no_picture_is_told(qat_run, tmp_path):
-  path = str(tmp_path / 'm.tflite')
-  exporter.export(qat_run, 'float32', path)
+def test_what_is_no_picture_is_told(exported, tmp_path):
+  path = exported('qat', 'float32')['model']
   with pytest.raises(errors.UsageError, match='there is no file'):
     predict.predict(path, str(tmp_path / 'none.png'))
   (tmp_path / 'text.png').write_text('text')
-  with pytest.raises(errors.UsageError, match='is no picture'):
+  with pytest.raises(errors.UsageError, match='is not a picture'):
     predict.predict(path, str(tmp_path / 'text.png'))
 
 

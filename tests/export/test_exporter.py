@@ -24,22 +24,10 @@ from modelgarden_opt.modeling import factory
 from tests import conftest
 
 
-@pytest.fixture(scope='module')
-def exported(float_run, qat_run, tmp_path_factory):
-  """Files of both runs in every format: `{(run, format): found}`."""
-  directory = tmp_path_factory.mktemp('files')
-  return {
-      (name, form): exporter.export(
-          run, form, str(directory / f'{name}_{form}.tflite'),
-          calibration_images=64)
-      for name, run in (('float', float_run), ('qat', qat_run))
-      for form in formats.FORMATS}
-
-
 @pytest.mark.parametrize('name', ['float', 'qat'])
 @pytest.mark.parametrize('form', formats.FORMATS)
 def test_every_format_agrees_with_keras(exported, name, form):
-  found = exported[name, form]
+  found = exported(name, form)
   assert os.path.getsize(found['model']) == found['size_bytes']
   assert census.file_format(found['model']) == form
   assert found['agreement'] >= (1.0 if form in ('float32', 'float16') else 0.9)
@@ -49,11 +37,11 @@ def test_every_format_agrees_with_keras(exported, name, form):
 
 @pytest.mark.parametrize('name', ['float', 'qat'])
 def test_int8_files_hold_integers_only_in_one_partition(exported, name):
-  found = exported[name, 'int8']
+  found = exported(name, 'int8')
   assert not found['float_ops']
   assert found['num_delegate_partitions'] == 1
   assert found['num_undelegated_ops'] == 0
-  assert found['size_bytes'] < exported[name, 'float32']['size_bytes']
+  assert found['size_bytes'] < exported(name, 'float32')['size_bytes']
 
 
 def test_trained_ranges_are_those_of_the_file(exported, qat_run):
@@ -61,13 +49,13 @@ def test_trained_ranges_are_those_of_the_file(exported, qat_run):
   model = run_directory.load(qat_run).model
   quantizer = model.layers[-1].output_quantizer
   expected = float(quantizer.maximum - quantizer.minimum) / 255
-  step = litert_model.Model(exported['qat', 'int8']['model']).output_scale
+  step = litert_model.Model(exported('qat', 'int8')['model']).output_scale
   assert step == pytest.approx(expected, rel=1e-4)
 
 
 def test_accuracy_of_the_file_is_that_of_keras(exported, qat_run):
   keras, file = evaluate.evaluate(
-      qat_run, [exported['qat', 'int8']['model']])
+      qat_run, [exported('qat', 'int8')['model']])
   assert keras['num_examples'] == file['num_examples'] == 360
   assert file['format'] == 'int8'
   assert abs(keras['metrics']['top_1_accuracy'] -
@@ -81,7 +69,7 @@ def test_integer_input_and_output(exported, qat_run, tmp_path, io_dtype):
   exporter.export(qat_run, 'int8', path, io_dtype=io_dtype)
   images = conftest.random_images([4, 32, 32, 3]).numpy()
   integer, floats = litert_model.Model(path), litert_model.Model(
-      exported['qat', 'int8']['model'])
+      exported('qat', 'int8')['model'])
   np.testing.assert_allclose(
       integer(images), floats(images), atol=1.01 * floats.output_scale)
 
@@ -206,7 +194,7 @@ def test_hard_swish_is_written_as_asked(tmp_path, lowering, ops):
 def test_16_bit_files_of_a_quantized_run_have_the_trained_ranges(
     exported, qat_run):
   from modelgarden_opt.tasks import run_directory
-  found = exported['qat', 'int16x8']
+  found = exported('qat', 'int16x8')
   assert found['ranges'] == 'trained' and found['calibrated_on'] is None
   quantizer = run_directory.load(qat_run).model.layers[-1].output_quantizer
   limit = max(-float(quantizer.minimum), float(quantizer.maximum))
@@ -214,7 +202,7 @@ def test_16_bit_files_of_a_quantized_run_have_the_trained_ranges(
   assert step == pytest.approx(limit / 32767, rel=1e-4)
   # 16-bit activations leave the rounding of biases and sums.
   assert found['mean_difference_steps'] < 0.05
-  assert exported['float', 'int16x8']['ranges'] == 'calibrated'
+  assert exported('float', 'int16x8')['ranges'] == 'calibrated'
 
 
 @pytest.mark.parametrize('activation', ['relu', 'relu6', 'tanh'])

@@ -24,7 +24,8 @@ DEEP = ('mobilenet_v1', 'mobilenet_v3_large', 'mobilenet_multi_avg',
         'resnet50', 'resnet101', 'resnet152')
 
 
-def _task(name, data_dir):
+def make_task(name, data_dir, short=False):
+  """Returns the task of a narrow model, with few of its blocks if `short`."""
   config = overrides.base(name)
   values = tiny.overrides(data_dir)
   model = config.task.model
@@ -37,8 +38,11 @@ def _task(name, data_dir):
     model.backbone.resnet.depth_multiplier = 0.25
   elif model.backbone.type == 'keras':
     model.backbone.keras.builder = 'tests.user_models:two_branches'
+    model.backbone.keras.arguments.override({'head': 'none'})
   elif model.backbone.type == 'efficientnet':
     model.backbone.efficientnet.model_id = 'tiny'
+  if short and name in tiny.SHORT:
+    model.backbone.get().override(tiny.SHORT[name])
   return task_factory.get_task(config.task)
 
 
@@ -47,7 +51,7 @@ def _task(name, data_dir):
     for n, model in catalog.MODELS.items()
     if model.task == 'image_classification'])
 def test_family_trains_converts_and_agrees(name, data_dir, tmp_path):
-  task = _task(name, data_dir)
+  task = make_task(name, data_dir)
   floats = task.build_model()
   blocks = {type(layer).__name__ for layer in floats.backbone.layers}
   for block in catalog.MODELS[name].blocks:
@@ -56,7 +60,7 @@ def test_family_trains_converts_and_agrees(name, data_dir, tmp_path):
   path = tf.train.Checkpoint(
       model=floats, backbone=floats.backbone).write(str(tmp_path / 'ckpt'))
 
-  quantized = _task(f'{name}_qat', data_dir)
+  quantized = make_task(f'{name}_qat', data_dir)
   model = quantized.build_model()
   checkpoints.load_checkpoint(model, path)
   images = np.concatenate(list(

@@ -12,6 +12,7 @@ from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import formats
+from modelgarden_opt.modeling import batch_norm
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
@@ -51,6 +52,11 @@ def _pre_activated(x):
   x = _conv(x)
   y = layers.ReLU()(layers.BatchNormalization()(x))
   return layers.Add()([x, _conv(y)])
+
+
+def _nested():
+  """A model in a model."""
+  return tf_keras.Sequential([layers.Conv2D(8, 3, padding='same')])
 
 
 def _classifier(x):
@@ -136,6 +142,10 @@ CASES = {
     'nested': lambda x: _conv(tf_keras.Sequential([
         layers.Conv2D(8, 3, activation='relu'), layers.Conv2D(4, 3)])(
             _conv(x, 'relu'))),
+    # A rounding more or less than in the file is 0.26 output steps.
+    'relu_behind_nested': lambda x: _conv(layers.ReLU()(_nested()(x))),
+    'concatenated_nested': lambda x: _conv(
+        layers.Concatenate()([_nested()(x), _nested()(x)])),
 }
 # Means of pixels, which TFLite rounds half away from zero, and a mix of grids.
 _ROUNDED_TWICE = ('overlapping_average',)
@@ -259,6 +269,8 @@ REFUSED = {
     'lambda_0 (Lambda)': layers.Lambda(lambda x: x + 1.0),
     'doubled_0 (Doubled): layers of this type': Doubled(),
     "tf_op_lambda_0 (TFOpLambda): function 'abs'": tf.abs,
+    'batch_normalization_0 (BatchNormalization): axis [1] cannot':
+        layers.BatchNormalization(axis=1),
     'is neither a functional model': _Subclassed(),
 }
 
@@ -298,6 +310,17 @@ def test_a_rule_leaves_such_a_layer_in_float_and_nothing_else(
       _model(lambda x: _conv(layer(_conv(x, 'relu')), 'relu')), path)
   found = census.take(_file(model, tmp_path)).float_ops
   assert dict(found) == ops
+
+
+@pytest.mark.parametrize('axis', [-1, 1])
+def test_statistics_are_estimated_over_any_axis(axis):
+  norm = layers.BatchNormalization(axis=axis, momentum=0.0)
+  model = factory.compress(
+      _model(lambda x: _conv(norm(x))), pruning.Pruning())
+  batch_norm.reestimate(model, [IMAGES])
+  copy = model.layers[1]
+  expected = np.var(IMAGES, axis=tuple({0, 1, 2, 3} - {axis % 4}), ddof=1)
+  np.testing.assert_allclose(copy.moving_variance, expected, rtol=1e-5)
 
 
 def test_pruning_alone_takes_any_layer_without_weights():

@@ -3,6 +3,7 @@
 import numpy as np
 from official.core import task_factory
 from official.modeling import tf_utils
+from official.vision.modeling.layers import nn_blocks
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -82,6 +83,29 @@ def test_a_rule_that_matches_nothing_names_what_there_is(float_model):
   with pytest.raises(errors.UsageError,
                      match='Conv3D.*matches no layer.*Dense'):
     factory.compress(float_model, Quantization(rules=[rule]))
+
+
+def test_an_error_inside_of_a_block_is_its_message_alone():
+  inputs = tf_keras.Input([16, 16, 3])
+  model = tf_keras.Model(inputs, nn_blocks.ResidualBlock(
+      8, 1, use_projection=True, activation='selu')(inputs))
+  with pytest.raises(errors.UsageError, match='selu') as e:
+    factory.compress(model, Quantization())
+  assert str(e.value).startswith('quantization: residual_block_0/')
+  assert 'Exception encountered' not in str(e.value)
+  assert 'Call arguments' not in str(e.value) and '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('depth', [0, 1, 2])
+def test_words_of_keras_and_gin_around_a_message_are_dropped(depth):
+  text = 'field: two\n\nlines.'
+  for index in range(depth):
+    what = f'layer "block_{index}" (type Block)'
+    text = (f'Exception encountered when calling {what}.\n\n{text}\n\n'
+            f'Call arguments received by {what}:\n  • inputs=x')
+  for name in ('Trainer', 'create_trainer')[:depth]:
+    text += f"\n  In call to configurable '{name}' (<class 'a.{name}'>)"
+  assert errors.without_calls(text) == 'field: two\n\nlines.'
 
 
 def test_a_layer_that_no_technique_knows_is_named():

@@ -20,6 +20,7 @@ from modelgarden_opt.pipeline import executor
 from modelgarden_opt.pipeline import stages
 from modelgarden_opt.tasks import run_directory
 from tests import conftest
+from tests import tiny
 
 _STAGES = {
     'model': 'mnist_cnn',
@@ -100,6 +101,62 @@ def test_complete_stages_are_skipped(whole, config_file, capsys):
   assert capsys.readouterr().out.split() == [
       word for name in _STAGES['stages'] for word in (f'{name}:', 'complete')]
   assert _table(whole) == before
+
+
+@pytest.fixture
+def short_file(config_file, tmp_path):
+  """Returns `make(**overrides of all)` of a pipeline of two trainings."""
+
+  def make(**changes):
+    values = yaml.safe_load(pathlib.Path(config_file).read_text())
+    values = {key: values[key] for key in ('model', 'all', 'prune')}
+    values['stages'] = ['float', 'prune', 'export', 'evaluate']
+    values['all'] = stages.merge(values['all'], {
+        **changes, 'trainer': {'validation_interval': 10,
+                               **changes.get('trainer', {})}})
+    values['float'] = {'formats': []}
+    values['prune']['formats'] = ['float32']
+    path = tmp_path / 'short.yaml'
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+  return make
+
+
+def test_without_a_best_checkpoint_stages_take_the_latest(
+    short_file, tmp_path, capsys):
+  command = ['run', '--config_file=' + short_file(
+      trainer={'best_checkpoint_eval_metric': ''}),
+             f'--model_dir={tmp_path / "run"}']
+  assert main.main(command) == 0
+  assert not (tmp_path / 'run/float/best_ckpt').exists()
+  start = yaml.safe_load((tmp_path / 'run/prune.yaml').read_text())['task']
+  assert start['pruning']['pretrained_original_checkpoint'] == str(
+      tmp_path / 'run/float')
+  exported = json.loads(
+      (tmp_path / 'run/files/prune_float32.json').read_text())
+  assert exported['checkpoint'].endswith('prune/ckpt-20')
+  capsys.readouterr()
+  assert main.main(command) == 0
+  assert capsys.readouterr().out.count(': complete') == 4
+
+
+@pytest.mark.slow
+def test_all_stages_have_their_replicas(short_file, tmp_path):
+  """In a process of its own: TensorFlow makes devices when it starts."""
+  model_dir = tmp_path / 'run'
+  config = short_file(runtime={
+      'distribution_strategy': 'mirrored', 'num_logical_cpus': 2})
+  done = subprocess.run(
+      [sys.executable, '-m', 'modelgarden_opt.cli.main', 'run',
+       f'--config_file={config}', f'--model_dir={model_dir}'],
+      cwd=conftest.REPOSITORY, check=False, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr[-2000:]
+  exported = json.loads((model_dir / 'files/prune_float32.json').read_text())
+  assert exported['sparsity'] == pytest.approx(0.5, abs=1e-4)
+  keras, file = json.loads(
+      (model_dir / 'files/prune_evaluation.json').read_text())['results']
+  assert file['metrics'] == keras['metrics']
 
 
 def test_another_configuration_of_a_complete_stage_is_refused(
@@ -188,29 +245,25 @@ def _run(config_file, model_dir, *flags):
                     f'--model_dir={model_dir}', *flags])
 
 
-@pytest.fixture
-def short(config_file, tmp_path):
-  """Returns `write(**changes)` of a pipeline of two short trainings."""
+def _short(config_file, path, stages=('float', 'qat', 'export')):
+  """Writes a pipeline of two short trainings; returns its path."""
   values = yaml.safe_load(pathlib.Path(config_file).read_text())
-
-  def write(name='short.yaml', **changes):
-    values.update({'stages': ['float', 'qat', 'export']}, **changes)
-    values['all']['trainer'].update(train_steps=4, validation_interval=4,
-                                    steps_per_loop=4)
-    for stage in ('prune', 'benchmark'):
-      values.pop(stage, None)
-    path = tmp_path / name
-    path.write_text(yaml.safe_dump(values))
-    return str(path)
-
-  return write
+  values['stages'] = list(stages)
+  values['all']['trainer'].update(train_steps=4, validation_interval=4,
+                                  steps_per_loop=4)
+  for stage in ('prune', 'benchmark'):
+    values.pop(stage)
+  path.write_text(yaml.safe_dump(values))
+  return str(path)
 
 
+# Every sign that YAML, gin or a shell reads as something else.
 @pytest.mark.parametrize('name', [
-    'a,b', "it's", 'a "b"', '{a: 1}', 'a b=c', '#x', '- y', 'é'])
-def test_the_directory_may_have_any_name(name, short, tmp_path):
+    '- a,b {c: 1} d=e #f é', 'it\'s "so"'])
+def test_the_directory_may_have_any_name(name, config_file, tmp_path):
   model_dir = tmp_path / name
-  assert _run(short(stages=['float', 'qat']), model_dir) == 0
+  config = _short(config_file, tmp_path / 'short.yaml', ('float', 'qat'))
+  assert _run(config, model_dir) == 0
   assert run_directory.load_yaml(str(model_dir / 'qat'))['task'][
       'quantization']['pretrained_original_checkpoint'] == (
           f'{model_dir}/float/best_ckpt')
@@ -219,8 +272,9 @@ def test_the_directory_may_have_any_name(name, short, tmp_path):
 @pytest.mark.parametrize('name', ['[1]', 'a*', 'b?'])
 @pytest.mark.parametrize('command', ['run', 'train'])
 def test_names_that_tensorflow_cannot_read_are_refused(
-    name, command, short, tmp_path, capsys):
-  argv = [command, f'--config_file={short()}', f'--model_dir={tmp_path}/{name}']
+    name, command, config_file, tmp_path, capsys):
+  config = _short(config_file, tmp_path / 'short.yaml')
+  argv = [command, f'--config_file={config}', f'--model_dir={tmp_path}/{name}']
   if command == 'train':
     argv.append('--experiment=mnist_cnn')
   assert main.main(argv) == 2
@@ -233,12 +287,28 @@ def _complete(out):
           if line.endswith(': complete')]
 
 
+@pytest.fixture(scope='module')
+def complete_run(config_file, tmp_path_factory):
+  """Configuration and directory of two short trainings that are complete."""
+  directory = tmp_path_factory.mktemp('short')
+  config = _short(config_file, directory / 'short.yaml')
+  assert _run(config, directory / 'run') == 0
+  shutil.copytree(directory / 'run', directory / 'kept')
+  return config, directory / 'run'
+
+
+@pytest.fixture
+def done(complete_run):
+  """`complete_run` as it was: its records name its place."""
+  config, model_dir = complete_run
+  shutil.rmtree(model_dir)
+  shutil.copytree(model_dir.with_name('kept'), model_dir)
+  return config, model_dir
+
+
 def test_a_training_that_is_done_again_makes_what_depends_on_it_outdated(
-    short, tmp_path, capsys):
-  model_dir = tmp_path / 'run'
-  config = short()
-  assert _run(config, model_dir) == 0
-  capsys.readouterr()
+    done, capsys):
+  config, model_dir = done
   assert _run(config, model_dir) == 0
   assert _complete(capsys.readouterr().out) == ['float', 'qat', 'export']
   # The same weights of another run, be the record still there or not.
@@ -264,9 +334,8 @@ def test_a_training_that_is_done_again_makes_what_depends_on_it_outdated(
 
 
 def test_killed_after_a_training_was_done_again_the_rest_is_outdated_still(
-    short, tmp_path, capsys):
-  config, model_dir = short(), tmp_path / 'run'
-  assert _run(config, model_dir) == 0
+    done, capsys):
+  config, model_dir = done
   shutil.rmtree(model_dir / 'float')
   steps = commands.steps(run_cli.load(config), str(model_dir), '')
   executor.run(steps[:1], str(model_dir), main.main)
@@ -279,19 +348,16 @@ def test_killed_after_a_training_was_done_again_the_rest_is_outdated_still(
   assert json.loads(pathlib.Path(started).read_text()) != before
 
 
-def test_a_file_that_has_gone_is_made_again(short, tmp_path, capsys):
-  config, model_dir = short(), tmp_path / 'run'
-  assert _run(config, model_dir) == 0
+def test_a_file_that_has_gone_is_made_again(done, capsys):
+  config, model_dir = done
   (model_dir / 'files' / 'qat_int8.tflite').unlink()
-  capsys.readouterr()
   assert _run(config, model_dir) == 0
   assert _complete(capsys.readouterr().out) == ['float', 'qat']
   assert (model_dir / 'files' / 'qat_int8.tflite').exists()
 
 
-def test_a_pipeline_of_an_earlier_version_goes_on(short, tmp_path, capsys):
-  config, model_dir = short(), tmp_path / 'run'
-  assert _run(config, model_dir) == 0
+def test_a_pipeline_of_an_earlier_version_goes_on(done):
+  config, model_dir = done
   for name in ('float', 'qat'):
     (model_dir / 'complete' / f'{name}.json').write_text(
         json.dumps({'commands': ['train --other'], 'config': {}}))
@@ -348,11 +414,11 @@ def test_what_is_wrong_with_several_stages_is_told_at_once(
     ({'target': 'latency', 'rules': [{'path': '*', 'enabled': False}]},
      'prune: task.pruning.rules: leave no channels')])
 def test_what_is_wrong_with_channel_pruning_is_told(
-    pruning, expected, tmp_path, capsys):
+    pruning, expected, data_dir, tmp_path, capsys):
   path = tmp_path / 'channels.yaml'
   path.write_text(yaml.safe_dump({
-      'model': 'resnet18', 'stages': ['float', 'prune'],
-      'all': {'task': {'model': {'input_size': [32, 32, 3]}}},
+      'model': 'mobilenet_v2', 'stages': ['float', 'prune'],
+      'all': tiny.overrides(data_dir),
       'prune': {'task': {'pruning': {'granularity': 'channel', **pruning}}}}))
   assert _run(path, tmp_path / 'none', '--dry_run') == 2
   assert expected in capsys.readouterr().err

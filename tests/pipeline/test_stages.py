@@ -33,6 +33,7 @@ def test_every_stage_starts_from_the_one_before_and_keeps_what_it_did():
     (['float', 'cluster', 'qat'], {}, 'cqat'),
     (['float', 'prune', 'cluster', 'qat'], {'qat': {'from': 'prune'}}, 'pqat'),
     (['float', 'prune', 'other'], {'other': {'kind': 'qat'}}, 'pqat'),
+    (['float', 'prune', 'more'], {'more': {'kind': 'prune'}}, 'pruning'),
     # Removed channels leave no zeros.
     (['float', 'prune', 'qat'],
      {'prune': {'task': {'pruning': {'granularity': 'channel'}}}}, 'qat'),
@@ -53,18 +54,63 @@ def test_overrides_of_all_come_below_those_of_one():
       'trainer': {'train_steps': 2, 'steps_per_loop': 5}}
 
 
+def test_a_stage_starts_from_a_file_and_its_own_fields_win(tmp_path):
+  path = tmp_path / 'mobilenet_v2_pruning.yaml'
+  path.write_text('{trainer: {train_steps: 7, steps_per_loop: 7}, '
+                  'task: {pruning: {granularity: channel}}}')
+  trainings = _parse(
+      ['float', 'prune', 'qat'],
+      all={'trainer': {'train_steps': 5, 'validation_interval': 5}},
+      prune={'config_file': f'{tmp_path}/{{model}}_pruning.yaml',
+             'trainer': {'steps_per_loop': 2}}).trainings
+  assert trainings[1].overrides == {
+      'trainer': {'train_steps': 7, 'steps_per_loop': 2,
+                  'validation_interval': 5},
+      'task': {'pruning': {'granularity': 'channel'}}}
+  # The file removes channels, which leaves no zeros to preserve.
+  assert trainings[2].experiment == 'mobilenet_v2_qat'
+
+
+@pytest.mark.parametrize('task', [3, None, {'pruning': 3}, {'clustering': 3}])
+def test_values_of_the_wrong_type_are_left_to_the_check_of_fields(task):
+  names = ['float', 'prune', 'cluster', 'qat']
+  blocks = {name: {'task': task} for name in names[:3]}
+  assert len(_parse(names, **blocks).trainings) == 4
+
+
+def test_a_report_may_name_its_variants():
+  pipeline = _parse(['float', 'qat', 'export', 'evaluate', 'benchmark',
+                     'report'], report={'names': {'float_int8': 'ptq_int8'}})
+  report = commands.steps(pipeline, 'out', 'the command')[-1].commands[0]
+  assert [flag for flag in report if flag.startswith('--variant')] == [
+      '--variant=float_float32=out/files/float_float32.tflite',
+      '--variant=ptq_int8=out/files/float_int8.tflite',
+      '--variant=qat_int8=out/files/qat_int8.tflite']
+  assert not any('names' in flag for flag in report)
+
+
 @pytest.mark.parametrize('values, expected', [
     ({'model': 'mobilenet_v9'}, "model: 'mobilenet_v9' is not a model; did"),
     ({'stages': []}, 'stages: expected a list'),
     ({'stages': ['float', 'float']}, 'stages: float is there twice'),
     ({'stages': ['float', 'export', 'qat']}, 'export come last'),
     ({'stages': ['float', 'evaluate']}, 'evaluate needs export'),
-    ({'stages': ['float', 'prun']}, "kind: 'prun' is no kind .* 'prune'"),
+    ({'stages': ['float', 'prun']}, "kind: 'prun' is not a kind .* 'prune'"),
     ({'stages': ['float', 'cluster', 'prune']}, 'prune would undo clustering'),
     ({'quat': {}}, 'quat: no such stage; did you mean'),
     ({'qat': {'trainre': {}}}, 'qat.trainre: no such field; did you mean'),
-    ({'qat': {'from': 'prunes'}}, "qat.from: 'prunes' is no training before"),
+    ({'qat': {'from': 'prunes'}},
+     "qat.from: 'prunes' is not a training before"),
     ({'benchmark': {'runs': 3}}, 'benchmark.runs: no such field'),
+    ({'qat': {'config_file': 'no/{model}.yaml'}},
+     "qat.config_file: there is no file 'no/mobilenet_v2.yaml'"),
+    ({'report': {'names': ['a']}}, 'report.names: expected `variant: name`'),
+    ({'report': {'names': {'float_int9': 'a'}}},
+     "report.names.float_int9: no such variant; did you mean 'float_int8'"),
+    ({'report': {'names': {'float_int8': 'a=b'}}},
+     "without '=', received 'a=b'"),
+    ({'report': {'names': {'float_int8': 'qat_int8'}}},
+     "report.names.float_int8: 'qat_int8' names two variants"),
     ({'all': {'trainr': {}}}, "all.trainr: no such field; did you mean 'tra"),
     ({'qat': 3}, 'qat: expected `field: value` pairs, received 3'),
 ])

@@ -12,6 +12,7 @@ from modelgarden_opt.training import experiment
 _LAGGING = {'task': {'model': {'norm_activation': {'norm_momentum': 0.997}}},
             'trainer': {'train_steps': 60, 'steps_per_loop': 30,
                         'checkpoint_interval': 60, 'validation_interval': 60}}
+_ESTIMATE = {'task': {'batch_norm_steps': 8}}
 
 
 def _accuracy(tiny_params, model_dir, *further):
@@ -20,31 +21,34 @@ def _accuracy(tiny_params, model_dir, *further):
   return logs['accuracy']
 
 
+@pytest.fixture(scope='module')
+def estimated(tiny_params, tmp_path_factory):
+  """A run with an estimate at its end, and its accuracy."""
+  model_dir = str(tmp_path_factory.mktemp('estimated'))
+  return model_dir, _accuracy(tiny_params, model_dir, _ESTIMATE)
+
+
 def test_a_short_run_evaluates_well_with_statistics_of_its_end(
-    tiny_params, tmp_path, capsys):
+    tiny_params, estimated, tmp_path, capsys):
   """With momentum 0.997 five sixths of the initial statistics are left."""
-  before = _accuracy(tiny_params, str(tmp_path / 'a'))
+  before, after = _accuracy(tiny_params, str(tmp_path)), estimated[1]
   assert 'np.float32' not in capsys.readouterr().out
-  after = _accuracy(
-      tiny_params, str(tmp_path / 'b'), {'task': {'batch_norm_steps': 8}})
   assert before < 0.3 and after > 0.6, (before, after)
 
 
 def test_moving_averages_are_estimated_for_what_is_evaluated(
     tiny_params, tmp_path):
   ema = {'trainer': {'optimizer_config': {'ema': {'average_decay': 0.9}}}}
-  after = _accuracy(
-      tiny_params, str(tmp_path), ema, {'task': {'batch_norm_steps': 8}})
+  after = _accuracy(tiny_params, str(tmp_path), ema, _ESTIMATE)
   assert after > 0.6
 
 
-def test_a_resumed_run_does_not_estimate_again(tiny_params, tmp_path):
-  further = {'task': {'batch_norm_steps': 2}}
-  _accuracy(tiny_params, str(tmp_path), further)
-  before = run_directory.load(str(tmp_path), 'latest').model
-  params = tiny_params('mobilenet_v2', _LAGGING, further)
-  experiment.run_experiment(params, 'train_and_eval', str(tmp_path))
-  after = run_directory.load(str(tmp_path), 'latest').model
+def test_a_resumed_run_does_not_estimate_again(tiny_params, estimated):
+  model_dir, _ = estimated
+  before = run_directory.load(model_dir, 'latest').model
+  params = tiny_params('mobilenet_v2', _LAGGING, _ESTIMATE)
+  experiment.run_experiment(params, 'train_and_eval', model_dir)
+  after = run_directory.load(model_dir, 'latest').model
   for a, b in zip(before.variables, after.variables):
     np.testing.assert_array_equal(a, b)
 

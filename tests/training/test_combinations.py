@@ -74,12 +74,11 @@ def test_clustering_keeps_zeros_and_shares_values(pruned, clustered):
     np.testing.assert_array_equal(kernel == 0, before[path] == 0, path)
 
 
-@pytest.mark.parametrize('technique', ['cqat', 'pcqat'])
-def test_cqat_keeps_clusters_up_to_the_file(
-    technique, tiny_params, clustered, tmp_path_factory, tmp_path):
+def test_pcqat_keeps_zeros_and_clusters_up_to_the_file(
+    tiny_params, clustered, tmp_path_factory, tmp_path):
   before = _kernels(clustered)
   model_dir = _train(
-      tiny_params, tmp_path_factory, f'mobilenet_v2_{technique}',
+      tiny_params, tmp_path_factory, 'mobilenet_v2_pcqat',
       {'clustering': {'number_of_clusters': 8},
        'quantization': {'pretrained_original_checkpoint': clustered}})
   for path, kernel in _kernels(model_dir).items():
@@ -87,8 +86,7 @@ def test_cqat_keeps_clusters_up_to_the_file(
     assert np.any(kernel != before[path]), path
   for kernel in _file(model_dir, tmp_path):
     assert kernel.distinct <= 8, kernel.name
-    if technique == 'pcqat':
-      assert abs(np.sum(kernel.values == 0) - kernel.size / 2) <= 1
+    assert abs(np.sum(kernel.values == 0) - kernel.size / 2) <= 1
 
 
 @pytest.mark.parametrize('file_format', ['float32', 'float16'])

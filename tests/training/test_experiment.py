@@ -14,6 +14,7 @@ import tensorflow as tf
 import yaml
 
 from modelgarden_opt import errors
+from modelgarden_opt.cli import main
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import best_checkpoint
 from modelgarden_opt.training import experiment
@@ -89,9 +90,9 @@ def test_a_killed_process_resumes(tiny_yaml, tmp_path):
   process.send_signal(signal.SIGKILL)
   process.wait()
   step = int(tf.train.latest_checkpoint(str(tmp_path)).rpartition('-')[2])
-  command[-1] = f'--params_override=trainer.train_steps={step + 60}'
-  subprocess.run(command, cwd=conftest.REPOSITORY, check=True,
-                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  assert main.main([
+      *command[3:-1],
+      f'--params_override=trainer.train_steps={step + 60}']) == 0
   steps = [r['step'] for r in metrics.read(str(tmp_path))]
   assert steps == sorted(set(steps))
   assert steps[-1] == step + 60

@@ -12,10 +12,8 @@ from official.core import task_factory
 import pytest
 import tensorflow as tf
 import tf_keras
-import yaml
 
 from modelgarden_opt import errors
-from modelgarden_opt.cli import main
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.export import exporter
@@ -25,7 +23,6 @@ from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import experiment
 from modelgarden_opt.training import metrics
 from tests import conftest
-from tests import tiny
 
 PRUNING = {'begin_step': 10, 'end_step': 85, 'frequency': 30,
            'initial_sparsity': 0.2, 'final_sparsity': 0.6}
@@ -76,29 +73,6 @@ def test_a_pruned_checkpoint_is_pruned_further(
     assert int(after.transform.step_of_mask) == 85
 
 
-def test_two_pruning_stages_of_a_pipeline_reach_both_sparsities(
-    data_dir, tmp_path):
-  values = tiny.overrides(data_dir)
-  values['trainer'] = {**values['trainer'], 'train_steps': 10,
-                       'steps_per_loop': 5, 'validation_interval': 10}
-  pruning = {'end_step': 8, 'frequency': 4, 'begin_step': 0}
-
-  def stage(sparsity):
-    return {'task': {'pruning': {**pruning, 'final_sparsity': sparsity}}}
-
-  path = tmp_path / 'stages.yaml'
-  path.write_text(yaml.safe_dump({
-      'model': 'mobilenet_v2', 'stages': ['float', 'prune', 'more'],
-      'all': values, 'prune': stage(0.5),
-      'more': {'kind': 'prune', **stage(0.8)}}))
-  assert main.main([
-      'run', f'--config_file={path}', f'--model_dir={tmp_path / "run"}']) == 0
-  for name, expected in (('prune', 0.5), ('more', 0.8)):
-    model = run_directory.load(str(tmp_path / 'run' / name), 'latest').model
-    assert constraints.sparsity(
-        constraints.find(model)) == pytest.approx(expected, abs=1e-3)
-
-
 def test_schedule_is_followed_and_written(pruned_run):
   records = [r for r in metrics.read(pruned_run) if 'pruning/sparsity' in r]
   by_step = {r['step']: r for r in records}
@@ -143,8 +117,7 @@ def test_planned_sparsity_is_that_of_the_file(
       assert tensor.sparsity <= 0.6 + 1.0 / tensor.size
 
 
-def _train_until_killed(tiny_yaml, float_run, data_dir, model_dir, killed_at):
-  """Trains in another process; kills it behind a checkpoint, if asked to."""
+def _arguments(tiny_yaml, float_run, data_dir, model_dir):
   # One file of 15 batches: a run resumed at step 60 sees the same ones.
   shard = f'{data_dir}/digits/train-00000-of-00004.tfrecord'
   override = (
@@ -153,38 +126,41 @@ def _train_until_killed(tiny_yaml, float_run, data_dir, model_dir, killed_at):
       f'{float_run}}}, model: {{dropout_rate: 0.0}}, train_data: '
       f"{{embedded_name: '', input_path: {shard}, decode_jpeg_only: false, "
       'global_batch_size: 21, shuffle_buffer_size: 1}}\n'
-      'trainer: {checkpoint_interval: 20, steps_per_loop: 20}')
-  command = [
-      sys.executable, '-c',
+      'trainer: {train_steps: 90, checkpoint_interval: 20, steps_per_loop: 20}')
+  return ['train', '--experiment=mobilenet_v2_pruning', '--mode=train',
+          f'--config_file={tiny_yaml}', f'--model_dir={model_dir}',
+          f'--params_override={override}']
+
+
+def _process(*commands):
+  """Starts a process that runs commands with ops that are deterministic."""
+  script = (
       'import sys; import tensorflow as tf; import tf_keras; '
       'from tests import tiny; from modelgarden_opt.cli import main; '
-      'tf_keras.utils.set_random_seed(0); '
-      'tf.config.experimental.enable_op_determinism(); '
-      'sys.exit(main.main(sys.argv[1:]))',
-      'train', '--experiment=mobilenet_v2_pruning', '--mode=train',
-      f'--config_file={tiny_yaml}', f'--model_dir={model_dir}',
-      f'--params_override={override}']
-  process = subprocess.Popen(
-      command, cwd=conftest.REPOSITORY, stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL)
-  while process.poll() is None:
-    if killed_at and tf.io.gfile.glob(f'{model_dir}/ckpt-{killed_at}.index'):
-      process.send_signal(signal.SIGKILL)
-    time.sleep(0.05)
-  return process.returncode
+      'tf.config.experimental.enable_op_determinism()\n'
+      f'for command in {commands!r}:\n'
+      '  tf_keras.utils.set_random_seed(0)\n'
+      '  assert main.main(command) == 0\n')
+  return subprocess.Popen(
+      [sys.executable, '-c', script], cwd=conftest.REPOSITORY,
+      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def test_a_killed_run_resumes_with_the_same_masks(
     tiny_yaml, float_run, data_dir, tmp_path):
-  whole, killed = str(tmp_path / 'whole'), str(tmp_path / 'killed')
-  inputs = tiny_yaml, float_run, data_dir
-  assert _train_until_killed(*inputs, whole, None) == 0
-  assert _train_until_killed(*inputs, killed, 60) != 0
-  assert _train_until_killed(*inputs, killed, None) == 0
+  whole, killed = (_arguments(tiny_yaml, float_run, data_dir, tmp_path / name)
+                   for name in ('whole', 'killed'))
+  process = _process(killed)
+  while process.poll() is None:
+    if (tmp_path / 'killed' / 'ckpt-60.index').exists():
+      process.send_signal(signal.SIGKILL)
+    time.sleep(0.05)
+  assert process.returncode == -signal.SIGKILL
+  assert _process(whole, killed).wait() == 0
   expected, actual = (
-      constraints.find(run_directory.load(d, 'latest').model)
-      for d in (whole, killed))
-  for a, b in zip(actual, expected):
+      constraints.find(run_directory.load(str(tmp_path / d), 'latest').model)
+      for d in ('whole', 'killed'))
+  for a, b in zip(actual, expected, strict=True):
     np.testing.assert_array_equal(
         a.transform.mask, b.transform.mask, err_msg=a.path)
 

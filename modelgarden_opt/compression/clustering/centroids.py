@@ -91,8 +91,8 @@ def cluster(
     values: Array of any shape.
     count: Number of clusters, >= 2 (>= 3 to preserve sparsity).
     initializer: Key of `INITIALIZERS`, or `PRESERVE`.
-    preserve_sparsity: Whether zeros are a cluster of their own, that no other
-      value belongs to. Negative and positive values share the other clusters
+    preserve_sparsity: Whether zeros are a separate cluster, to which no other
+      value belongs. Negative and positive values share the other clusters
       in proportion, as in TFMOT.
     seed: Seed of the random initializers.
 

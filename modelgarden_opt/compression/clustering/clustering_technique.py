@@ -29,7 +29,7 @@ class Clustering:
         TFMOT leaves them alone.
       number_of_clusters: 2 to 256.
       cluster_centroids_init: Key of `centroids.INITIALIZERS`, or `PRESERVE`.
-      cluster_per_channel: Whether output channels have clusters of their own.
+      cluster_per_channel: Whether every output channel has separate clusters.
       preserve_sparsity: Whether zeros stay zeros.
     """
     self._rules = rules_lib.Rules(

@@ -13,7 +13,7 @@ from modelgarden_opt.compression.clustering import centroids
 class ClusterTable(transforms.KernelTransform):
   """Makes the weights of a cluster share one value, and keeps them there.
 
-  As with pruning masks the variable itself is kept in the form: behind every
+  As with pruning masks the variable itself is constrained: after every
   training step each weight is set to the mean of its cluster (`apply`). That
   is a projected gradient step with the average of the gradients, TFMOT's
   `GradientAggregation.AVG`, and works with every optimizer and regularizer.
@@ -36,7 +36,7 @@ class ClusterTable(transforms.KernelTransform):
     Args:
       number_of_clusters: 2 to 256.
       initializer: Key of `centroids.INITIALIZERS`, or `PRESERVE`.
-      per_channel: Whether every output channel has clusters of its own.
+      per_channel: Whether every output channel has separate clusters.
       preserve_sparsity: Whether zeros stay zeros, see `centroids.cluster`.
     """
     super().__init__()
@@ -97,7 +97,7 @@ class ClusterTable(transforms.KernelTransform):
     kernel.assign(self._look_up(table), read_value=False)
 
   def apply_to_copy(self, copy: tf.Variable) -> None:
-    # The copy has centroids of its own, which are not kept: any member of a
+    # The copy has other centroids, which are not kept: any member of a
     # cluster is as near to its mean as they would be.
     members = tf.math.unsorted_segment_max(
         tf.reshape(copy, [-1]), tf.reshape(self.assignments, [-1]),

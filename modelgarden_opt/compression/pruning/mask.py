@@ -81,7 +81,7 @@ class PruningMask(transforms.KernelTransform):
   def start(self, kernel: tf.Variable) -> None:
     """Forgets the mask of the checkpoint that training starts from.
 
-    It was set at steps of another run: the schedule begins afresh, or the
+    It was set at steps of another run: the schedule begins again, or the
     zeros are the mask.
     """
     kept = kernel != 0 if self.preserves else tf.ones_like(kernel)

@@ -16,7 +16,7 @@ from modelgarden_opt.compression.pruning import selection
 from modelgarden_opt.configs import pruning as pruning_cfg
 
 _MAX_LISTED = 6
-# By how much the sparsity of a kernel may miss its plan without a word.
+# By how much the sparsity of a kernel may miss its plan without a warning.
 _NOTICEABLE = 0.05
 _SCHEDULE_FIELDS = tuple(
     f.name for f in dataclasses.fields(schedules.Schedule) if f.name != 'name')
@@ -73,6 +73,7 @@ class Pruning:
     self._rules = rules_lib.Rules(rules, enabled=None, **schedule)
     self.decisions: list[Decision] = []
     self._too_small: list[str] = []
+    self._contradictory: list[str] = []
 
   def transform(
       self, path: str, layer_type: str, shape: tuple[int, ...]
@@ -82,8 +83,12 @@ class Pruning:
     enabled = parameters.pop('enabled')
     reason = self._reason_for_dense(enabled, layer_type, shape)
     scheduled = parameters['pruning_schedule'] != schedules.PRESERVE
-    if not reason and scheduled and max(self._blocks['block_size']) > 1:
-      self._check_blocks(path, shape, parameters['final_sparsity'])
+    if not reason and scheduled:
+      self._contradictory += [
+          f'{path}: {problem}' for problem in pruning_cfg.schedule_problems(
+              pruning_cfg.PruningRule(**parameters))]
+      if max(self._blocks['block_size']) > 1:
+        self._check_blocks(path, shape, parameters['final_sparsity'])
     result = None if reason else mask.PruningMask(
         schedules.Schedule(
             name=parameters['pruning_schedule'],
@@ -118,7 +123,7 @@ class Pruning:
         return 'a depthwise kernel has one input channel'
       inputs = shape[-2] if len(shape) > 1 else 1
       if inputs % n:
-        return f'{inputs} input channels are no multiple of {n}'
+        return f'{inputs} input channels are not a multiple of {n}'
     if enabled:
       return ''
     if self._policy == 'pointwise' and (
@@ -135,9 +140,16 @@ class Pruning:
   def assert_all_rules_matched(self) -> None:
     """Raises `ValueError` if a rule matched no layer or nothing is pruned.
 
-    Also if a kernel has no room for blocks that shall be pruned and others.
+    Also if rules that match the same layer contradict each other, or if a
+    kernel has no room for blocks that shall be pruned and others.
     """
     self._rules.assert_all_matched()
+    if self._contradictory:
+      more = len(self._contradictory) - _MAX_LISTED
+      raise ValueError(
+          'rules: several that match one layer add up to '
+          f'{"; ".join(self._contradictory[:_MAX_LISTED])}'
+          f'{f"; and {more} more" if more > 0 else ""}')
     if self._too_small:
       more = len(self._too_small) - _MAX_LISTED
       raise ValueError(

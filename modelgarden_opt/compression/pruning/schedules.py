@@ -1,7 +1,7 @@
 """Pruning schedules: how sparse a kernel shall be at a training step.
 
 `PolynomialDecay` and `ConstantSparsity` are TFMOT's, by formula and by name. A
-schedule of one's own is a function:
+custom schedule is a function:
 
     @schedules.SCHEDULES.register('Cosine')
     def cosine(step, begin_step, end_step, initial_sparsity, final_sparsity,
@@ -86,7 +86,7 @@ class Schedule:
     return step - (step - self.begin_step) % self.frequency
 
   def next_update(self, step: int) -> int | None:
-    """Returns the first step behind `step` at which the mask is set, if any."""
+    """Returns the first step after `step` at which the mask is set, if any."""
     if self.name == PRESERVE:
       return None
     if step < self.begin_step:

@@ -2,7 +2,7 @@
 
 An integer runtime executes hard-swish and its relatives as several ops, each
 of which rounds. Training has to see the same rounding, so every intermediate
-tensor has a quantizer of its own. hard-swish is written as relu6(x + 3), times
+tensor has its own quantizer. hard-swish is written as relu6(x + 3), times
 1/6, times x, because XNNPACK takes these ops and leaves TFLite's int8
 HARD_SWISH to the slow reference path; the converter fuses the product back
 into HARD_SWISH unless the intermediate results are quantized.
@@ -76,7 +76,7 @@ def _relu(name):
 
 
 _ANY = Recipe({'output': {}}, lambda x, f, q: q.output(f(x)))
-# The input of a look-up-table op is a tensor of its own.
+# The input of a look-up-table op is a separate tensor.
 _TABLE = Recipe({'input': {}, 'output': {}},
                 lambda x, f, q: q.output(f(q.input(x))))
 # Ranges that TFLite prescribes for the outputs of LOGISTIC (and SOFTMAX), TANH.
@@ -110,7 +110,7 @@ RECIPES = {
          'output': {'lower': -0.2845, **_BESIDE_3}},
         _swish),
 }
-# Functions that are an op of their own nowhere.
+# Functions for which no runtime has an op.
 _RELUS = ('relu', 'relu6')
 _SYNONYMS = {'silu': 'swish', 'simple_swish': 'swish'}
 
@@ -358,7 +358,7 @@ class Passing(grid.Noting, tf_keras.layers.Layer):
 
   @tf.autograph.experimental.do_not_convert
   def call(self, inputs, **kwargs):
-    del kwargs  # Of the function that it stands for: a name.
+    del kwargs  # Of the function that it replaces: a name.
     self.mark_incoming(inputs)
     return self.note(inputs)
 

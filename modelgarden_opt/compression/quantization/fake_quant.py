@@ -53,13 +53,13 @@ def fake_quantize_covered(
   """`fake_quantize` in training, over a range that covers every value.
 
   Nothing is clipped, so the straight-through gradient is the identity, and
-  behind a ReLU it is the ReLU's own. As a range from 0 clips at 0 by itself,
+  after a ReLU it is the gradient of the ReLU. As a range from 0 clips at 0,
   the ReLU costs no pass over the data either.
 
   Args:
     x: Float tensor of any shape; with `relu`, what the ReLU would read.
-    minimum: Scalar lower end, <= every value (behind the ReLU) and <= 0.
-    maximum: Scalar upper end, >= every value (behind the ReLU) and >= 0.
+    minimum: Scalar lower end, <= every value (after the ReLU) and <= 0.
+    maximum: Scalar upper end, >= every value (after the ReLU) and >= 0.
     num_bits: Bits of the integer grid, 2 to 16.
     relu: `relu` or `relu6` to compute this first; `minimum` must be 0 then,
       and `maximum` at most 6 for `relu6`.
@@ -121,7 +121,7 @@ def extreme(x: tf.Tensor, op: Callable[..., tf.Tensor]) -> tf.Tensor:
 def fake_quantize_fixed(
     x: tf.Tensor, minimum: float, maximum: float, num_bits: int
 ) -> tf.Tensor:
-  """`fake_quantize` in training, over a range that stands still.
+  """`fake_quantize` in training, over a constant range.
 
   Values outside are clipped and get no gradient; the ops with the range as an
   attribute compute that in one pass.
@@ -185,7 +185,7 @@ def fake_quantize_kernel(
     per_channel: Whether every output channel has its own scale.
     training: Whether the result is differentiated.
     keep_non_zero: Whether what is not zero becomes one step at least, so that
-      the zeros of the result are those of the kernel. Moves only what lies
+      the zeros of the result are those of the kernel. Changes only values
       within half a step of zero: the rest is rounded to nearest.
   """
 
@@ -196,7 +196,7 @@ def fake_quantize_kernel(
       kernel = tf.where(tf.abs(kernel) < step, tf.sign(kernel) * step, kernel)
     op = tf.quantization.fake_quant_with_min_max_vars
     if kernel.shape.rank > 2:
-      # Also where all channels share a scale: behind a convolution the
+      # Also where all channels share a scale: after a convolution the
       # converter folds batch norms into scales by channel only.
       op = tf.quantization.fake_quant_with_min_max_vars_per_channel
       limit = tf.broadcast_to(limit, kernel.shape[-1:])

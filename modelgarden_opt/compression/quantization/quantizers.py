@@ -106,10 +106,10 @@ class ActivationQuantizer(tf.Module):
   """Fake quantization of an activation: asymmetric, one range a tensor.
 
   The range is a pair of variables: calibrated before training, then an
-  envelope of the batches' extremes: it grows at once to what it sees and
+  envelope of the batches' extremes: it grows at once to a larger value and
   shrinks by moving average. So no value is clipped in training, and the
   gradient costs nothing (`fake_quant.fake_quantize_covered`). Once frozen the
-  range is a pair of numbers, and what lies outside is clipped.
+  range is a pair of numbers, and values outside are clipped.
   """
 
   maximum: tf.Variable | None = None
@@ -127,7 +127,7 @@ class ActivationQuantizer(tf.Module):
     Args:
       num_bits: Bits of the integer grid, 2 to 16.
       momentum: Weight of the old range when it shrinks, in [0, 1).
-      lower: A lower end known beforehand (0 behind a ReLU); it is not
+      lower: A lower end known beforehand (0 after a ReLU); it is not
         observed then.
       fixed: A range known to cover every value; nothing is observed then.
       at_least: Smallest upper end of the range, > 0.
@@ -218,7 +218,7 @@ class ActivationQuantizer(tf.Module):
 
   def _envelope(
       self, value: tf.Tensor, end: tf.Variable, farther) -> tf.Tensor:
-    """Moves one end of the range: to `value` if that lies farther out.
+    """Moves one end of the range: to `value` if that is outside of it.
 
     Else the end moves towards `value` by moving average.
     """
@@ -248,7 +248,7 @@ class ActivationQuantizer(tf.Module):
       self.minimum.assign_add((low - self.minimum) / self._num_calibrated)
 
   def reset(self) -> None:
-    """Starts a calibration afresh."""
+    """Starts a new calibration."""
     self._num_calibrated = 0
     self._extremes_of_batch = None
 
@@ -265,7 +265,7 @@ class ActivationQuantizer(tf.Module):
     return high != INITIAL or (self._lower is None and low != -INITIAL)
 
   def freeze(self) -> None:
-    """Makes the range stand still; train steps must be traced anew."""
+    """Makes the range constant; train steps must be traced again."""
     if self.moves:
       self._frozen = (
           float(replicas.value(self.minimum)),

@@ -6,6 +6,7 @@ big-endian 32-bit integer, and then the elements.
 """
 
 from collections.abc import Mapping
+import functools
 import gzip
 import os
 import struct
@@ -14,6 +15,8 @@ import numpy as np
 
 from modelgarden_opt import errors
 from modelgarden_opt import files
+from modelgarden_opt.data.importing import arrays
+from modelgarden_opt.data.importing import source as source_lib
 
 # Split of the original files -> what their names begin with.
 PREFIXES = {'train': 'train', 'test': 't10k'}
@@ -104,3 +107,39 @@ def images_and_labels(
         f'{len(images)} images, received {labels.dtype.name} of shape '
         f'{labels.shape}')
   return images, labels.astype(np.int64)
+
+
+def read_directory(directory: str) -> source_lib.Source:
+  """Returns the images of a directory with IDX files by their original names.
+
+  Args:
+    directory: Where images and labels for training are, and those for tests if
+      there are any.
+
+  Raises:
+    UsageError: If files are missing or damaged.
+  """
+  found = {split: paths for split, paths in find(directory).items()
+           if paths or split == 'train'}
+  absent = [name for name in missing({**find(directory), **found})
+            if any(name.startswith(PREFIXES[split]) for split in found)]
+  if absent:
+    raise errors.UsageError(
+        f'source: {directory!r} has no {", ".join(absent)}')
+  items, numbers = [], set()
+  for split, paths in found.items():
+    _, labels = images_and_labels(paths)
+    numbers |= {int(label) for label in labels}
+    items += [
+        source_lib.Item(f'{os.path.basename(paths["images"])}[{i}]',
+                        paths['images'], int(label), split, index=i)
+        for i, label in enumerate(labels)]
+  return arrays.of_numbers(items, numbers, load)
+
+
+def load(item: source_lib.Item) -> source_lib.Loaded:
+  """Returns one image of a file."""
+  return _read_once(item.path)[item.index], None
+
+
+_read_once = functools.lru_cache(maxsize=2)(read)

@@ -41,7 +41,7 @@ class Group:
 
   Attributes:
     producers: The convolutions whose filters they are, the leading one first.
-    norm: The batch normalization behind the leading one.
+    norm: The batch normalization after the leading one.
     cuts: Every place where the channels are.
   """
   producers: tuple[leaves.Rewired, ...]

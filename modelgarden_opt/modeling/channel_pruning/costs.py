@@ -1,6 +1,6 @@
 """What a model costs, so that pruning can aim at a share of it.
 
-A cost of one's own is a function of a candidate:
+A custom cost is a function of a candidate:
 
     @costs.COSTS.register('energy')
     def energy(dense):

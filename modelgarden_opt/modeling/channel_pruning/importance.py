@@ -24,7 +24,7 @@ def of(
   Args:
     kind: `magnitude` is the L1 norm of a filter (Li et al., "Pruning Filters
       for Efficient ConvNets", arXiv:1608.08710) and `batch_norm` the magnitude
-      of the scale behind it (Liu et al., "Learning Efficient Convolutional
+      of the scale after it (Liu et al., "Learning Efficient Convolutional
       Networks through Network Slimming", arXiv:1708.06519), both as multiples
       of the group's mean, so that groups compare. `taylor` is the squared
       change of the loss, to first order, if the channel were zero (Molchanov

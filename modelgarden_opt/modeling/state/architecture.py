@@ -25,7 +25,7 @@ def write(filters: Filters, directory: str) -> None:
 
 def read(directory: str) -> dict[str, int]:
   """Returns the numbers of a run, empty if its directory has none."""
-  found = files.read_json(os.path.join(directory, FILE))
+  found = files.read_json_if_any(os.path.join(directory, FILE))
   return found['filters'] if found else {}
 
 

@@ -123,7 +123,7 @@ def load_checkpoint(
 
 
 def resolve(path: str, field: str = '') -> str:
-  """Returns the file prefix of the checkpoint that `path` stands for.
+  """Returns the file prefix of the checkpoint at `path`.
 
   Args:
     path: A checkpoint's file prefix, or a directory with checkpoints.

@@ -23,10 +23,8 @@ def _runner(path):
 
 
 @pytest.mark.parametrize('file_format', ['float32', 'int8', 'int16x8'])
-def test_the_signature_computes_what_the_file_computes(
-    qat_run, tmp_path, file_format):
-  path = str(tmp_path / 'm.tflite')
-  exporter.export(qat_run, file_format, path)
+def test_the_signature_computes_what_the_file_computes(exported, file_format):
+  path = exported('qat', file_format)['model']
   assert litert.Interpreter(path).get_signature_list() == {
       'serving_default': {'inputs': ['image'], 'outputs': ['logits']}}
   np.testing.assert_array_equal(
@@ -58,10 +56,10 @@ def test_sparse_files_carry_it(tmp_path):
 
 
 def test_it_and_ten_labels_cost_less_than_a_kibibyte(
-    qat_run, tmp_path, monkeypatch):
-  path = str(tmp_path / 'm.tflite')
-  size = exporter.export(qat_run, 'int8', path)['size_bytes']
+    exported, qat_run, tmp_path, monkeypatch):
+  size = exported('qat', 'int8')['size_bytes']
   monkeypatch.setattr(flatbuffer, 'edit', lambda content, *passes: content)
   monkeypatch.setattr(metadata, 'append_labels', lambda content, _: content)
-  bare = exporter.export(qat_run, 'int8', path)['size_bytes']
+  bare = exporter.export(
+      qat_run, 'int8', str(tmp_path / 'm.tflite'))['size_bytes']
   assert 0 < size - bare <= 1024
