@@ -146,13 +146,15 @@ def save(model: tf_keras.Model, path: str) -> None:
       with a SavedModel of the inference, which holds that file, too.
 
   Raises:
-    UsageError: If Keras cannot save a layer of the float model.
+    UsageError: If Keras cannot save a layer of the float model, or there is
+      something else at `path`.
     Failure: If what was written is not the model.
   """
   keras_models.assert_model(model)
   origin = getattr(model, 'origin', None)
   if origin is not None and not isinstance(origin.float_model, dict):
     raise errors.UsageError(f'model: {origin.float_model or "has no origin"}')
+  _assert_replaceable(path)
   temporary = f'{path}.tmp-{uuid.uuid4().hex}'
   file = temporary + '.keras' if path.endswith('.keras') else (
       os.path.join(temporary, _IN_SAVED_MODEL))
@@ -171,6 +173,17 @@ def save(model: tf_keras.Model, path: str) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     if os.path.exists(file):
       os.remove(file)
+
+
+def _assert_replaceable(path: str) -> None:
+  """Raises `UsageError` for a directory that holds anything but a model."""
+  if not os.path.isdir(path) or not os.listdir(path):
+    return
+  if path.endswith('.keras') or not os.path.exists(
+      os.path.join(path, 'saved_model.pb')):
+    raise errors.UsageError(
+        f'path: {path!r} is a directory that holds no SavedModel; give '
+        'another path')
 
 
 def _assert_equal(model: tf_keras.Model, loaded: tf_keras.Model) -> None:

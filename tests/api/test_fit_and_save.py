@@ -151,16 +151,30 @@ def test_a_saved_model_goes_on_where_it_stopped(make, name, tmp_path):
         served.serve(IMAGES), loaded_before, atol=1e-5)
 
 
-def test_what_keras_cannot_save_is_refused_and_nothing_is_written(tmp_path):
-  class Unnamed(layers.Dense):
-    def get_config(self):
-      raise NotImplementedError('no config')
+def test_a_layer_that_keras_cannot_rebuild_is_refused():
+  class Shifted(layers.Layer):
+    def __init__(self, by):
+      super().__init__()
+      self._by = by
+
+    def call(self, inputs):
+      return inputs + self._by
 
   image = tf_keras.Input([16, 16, 3])
   x = layers.Conv2D(4, 3)(image)
-  with pytest.raises(errors.UsageError, match='quantization: 1 layers'):
+  with pytest.raises(errors.UsageError, match='Shifted.*get_config'):
     modelgarden_opt.compress(
-        tf_keras.Model(image, Unnamed(3)(x)), quantization={})
+        tf_keras.Model(image, Shifted(1.0)(x)), pruning={})
+
+
+def test_a_directory_of_anything_else_is_not_replaced(tmp_path):
+  (tmp_path / 'kept.txt').write_text('x')
+  model = modelgarden_opt.compress(
+      sequential(), pruning={'pruning_schedule': 'ConstantSparsity',
+                             'end_step': 0})
+  with pytest.raises(errors.UsageError, match='holds no SavedModel'):
+    modelgarden_opt.save(model, str(tmp_path))
+  assert [p.name for p in tmp_path.iterdir()] == ['kept.txt']
 
 
 def test_pruned_then_quantized_keeps_its_zeros():
