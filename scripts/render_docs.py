@@ -35,8 +35,9 @@ Read by `modelgarden-opt run`; defined in `modelgarden_opt/pipeline/stages.py`.
 | `model` | A model of `modelgarden-opt list`, without the suffix of a technique. |
 | `stages` | Names of the stages in order. Trainings: {trainings}, or any name with `kind`. After them, in this order: {measures}. |
 | `all` | Overrides (`task`, `trainer`, `runtime`) of every training. |
-| `<training>` | Overrides of one training, and the five fields below. |
+| `<training>` | Overrides of one training, and the six fields below. |
 | `<training>.kind` | What a stage with another name does: {trainings}. |
+| `<training>.seeds` | Repeats the stage once with each of these values of `train_data.seed`, as `<training>_seed1`, ...; stages that start from it take the same seeds. |
 | `<training>.config_file` | A YAML file of `modelgarden-opt train` under the stage's own overrides; `{{model}}` in its path stands for the model. |
 | `<training>.from` | Stage whose best checkpoint it starts from; default: the training before it. |
 | `<training>.preserve` | `false` lets the stage forget zeros and clusters; default: `true`. |

@@ -22,8 +22,10 @@ ALLOWED = {
     'pipeline': {'configs', 'modeling', 'export'},
     'api': {'configs', 'compression', 'modeling', 'training', 'evaluation',
             'export', 'benchmark'},
+    'recipes': {'configs', 'benchmark'},
     'cli': {'configs', 'compression', 'data', 'modeling', 'tasks', 'training',
-            'export', 'evaluation', 'benchmark', 'report', 'pipeline'},
+            'export', 'evaluation', 'benchmark', 'report', 'pipeline',
+            'recipes'},
 }
 # Modules of no part, which everyone may import.
 SHARED = {'callable_module', 'errors', 'files', 'ratios', 'registry',

@@ -32,6 +32,7 @@ class Request:
     batch_size: Fixed batch size of the file; None leaves it open.
     sparse: Whether kernels with many zeros are stored sparsely.
     hard_swish: `decomposed` or `fused`, see docs/configuration.md.
+    runtime: What the file is for, `xnnpack` or `reference`.
     labels: Names of the classes, for the file's label map.
     verify: Whether a file that differs too much from Keras is refused.
   """
@@ -39,6 +40,7 @@ class Request:
   batch_size: int | None = 1
   sparse: bool = False
   hard_swish: str = 'decomposed'
+  runtime: str = 'xnnpack'
   labels: Sequence[str] = ()
   verify: bool = True
 
@@ -88,7 +90,7 @@ def export(
   made_with = formats.Options(
       file_format=format, io_dtype=request.io_dtype,
       batch_size=request.batch_size, sparse=request.sparse,
-      hard_swish=request.hard_swish,
+      hard_swish=request.hard_swish, runtime=request.runtime,
       output=formats.Output(
           compute=factory.logits, labels=tuple(request.labels)))
   if images is None and formats.needs_images(model, format):
@@ -119,6 +121,7 @@ def _request(options: Mapping[str, Any]) -> Request:
         f'{errors.nearest(unknown[0], fields)}')
   request = Request(**options)
   for name, choices in (('io_dtype', formats.IO_DTYPES),
+                        ('runtime', formats.RUNTIMES),
                         ('hard_swish', ('decomposed', 'fused'))):
     value = getattr(request, name)
     if value not in choices:

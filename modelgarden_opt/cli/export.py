@@ -35,6 +35,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       'task.export.output of the run')
   parser.add_argument('--sparse', action='store_true',
                       help='store kernels with many zeros sparsely')
+  parser.add_argument('--runtime', default='xnnpack',
+                      help='xnnpack writes pointwise convolutions of 4-bit '
+                      'kernels so that they stay in that delegate; reference '
+                      'leaves them (default: xnnpack)')
   parser.add_argument('--no_verify', action='store_true',
                       help='keep a file that differs from its Keras model by '
                       'more than its format allows')
@@ -58,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
       batch_size=args.batch_size or None,
       kind=args.segmentation_output,
       sparse=args.sparse,
+      runtime=args.runtime,
       verify=not args.no_verify)
   output.write(args, found)
   print(_summary(found))
@@ -71,7 +76,8 @@ def _summary(found: Mapping[str, Any]) -> str:
       f"{found['model']}: {found['size_bytes']:,} bytes "
       f"({found['gzip_bytes']:,} zipped), {found['format']}, "
       f"from {found['checkpoint']} ({found['weights']})",
-      f"  kernels: {len(found['kernels'])}, {found['sparsity']:.2%} zeros",
+      f"  kernels: {len(found['kernels'])}{_widths(found['kernels'])}, "
+      f"{found['sparsity']:.2%} zeros",
       f'  ops: {ops}',
       f'  float ops: {floats}; delegate partitions: '
       f"{found['num_delegate_partitions']}, ops outside: "
@@ -83,6 +89,12 @@ def _summary(found: Mapping[str, Any]) -> str:
   if found['ranges']:
     lines.insert(1, f'  activation ranges: {_ranges(found)}')
   return '\n'.join(lines)
+
+
+def _widths(kernels) -> str:
+  """Says how many kernels have 4 bits, if any has."""
+  low = sum(kernel['dtype'] == 'int4' for kernel in kernels)
+  return f' (4/8-bit weights: {low} of 4 bits)' if low else ''
 
 
 def _differences(found: Mapping[str, Any]) -> str:

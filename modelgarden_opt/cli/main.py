@@ -12,6 +12,7 @@ from modelgarden_opt.cli import config_flags
 # Sub-command -> what it does; each is a module of this package with
 # `add_flags(parser)` and `run(args)`, imported (and TensorFlow with it) late.
 COMMANDS = {
+    'init': 'write a YAML file for your data, model and target',
     'train': 'train and evaluate an experiment in a run directory',
     'export': 'write a verified .tflite file from a run directory',
     'evaluate': 'accuracy of a run and of its .tflite files',

@@ -24,6 +24,7 @@ from modelgarden_opt.configs import checks
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import data_set
 from modelgarden_opt.configs import pruning as pruning_cfg
+from modelgarden_opt.configs import shipped
 
 # Names of experiments that an error lists.
 _MAX_NEAREST = 5
@@ -189,9 +190,13 @@ def finish(
 def load_yaml(path: str) -> dict[str, Any]:
   """Returns a YAML file as a dictionary.
 
+  Args:
+    path: The file. Shipped ones are found as `configs/...` from everywhere.
+
   Raises:
     UsageError: If it is missing, not YAML, or not a mapping.
   """
+  path = shipped.locate(path)
   if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
     raise errors.UsageError(f'config_file: there is no file {path!r}')
   with tf.io.gfile.GFile(path) as f:

@@ -29,6 +29,7 @@ _DTYPES = {
     schema.TensorType.UINT8: np.uint8,
     schema.TensorType.INT16: np.int16,
     schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT4: np.int8,
 }
 _DENSE = schema.DimensionType.DENSE
 
@@ -40,7 +41,7 @@ class Kernel:
   Attributes:
     name: The tensor's name.
     op: Name of the op that reads it.
-    dtype: Type in which it is stored, e.g. `int8`.
+    dtype: Type in which it is stored, e.g. `int8` or `int4`.
     values: The values as stored, in the op's layout.
     channel_axis: Axis of the output channels.
     stored_sparse: Whether only the non-zero values are stored.
@@ -151,13 +152,23 @@ def _kernels_of(model: schema.ModelT, graph: Any) -> Iterator[Kernel]:
     if data is None or tensor.type not in _DTYPES:
       continue
     dtype = _DTYPES[tensor.type]
-    values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtype)
     shape = tuple(int(size) for size in tensor.shape)
+    stored, four_bits = np.asarray(data, np.uint8), (
+        tensor.type == schema.TensorType.INT4)
+    values = (_unpack(stored, shape) if four_bits
+              else np.frombuffer(stored.tobytes(), dtype))
     yield Kernel(
-        tensor.name.decode(), name, np.dtype(dtype).name,
+        tensor.name.decode(), name,
+        'int4' if four_bits else np.dtype(dtype).name,
         values.reshape(shape) if tensor.sparsity is None
         else _densify(values, shape, tensor.sparsity),
         _KERNEL_OPS[name], tensor.sparsity is not None)
+
+
+def _unpack(stored: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  """Returns the values of 4 bits in bytes, the lower half of a byte first."""
+  pairs = np.stack([stored << 4, stored], axis=-1).astype(np.int8) >> 4
+  return pairs.ravel()[:int(np.prod(shape))]
 
 
 def _op_name(model: schema.ModelT, op: Any) -> str:

@@ -29,6 +29,7 @@ from modelgarden_opt.export import sixteen_bits
 from modelgarden_opt.export.lowering import flatbuffer
 from modelgarden_opt.export.lowering import int64_bias
 from modelgarden_opt.export.lowering import metadata
+from modelgarden_opt.export.lowering import pointwise
 from modelgarden_opt.export.lowering import signature
 from modelgarden_opt.modeling import calibration
 
@@ -97,7 +98,9 @@ def convert_as(
   if not spec.calibrated:
     return _converted(*_convert(model, options), None)
   if options.file_format == 'int8' and calibration.quantizers_of(model):
-    return _converted(*_convert(model, options, trained=True), 'trained')
+    lowering = (pointwise.lower,) if options.runtime == 'xnnpack' else ()
+    return _converted(*_convert(
+        model, options, trained=True, lowering=lowering), 'trained')
   if options.file_format == 'int16x8' and sixteen_bits.possible(model):
     found, reason = _with_sixteen_bits(model, options)
     if not reason:
@@ -168,6 +171,9 @@ def _convert(
   converter.optimizations = [
       *([tf.lite.Optimize.DEFAULT] if spec.optimize else []),
       *([tf.lite.Optimize.EXPERIMENTAL_SPARSITY] if options.sparse else [])]
+  if trained and formats.has_low_bits(model):
+    # Or kernels of 4 bits are written with 8.
+    converter._experimental_low_bit_qat = True  # pylint: disable=protected-access
   if spec.weight_type:
     converter.target_spec.supported_types = [spec.weight_type]
   if representative is not None:

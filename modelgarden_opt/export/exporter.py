@@ -42,6 +42,7 @@ class Request:
     kind: Output of a segmentation file, see `configs.export`; None for the
       one that the run's configuration names.
     sparse: Whether kernels with many zeros are stored sparsely.
+    runtime: Key of `formats.RUNTIMES`.
     verify: Whether a file that differs too much from Keras is refused. If not,
       it is kept, and what is wrong with it is returned as `problems`.
   """
@@ -51,6 +52,7 @@ class Request:
   batch_size: int | None = 1
   kind: str | None = None
   sparse: bool = False
+  runtime: str = 'xnnpack'
   verify: bool = True
 
 
@@ -77,6 +79,10 @@ def export(
   """
   request = Request(**options)
   assert_format(file_format)
+  if request.runtime not in formats.RUNTIMES:
+    raise errors.UsageError(
+        f'runtime: {request.runtime!r} is unknown'
+        f'{errors.nearest(request.runtime, formats.RUNTIMES)}')
   if request.calibration_images < 1:
     raise errors.UsageError('calibration_images: must be >= 1, received '
                             f'{request.calibration_images}')
@@ -84,6 +90,7 @@ def export(
   made_with = formats.Options(
       file_format=file_format, io_dtype=request.io_dtype,
       batch_size=request.batch_size, sparse=request.sparse,
+      runtime=request.runtime,
       hard_swish=run.params.task.export.hard_swish,
       output=_output(run, request.kind))
   calibration = _Calibration(run, request.calibration_images)
@@ -154,6 +161,7 @@ def write(
     os.replace(path, output)
   return {
       'format': options.file_format, 'io_dtype': options.io_dtype,
+      'runtime': options.runtime,
       'verified': verify, 'problems': problems,
       'ranges': converted.ranges, 'ranges_reason': converted.reason, **found}
 

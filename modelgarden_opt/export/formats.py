@@ -13,6 +13,7 @@ from modelgarden_opt import errors
 from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression.quantization import activations
+from modelgarden_opt.compression.quantization import quantizers
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
 
@@ -54,6 +55,14 @@ FORMATS = {
         ops=tf.lite.OpsSet
         .EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8),
 }
+# Where a file will run, which decides how ops are written that it can write in
+# several ways.
+RUNTIMES = {
+    'xnnpack': 'TFLite with the XNNPACK delegate (the default of CPUs)',
+    'reference': 'any TFLite interpreter, such as TFLite Micro',
+}
+# Bits of a kernel that runtimes can read.
+KERNEL_BITS = (4, 8)
 IO_DTYPES = {'float32': tf.float32, 'int8': tf.int8, 'uint8': tf.uint8}
 
 
@@ -82,6 +91,7 @@ class Options:
     batch_size: Fixed batch size of the file; None leaves it open.
     hard_swish: `decomposed` or `fused`, see `configs.export`.
     sparse: Whether kernels with many zeros are stored sparsely.
+    runtime: Key of `RUNTIMES`.
     output: The file's output.
   """
   file_format: str
@@ -89,6 +99,7 @@ class Options:
   batch_size: int | None = 1
   hard_swish: str = 'decomposed'
   sparse: bool = False
+  runtime: str = 'xnnpack'
   output: Output = Output()
 
 
@@ -113,9 +124,10 @@ def check(model: tf_keras.Model, options: Options) -> None:
     raise errors.UsageError(
         'batch_size: the model has dilated convolutions, which TFLite can '
         'hold with a fixed batch only; use --batch_size=1 (or more)')
-  quantizers = calibration.quantizers_of(model)
-  if file_format == 'int8' and any(q.num_bits != 8 for q in quantizers):
-    raise errors.UsageError(_not_8_bits(model))
+  if file_format == 'int8':
+    found = _unreadable(model)
+    if found:
+      raise errors.UsageError(found)
 
 
 def _is_dilated(model: tf_keras.Model) -> bool:
@@ -125,16 +137,26 @@ def _is_dilated(model: tf_keras.Model) -> bool:
   return any(np.max(rate) > 1 for rate in rates)
 
 
-def _not_8_bits(model: tf_keras.Model) -> str:
-  """Says which layers an int8 file cannot hold, by their paths."""
+def has_low_bits(model: tf_keras.Model) -> bool:
+  """Whether a kernel of a model is quantized to 4 bits."""
+  return any(isinstance(q, quantizers.KernelQuantizer) and q.num_bits == 4
+             for q in calibration.quantizers_of(model))
+
+
+def _unreadable(model: tf_keras.Model) -> str:
+  """Says which layers have numbers of bits that no runtime reads, if any."""
   found = [
       f'{layer.path} ({quantizer.num_bits} bits)'
       for layer in model.submodules
       if isinstance(layer, (leaves.Rewired, activations.ActivationQuantized))
       for quantizer in calibration.quantizers_of(layer)
-      if quantizer.num_bits != 8]
+      if quantizer.num_bits not in (
+          KERNEL_BITS if isinstance(quantizer, quantizers.KernelQuantizer)
+          else (8,))]
+  if not found:
+    return ''
   more = f' and {len(found) - 5} more' if len(found) > 5 else ''
   return (
-      'format: an int8 file holds 8-bit ranges only, other numbers of bits '
-      'are for training and evaluation in Keras; not 8 bits have: '
-      f'{", ".join(found[:5])}{more}')
+      'format: runtimes read kernels of 4 or 8 bits and activations of 8; '
+      'other numbers of bits are for training and evaluation in Keras; other '
+      f'numbers have: {", ".join(found[:5])}{more}')

@@ -112,6 +112,8 @@ def compress_with(
     if 'pruning' in made:
       constraints.add_to_own_layers(compressed, made['pruning'])
     plan.assert_all_rules_matched()
+  except NotImplementedError as e:  # Of a custom layer without `get_config`.
+    raise errors.UsageError(f'model: {" ".join(str(e).split())}') from e
   except ValueError as e:
     message = errors.without_calls(str(e))
     if not isinstance(e, errors.UsageError):  # Which names its field itself.

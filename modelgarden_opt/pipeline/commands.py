@@ -124,6 +124,7 @@ def _export(pipeline: stages.Pipeline, model_dir: str) -> Step:
       commands=[
           ['export', f'--model_dir={os.path.join(model_dir, training.name)}',
            f'--format={form}', f'--output={paths[name]}',
+           *(_options(pipeline, 'export') if form == 'int8' else ()),
            f'--output_json={_json(model_dir, name)}']
           for training in pipeline.trainings
           for form, name in training.variants.items()],

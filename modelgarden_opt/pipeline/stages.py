@@ -19,6 +19,7 @@ from modelgarden_opt import errors
 from modelgarden_opt import techniques as techniques_lib
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import overrides as overrides_lib
+from modelgarden_opt.pipeline import seeds
 
 # Training stages, and the technique that each adds to those before it.
 TRAININGS = {'float': None, **{
@@ -31,9 +32,10 @@ _MODEL = '{model}'
 _NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
 _TAKEN = ('complete', 'files', 'outdated')
 # Fields of a training stage that are not overrides of its experiment.
-_OWN_FIELDS = ('kind', 'from', 'preserve', 'formats', 'config_file')
+_OWN_FIELDS = (
+    'kind', 'from', 'preserve', 'formats', 'config_file', seeds.FIELD)
 _OVERRIDES = ('task', 'trainer', 'runtime')
-_OPTIONS = {'export': (), 'evaluate': ('split',),
+_OPTIONS = {'export': ('io_dtype',), 'evaluate': ('split',),
             'benchmark': ('num_runs', 'num_threads'),
             'report': ('title', 'names')}
 
@@ -95,6 +97,7 @@ def parse(values: Mapping[str, Any]) -> Pipeline:
   Raises:
     UsageError: One message with everything that is wrong with the stages.
   """
+  values = seeds.expand(values, MEASURES)
   problems: list[str] = []
   names = _stage_names(values, problems)
   if problems:

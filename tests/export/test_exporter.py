@@ -170,9 +170,9 @@ def _calibrated(quantization, activation='relu6'):
 
 def test_other_numbers_of_bits_are_refused_by_name():
   rule = quantization_cfg.QuantizationRule(
-      path='conv2dbn_block_1/conv0', num_bits_weight=4)
+      path='conv2dbn_block_1/conv0', num_bits_weight=6)
   model = _calibrated(quantization_cfg.Quantization(rules=[rule]))
-  with pytest.raises(errors.UsageError, match=r'_block_1/conv0 \(4 bits\)'):
+  with pytest.raises(errors.UsageError, match=r'_block_1/conv0 \(6 bits\)'):
     convert.convert(model, 'int8')
 
 

@@ -93,7 +93,8 @@ def test_pruning_and_quantization_in_one_run_beside_other_checkpoints(
   assert _filters(model_dir)
   assert run_directory.load(model_dir, 'latest').model.count_params() < (
       0.9 * run_directory.load(float_run).model.count_params())
-  found = exporter.export(model_dir, 'int8', str(tmp_path / 'small.tflite'))
+  found = exporter.export(
+      model_dir, 'int8', str(tmp_path / 'small.tflite'), checkpoint='latest')
   assert found['agreement'] >= 0.95
 
 

@@ -1,0 +1,182 @@
+"""`modelgarden-opt init`: a YAML file to start from."""
+
+import argparse
+import os
+import shlex
+import sys
+
+from modelgarden_opt import errors
+from modelgarden_opt.cli import config_flags
+from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs import shipped
+from modelgarden_opt.recipes import goals
+from modelgarden_opt.recipes import questions
+from modelgarden_opt.recipes import recipe as recipe_lib
+
+_DEFAULTS = {'goal': 'accuracy', 'device': 'cpu', 'budget': '30m'}
+# Fewer images train a narrow model as well, and faster.
+_MANY, _NARROW = 20000, 0.35
+# Classes of these look different in a mirror.
+_NOT_MIRRORED = ('digits', 'mnist', 'digits_scenes')
+# What `--data` and so on decide, and `--from` does not take.
+_CHOICES = ('data', 'model', 'goal', 'device', 'budget', 'kind', 'width',
+            'image_size')
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of this command."""
+  parser.add_argument(
+      '--from', dest='source', metavar='NAME',
+      help='copy a shipped YAML file, such as digits_mobilenet_v2_qat or '
+      'pipelines/digits_mobilenet_v2; `--from=list` lists them')
+  parser.add_argument(
+      '--data', help='directory that `data import` wrote, or an embedded data '
+      'set, see `data list`')
+  parser.add_argument(
+      '--model', metavar='NAME', help='see `list` (default: by device)')
+  parser.add_argument(
+      '--goal', metavar='GOAL', help='; '.join(
+          f'{name}: {goal.description}' for name, goal in goals.GOALS.items()))
+  parser.add_argument(
+      '--device', metavar='DEVICE', help='; '.join(
+          f'{name}: {device.description}'
+          for name, device in goals.DEVICES.items()))
+  parser.add_argument(
+      '--budget', metavar='BUDGET', help='training time on this machine (30m) '
+      'or epochs of the float training (20e); default: 30m')
+  parser.add_argument(
+      '--kind', choices=('pipeline', 'run'), help='a pipeline for `run`, or '
+      'one float training for `train` (default: pipeline)')
+  parser.add_argument('--width', type=float,
+                      help='width multiplier (default: by device, and at most '
+                      '0.35 for fewer than 20,000 images)')
+  parser.add_argument('--image_size', type=int,
+                      help='side of the input in pixels (default: by images)')
+  parser.add_argument('--output', metavar='YAML',
+                      help='(default: named after data and model)')
+
+
+def run(args: argparse.Namespace) -> None:
+  """Writes the file."""
+  if args.source:
+    _copy(args)
+    return
+  _complete(args)
+  for field, choices in (('goal', goals.GOALS), ('device', goals.DEVICES)):
+    _assert_choice(field, getattr(args, field), choices)
+  if args.model:
+    _assert_choice('model', args.model, catalog.MODELS)
+  if args.width is not None and not 0.05 <= args.width <= 4:
+    raise errors.UsageError(
+        f'width: must lie in 0.05 to 4, received {args.width}')
+  if args.image_size is not None and (
+      args.image_size < 32 or args.image_size % 32):
+    raise errors.UsageError(
+        'image_size: must be a multiple of 32, received '
+        f'{args.image_size}; the nearest is '
+        f'{max(32 * round(args.image_size / 32), 32)}')
+  budget = recipe_lib.Budget.parse(args.budget)
+  config_flags.import_tensorflow()
+  _write(args, budget)
+
+
+def _assert_choice(field: str, value: str, choices) -> None:
+  if value not in choices:
+    raise errors.UsageError(
+        f'{field}: {value!r} is unknown{errors.nearest(value, choices)}')
+
+
+def _complete(args: argparse.Namespace) -> None:
+  """Fills in what no flag says: asked for on a terminal, else the defaults."""
+  ask = args.data is None and sys.stdin.isatty()
+  if args.data is None and not ask:
+    raise errors.UsageError(
+        'data: expected a directory that `modelgarden-opt data import` wrote, '
+        f'or one of: {", ".join(sorted(catalog.DATA_SETS))}')
+  if ask:
+    args.data = questions.ask(
+        'data set, embedded or a directory', {
+            name: data_set.description
+            for name, data_set in catalog.DATA_SETS.items()
+        } | {'DIRECTORY': 'one that `data import` wrote'}, '', free=True)
+  descriptions = {'goal': goals.GOALS, 'device': goals.DEVICES}
+  for field, default in _DEFAULTS.items():
+    if getattr(args, field) is None:
+      choices = {name: entry.description for name, entry in
+                 descriptions.get(field, {}).items()}
+      setattr(args, field, questions.ask(
+          field, choices, default) if ask else default)
+
+
+def _copy(args: argparse.Namespace) -> None:
+  """Copies a shipped file."""
+  if args.source == 'list':
+    print('\n'.join(shipped.paths()))
+    return
+  given = [name for name in _CHOICES if getattr(args, name) is not None]
+  if given:
+    raise errors.UsageError(
+        f'from: copies a file as it is, so {given[0]} cannot be given')
+  path = shipped.find(args.source)
+  with open(path, encoding='utf-8') as f:
+    _save(args.output or os.path.basename(path), f.read())
+
+
+def _save(path: str, text: str) -> None:
+  """Writes a file that must not be there yet."""
+  if os.path.exists(path):
+    raise errors.UsageError(f'output: {path!r} is there already; give another')
+  from modelgarden_opt import files  # pylint: disable=g-import-not-at-top
+  files.write_atomically(path, text)
+  print(f'wrote {path}')
+
+
+def _write(args: argparse.Namespace, budget: recipe_lib.Budget) -> None:
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt import registry_imports  # noqa: F401
+  from modelgarden_opt.configs import data_set
+  from modelgarden_opt.recipes import timing
+  from modelgarden_opt.recipes import writing
+  data = data_set.read(args.data)
+  device = goals.DEVICES[args.device]
+  model = args.model or (
+      device.model if data.task == 'image_classification'
+      else 'deeplabv3_mobilenet_v2')
+  if catalog.MODELS[model].task != data.task:
+    fitting = [name for name, entry in catalog.MODELS.items()
+               if entry.task == data.task]
+    raise errors.UsageError(
+        f'model: {model!r} is not for {data.task.replace("_", " ")}, the task '
+        f'of {args.data!r}; one of: {", ".join(fitting)}')
+  choice = writing.Choice(
+      data=args.data, model=model, goal=args.goal, device=args.device,
+      width=args.width or (
+          device.width if data.num_examples['train'] >= _MANY
+          else min(device.width, _NARROW)),
+      small_images=data.largest_side < writing.SMALL,
+      mirrored=args.data not in _NOT_MIRRORED)
+  num_fine_tunings = (
+      len(goals.GOALS[args.goal].stages) if args.kind != 'run' else 0)
+  size = args.image_size or recipe_lib.image_size(data.largest_side)
+
+  def derive(budget, seconds=None):
+    return recipe_lib.derive(
+        data.num_examples['train'], size, num_fine_tunings, budget, seconds)
+
+  draft = derive(recipe_lib.Budget(1, 'e'))
+  seconds = timing.seconds_per_step(
+      model, writing.task_fields(choice, draft), len(data.classes))
+  recipe = derive(budget, seconds)
+  path = args.output or (
+      f'{os.path.basename(os.path.normpath(args.data))}_{model}.yaml')
+  summary = (f"{data.num_examples['train']:,} images of {len(data.classes)} "
+             f'classes to train with; about {recipe.minutes:.0f} minutes here '
+             f'({seconds:.2f} s a step).')
+  make = writing.run if args.kind == 'run' else writing.pipeline
+  text = make(choice, recipe, path, summary)
+  _save(path, text)
+  print(summary)
+  if budget.unit == 'm' and recipe.minutes > 1.2 * budget.value:
+    print(f'budget: {budget.value:g} minutes are too few; these are the fewest '
+          'steps that make sense')
+  print('next: ' + shlex.join(shlex.split(text.splitlines()[0][2:])))
