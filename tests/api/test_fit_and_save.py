@@ -158,13 +158,13 @@ def test_a_layer_that_keras_cannot_rebuild_is_refused():
       self._by = by
 
     def call(self, inputs):
-      return inputs + self._by
+      return inputs + self._by()
 
   image = tf_keras.Input([16, 16, 3])
   x = layers.Conv2D(4, 3)(image)
   with pytest.raises(errors.UsageError, match='Shifted.*get_config'):
     modelgarden_opt.compress(
-        tf_keras.Model(image, Shifted(1.0)(x)), pruning={})
+        tf_keras.Model(image, Shifted(lambda: 1.0)(x)), pruning={})
 
 
 def test_a_directory_of_anything_else_is_not_replaced(tmp_path):
