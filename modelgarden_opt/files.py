@@ -116,7 +116,7 @@ def below(directory: str) -> list[str]:
 
 
 def publish(temporary: str, final: str) -> None:
-  """Gives a finished directory its name; there must be none of that name.
+  """Gives a finished directory its name; none of that name may hold files.
 
   Args:
     temporary: The directory.
@@ -125,6 +125,8 @@ def publish(temporary: str, final: str) -> None:
   """
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   if '://' not in final:
+    if os.path.isdir(final):
+      os.rmdir(final)
     tf.io.gfile.rename(temporary, final)
     return
   tf.io.gfile.makedirs(final)

@@ -227,7 +227,7 @@ def _examine(record: _Record, params, rule) -> _Examined:
     found.append(('wrong label', f'{wrong}; {rule}', True))
   try:
     features = tf.train.Example.FromString(record.content).features.feature
-  except Exception:  # The protobuf library's own error, told already.
+  except Exception:  # The protobuf library's own error, reported already.
     return _Examined(record.place, tuple(found))
   key = getattr(params, 'image_field_key', examples.IMAGE)
   content = b''.join(features[key].bytes_list.value[:1]
@@ -241,8 +241,8 @@ def _examine(record: _Record, params, rule) -> _Examined:
         *found, ('unreadable image', e.text, True)))
   if getattr(params, 'decode_jpeg_only', False) and (
       not params.tfds_name and not content.startswith(b'\xff\xd8')):
-    found.append(('image that is no JPEG', 'decode_jpeg_only is true; set it '
-                  'to false', True))
+    found.append(('image that is not a JPEG',
+                  'decode_jpeg_only is true; set it to false', True))
   found += [(kind, text, False) for kind, text in picture.remarks]
   found += _of_mask(features, picture, rule)
   return _Examined(
@@ -258,7 +258,7 @@ def _of_mask(features, picture, rule) -> list[tuple[str, str, bool]]:
   try:
     mask = images.decode(features[rule.key].bytes_list.value[0])
   except (images.Unusable, IndexError):
-    return []  # A wrong label, told already.
+    return []  # A wrong label, reported already.
   sizes = {'the image': (picture.height, picture.width),
            'image/height and image/width': tuple(
                next(iter(features[key].int64_list.value), 0)

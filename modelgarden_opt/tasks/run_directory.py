@@ -176,7 +176,13 @@ def find_checkpoint(
     directories.insert(0, os.path.join(
         model_dir, params.trainer.best_checkpoint_export_subdir))
   for directory in directories:
-    path = tf.train.latest_checkpoint(directory)
+    try:
+      path = tf.train.latest_checkpoint(directory)
+    except ValueError as e:
+      raise errors.UsageError(
+          f"model_dir: {os.path.join(directory, 'checkpoint')!r}, which names "
+          f'the checkpoints there, is damaged ({e}); give the prefix of a '
+          'checkpoint by --checkpoint') from None
     if path:
       return path
   raise errors.UsageError(f'model_dir: {model_dir!r} holds no checkpoint yet')

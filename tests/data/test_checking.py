@@ -59,10 +59,10 @@ def test_right_data_are_right(check):
 
 @pytest.mark.parametrize('record, kind, text', [
     ((_jpeg(1), 3), 'wrong label', r'label 3; .*\[0, 3\)'),
-    ((_PNG, 0), 'image that is no JPEG', 'decode_jpeg_only'),
+    ((_PNG, 0), 'image that is not a JPEG', 'decode_jpeg_only'),
     ((_jpeg(1)[:-30], 0), 'unreadable image', 'truncated'),
     ((b'', 0), 'unreadable image', 'missing or empty'),
-    (b'no example', 'wrong label', 'no tf.train.Example'),
+    (b'no example', 'wrong label', 'tf.train.Example'),
     (examples.serialize({examples.IMAGE: _jpeg(1)}), 'wrong label',
      'no label')])
 def test_a_wrong_record_is_named_by_file_and_number(

@@ -1,11 +1,13 @@
 """A loaded model has the weights that evaluation scored."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from modelgarden_opt import errors
 from modelgarden_opt.data import representative
 from modelgarden_opt.export import exporter
 from modelgarden_opt.modeling.state import checkpoints
@@ -105,3 +107,13 @@ def test_a_checkpoint_without_averages_gives_its_weights(
   assert run.weights == 'raw weights'
   np.testing.assert_array_equal(
       _kernel(run), _kernel(run_directory.load(float_run, 'latest')))
+
+
+def test_a_damaged_list_of_checkpoints_is_one_message(float_run, tmp_path):
+  model_dir = tmp_path / 'run'
+  shutil.copytree(float_run, model_dir)
+  (model_dir / 'best_ckpt' / 'checkpoint').write_text('')
+  with pytest.raises(errors.UsageError, match=(
+      r"model_dir: '.*best_ckpt/checkpoint', which names the checkpoints "
+      'there, is damaged')):
+    run_directory.load(str(model_dir))

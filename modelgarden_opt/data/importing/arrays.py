@@ -83,7 +83,7 @@ def _keys(path: str) -> list[str]:
     with np.load(io.BytesIO(files.read_bytes(path))) as arrays:
       return list(arrays.files)
   except Exception as e:
-    raise errors.UsageError(f'{path!r} is no .npz file: {e}') from None
+    raise errors.UsageError(f'{path!r} is not an .npz file: {e}') from None
 
 
 def _pairs(path: str, keys: list[str]) -> Mapping[str, tuple[str, str]]:

@@ -34,7 +34,7 @@ def read(directory: str) -> source_lib.Source:
     if not name:
       continue
     if not is_image(os.path.join(directory, path)):
-      problems.append(source_lib.Problem(path, 'no_image', 'no image'))
+      problems.append(source_lib.Problem(path, 'not_an_image', 'not an image'))
     elif not parents:
       problems.append(source_lib.Problem(
           path, 'no_class', 'an image in no folder of a class'))

@@ -35,7 +35,7 @@ def read(path: str) -> np.ndarray:
     path: The file.
 
   Raises:
-    UsageError: If it is no IDX file, or damaged.
+    UsageError: If it is not an IDX file, or damaged.
   """
   content = files.read_bytes(path)
   try:
@@ -49,7 +49,7 @@ def read(path: str) -> np.ndarray:
         content, _DTYPES[dtype], offset=4 + 4 * rank).reshape(shape)
   except (OSError, EOFError, ValueError, struct.error) as e:
     raise errors.UsageError(
-        f'{path!r} is no IDX file, or damaged: {e}') from None
+        f'{path!r} is not an IDX file, or damaged: {e}') from None
 
 
 def find(directory: str) -> dict[str, dict[str, str]]:
@@ -94,7 +94,7 @@ def images_and_labels(
     uint8 grey images [n, height, width] and integer labels [n].
 
   Raises:
-    UsageError: If they do not belong together, or are no images and labels.
+    UsageError: If they do not belong together, or are not images and labels.
   """
   images, labels = read(paths['images']), read(paths['labels'])
   if images.dtype != np.uint8 or images.ndim != 3:

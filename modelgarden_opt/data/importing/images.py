@@ -78,7 +78,7 @@ def of_file(content: bytes, name: str = '') -> Picture:
     name: Its name, whose ending should say its format; '' for no name.
 
   Raises:
-    Unusable: If it is no image, damaged or too large.
+    Unusable: If it is not an image, damaged or too large.
   """
   image = decode(content)
   remarks = list(_remarks(image, name))
@@ -94,7 +94,7 @@ def decode(content: bytes) -> Image.Image:
   """Returns the decoded image of a file.
 
   Raises:
-    Unusable: If it is no image, damaged or too large.
+    Unusable: If it is not an image, damaged or too large.
   """
   if not content:
     raise Unusable('empty', 'the file is empty')
@@ -105,7 +105,7 @@ def decode(content: bytes) -> Image.Image:
     except Image.DecompressionBombError:
       raise Unusable('too_large', _too_large('its pixels')) from None
     except Exception as e:  # Decoders raise whatever they want.
-      raise Unusable('no_image', f'no image: {_reason(e)}') from None
+      raise Unusable('not_an_image', f'not an image: {_reason(e)}') from None
   if image.width * image.height > MAX_PIXELS:
     raise Unusable('too_large', _too_large(f'{image.width}x{image.height}'))
   if not image.width * image.height:

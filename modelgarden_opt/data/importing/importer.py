@@ -158,7 +158,7 @@ def write(
     raise
   except (OSError, tf.errors.OpError):
     # Another process may have imported the same in the meantime.
-    described = _complete(output_dir, origin)
+    described = _described(output_dir, origin)
     if described is None:
       raise
   return Result(output_dir, described)
@@ -228,16 +228,23 @@ def _complete(output_dir: str, origin) -> dict[str, Any] | None:
   Raises:
     UsageError: If something else is there.
   """
+  there = _described(output_dir, origin)
+  names = files.names(output_dir)
+  # Some file systems list what begins with a name as if it were below it.
+  if there is None and (
+      any(files.exists(os.path.join(output_dir, name)) for name in names)
+      or files.exists(output_dir) and not files.is_directory(output_dir)):
+    other = descriptor.NAME in names
+    raise errors.UsageError(f'output_dir: {output_dir!r} is not empty' + (
+        ': it holds a data set of other files or options' if other else ''))
+  return there
+
+
+def _described(output_dir: str, origin) -> dict[str, Any] | None:
+  """Returns the descriptor of this very data set, None if it is not there."""
   there = files.read_json_if_any(os.path.join(output_dir, descriptor.NAME))
-  if there and there['origin']['fingerprint'] == origin['fingerprint']:
-    return there
-  if there or (files.names(output_dir) if files.is_directory(output_dir)
-               else files.exists(output_dir)):
-    raise errors.UsageError(
-        f'output_dir: {output_dir!r} is not empty' + (
-            ': it holds a data set of other files or options'
-            if there else ''))
-  return None
+  same = there and there['origin']['fingerprint'] == origin['fingerprint']
+  return there if same else None
 
 
 def _prepare(directory: str, plan: Mapping[str, Any]) -> None:
@@ -287,6 +294,4 @@ def _finish(partial: str, output_dir: str, described, problems) -> None:
             json.dumps(dataclasses.asdict(problem)) + '\n'
             for problem in problems))
   files.write_json(os.path.join(partial, descriptor.NAME), described)
-  if files.is_directory(output_dir):
-    tf.io.gfile.rmtree(output_dir)  # Empty, see `_complete`.
   files.publish(partial, output_dir)

@@ -45,7 +45,8 @@ def read(path: str, kind: str | None = None) -> tuple[str, source_lib.Source]:
   kind = kind or _guess(path, is_directory)
   if kind not in READERS:
     raise errors.UsageError(
-        f'kind: {kind!r} is no kind of source{errors.nearest(kind, READERS)}')
+        f'kind: {kind!r} is not a kind of source'
+        f'{errors.nearest(kind, READERS)}')
   expects_file = kind in _OF_FILES or (kind == 'npz' and path.endswith('.npz'))
   if is_directory == expects_file:
     raise errors.UsageError(

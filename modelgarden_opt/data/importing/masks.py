@@ -44,7 +44,8 @@ def read(directory: str) -> source_lib.Source:
       if path.endswith('/'):
         continue
       if not folder.is_image(os.path.join(directory, name)):
-        problems.append(source_lib.Problem(name, 'no_image', 'no image'))
+        problems.append(source_lib.Problem(
+            name, 'not_an_image', 'not an image'))
       elif stem not in masks:
         problems.append(source_lib.Problem(
             name, 'no_mask', f'no mask in {mask_dir}'))
@@ -83,7 +84,7 @@ def decode(
     ignore_value: Value in the file that stands for `IGNORED`.
 
   Raises:
-    Unusable: If it is no mask of that size.
+    Unusable: If it is not a mask of that size.
   """
   if isinstance(mask, bytes):
     try:

@@ -118,10 +118,11 @@ def assert_classes(classes: Iterable[str], labels: Iterable[int]) -> None:
   empty = [repr(name) for i, name in enumerate(classes) if i not in present]
   if empty:
     raise errors.UsageError(
-        f'no image in {_some(empty)}, {len(empty)} of {len(classes)} classes; '
-        'remove what is no class, or add images: numbers of classes follow '
-        'their names, so none is left out silently')
+        f'source: no image of class {_some(empty)} ({len(empty)} of '
+        f'{len(classes)} classes); add images, or remove what is no class: '
+        'an empty one is not left out silently')
   if len(classes) < 2:
     raise errors.UsageError(
-        f'there is only one class, {classes[0]!r}, and a classifier needs two '
-        'or more; expected SOURCE/CLASS/IMAGE or SOURCE/SPLIT/CLASS/IMAGE')
+        f'source: there is only one class, {classes[0]!r}, and a classifier '
+        'needs two; a folder for every class is SOURCE/CLASS/IMAGE or '
+        'SOURCE/SPLIT/CLASS/IMAGE')

@@ -51,7 +51,7 @@ def _objects(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
       value = json.loads(line)
     except ValueError as e:
-      raise errors.UsageError(f'{path}, line {number}: no JSON: {e}') from None
+      raise errors.UsageError(f'{path}, line {number}: not JSON: {e}') from None
     if not isinstance(value, dict):
       raise errors.UsageError(
           f'{path}, line {number}: expected an object such as '

@@ -30,8 +30,8 @@ def test_numbers_are_big_endian(tmp_path):
 def test_a_damaged_file_is_named(content, tmp_path):
   path = tmp_path / 'train-labels-idx1-ubyte'
   path.write_bytes(content)
-  with pytest.raises(errors.UsageError, match='train-labels-idx1-ubyte.* is no '
-                     'IDX file, or damaged'):
+  with pytest.raises(errors.UsageError, match='train-labels-idx1-ubyte.* is '
+                     'not an IDX file, or damaged'):
     idx.read(str(path))
 
 

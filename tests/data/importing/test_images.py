@@ -20,10 +20,10 @@ def _exif(orientation):
 
 
 @pytest.mark.parametrize('content, kind, text', [
-    (b'', 'empty', 'empty'), (b'hello', 'no_image', 'no image'),
+    (b'', 'empty', 'empty'), (b'hello', 'not_an_image', 'not an image'),
     (_JPEG[:-20], 'damaged', 'truncated'),
-    (_JPEG[:30], 'no_image', 'no image'),
-    (b'\x89PNG\r\n\x1a\n' + bytes(40), 'no_image', 'no image')])
+    (_JPEG[:30], 'not_an_image', 'not an image'),
+    (b'\x89PNG\r\n\x1a\n' + bytes(40), 'not_an_image', 'not an image')])
 def test_what_cannot_be_decoded_is_not_used(content, kind, text):
   with pytest.raises(images.Unusable, match=text) as error:
     images.of_file(content, 'a.jpg')

@@ -15,6 +15,8 @@ import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import main
+from modelgarden_opt.configs import overrides
+from modelgarden_opt.data import checking
 from modelgarden_opt.data.importing import importer
 from modelgarden_opt.data.importing import shards
 from tests import conftest
@@ -94,7 +96,7 @@ def test_problems_are_counted_and_listed_by_file(tmp_path, capsys):
                     f'--output_dir={tmp_path / "out"}']) == 0
   described = json.loads((tmp_path / 'out/dataset.json').read_text())
   assert described['problems'] == {
-      'alpha': 1, 'converted': 1, 'damaged': 1, 'empty': 1, 'no_image': 2}
+      'alpha': 1, 'converted': 1, 'damaged': 1, 'empty': 1, 'not_an_image': 2}
   assert sum(described['num_examples'].values()) == 32
   listed = [json.loads(line) for line in (
       tmp_path / 'out/problems.jsonl').read_text().splitlines()]
@@ -103,7 +105,7 @@ def test_problems_are_counted_and_listed_by_file(tmp_path, capsys):
       ('ant/half.jpg', False), ('bee/notes.txt', False),
       ('bee/clear.png', True), ('bee/map.bmp', True)}
   out = capsys.readouterr().out
-  assert 'not imported: 2 no image' in out and 'imported: 1 alpha' in out
+  assert 'not imported: 2 not an image' in out and 'imported: 1 alpha' in out
   assert 'ant/half.jpg: damaged: ' in out
 
 
@@ -163,7 +165,8 @@ def test_importing_again_says_that_it_is_complete(tmp_path, capsys):
 
 @pytest.mark.parametrize('flag, found', [
     ('--splits=1,2', 'three numbers'), ('--num_shards=0', 'num_shards: must'),
-    ('--num_processes=-1', 'num_processes: must'), ('--kind=x', 'no kind of'),
+    ('--num_processes=-1', 'num_processes: must'),
+    ('--kind=x', 'not a kind of source'),
     ('--ignore_value=256', r'ignore_value: must be in [0, 255]'),
     ('--seed=-1', 'seed: must be >= 0')])
 def test_flags_are_checked_before_anything_is_written(
@@ -242,3 +245,27 @@ if __name__ == '__main__':
   _import(source, tmp_path / 'out', num_shards=30)
   _import(source, tmp_path / 'whole', num_shards=30)
   assert _files(tmp_path / 'out') == _files(tmp_path / 'whole')
+
+
+def test_source_and_data_set_may_be_on_any_file_system(tmp_path, monkeypatch):
+  local = sources.write_folder(tmp_path / 'in')
+  sources.write(local / 'ant/bad.jpg', b'bad')
+  for path in local.rglob('*.jp*g'):
+    name = f'ram://source/{path.relative_to(local)}'
+    tf.io.gfile.makedirs(os.path.dirname(name))
+    with tf.io.gfile.GFile(name, 'wb') as f:
+      f.write(path.read_bytes())
+  _import(local, tmp_path / 'out')
+  with monkeypatch.context() as interrupted, pytest.raises(ZeroDivisionError):
+    interrupted.setattr(importer, '_finish', lambda *_: 1 / 0)
+    _import('ram://source', 'ram://data/out')
+  remote = _import('ram://source', 'ram://data/out')
+  assert not tf.io.gfile.exists('ram://data/out.partial')
+  for path in (tmp_path / 'out').glob('*.tfrecord'):
+    with tf.io.gfile.GFile(f'ram://data/out/{path.name}', 'rb') as f:
+      assert f.read() == path.read_bytes()
+  assert remote.description['problems'] == {'not_an_image': 1}
+  assert _import('ram://source', 'ram://data/out').was_complete
+  task = overrides.resolve_values(
+      'mobilenet_v2', {'x': {'task': {'data': 'ram://data/out'}}}).task
+  assert checking.check(task).splits[0].num_records == 24

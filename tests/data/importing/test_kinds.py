@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from modelgarden_opt import errors
+from modelgarden_opt.data.importing import folder
+from modelgarden_opt.data.importing import images
 from modelgarden_opt.data.importing import kinds
 from tests.data.importing import sources
 
@@ -24,7 +26,15 @@ def test_folders_are_classes(tmp_path):
   assert _labels(source)['ant/nested/x.png'] == 'ant'
   assert len(source.items) == 7
   assert {(p.name, p.kind) for p in source.problems} == {
-      ('README.txt', 'no_image'), ('stray.jpg', 'no_class')}
+      ('README.txt', 'not_an_image'), ('stray.jpg', 'no_class')}
+
+
+def test_what_cannot_be_read_says_why(tmp_path):
+  (tmp_path / 'a.jpg').mkdir()
+  for name, kind in (('a.jpg', 'unreadable'), ('b.jpg', 'missing')):
+    with pytest.raises(images.Unusable) as error:
+      folder.load_file(str(tmp_path / name))
+    assert error.value.kind == kind
 
 
 def test_an_image_without_an_ending_is_found_by_its_content(tmp_path):
@@ -77,7 +87,7 @@ def test_labels_of_tables_may_be_numbers(lines, tmp_path):
     ('t.csv', 'path,label,split\na.jpg,x,now\n', "line 2 has split 'now'"),
     ('t.csv', '', 'empty'), ('t.csv', 'path,label\n', 'no rows'),
     ('t.csv', 'path,label\na,x\n', "only one class, 'x'"),
-    ('t.jsonl', '{"path": "a"', 'line 1: no JSON'),
+    ('t.jsonl', '{"path": "a"', 'line 1: not JSON'),
     ('t.jsonl', '[1]', 'line 1: expected an object'),
     ('t.jpg', 'x', 'cannot guess'), ('t.csv', b'\xff\xfe', 'not UTF-8')])
 def test_tables_that_cannot_be_read(name, text, found, tmp_path):
@@ -107,14 +117,14 @@ def _arrays(directory, as_files, **arrays):
 
 @pytest.mark.parametrize('as_files', [False, True])
 def test_arrays_are_a_source(as_files, tmp_path):
-  images = np.stack([sources.image(i) for i in range(6)])
+  pixels = np.stack([sources.image(i) for i in range(6)])
   labels = np.asarray([[0], [1], [2], [0], [1], [2]])
-  path = _arrays(tmp_path, as_files, x_train=images, y_train=labels,
-                 test_images=images[:3], test_labels=labels[:3, 0])
+  path = _arrays(tmp_path, as_files, x_train=pixels, y_train=labels,
+                 test_images=pixels[:3], test_labels=labels[:3, 0])
   kind, source = kinds.read(path)
   assert kind == 'npz' and source.classes == ('0', '1', '2')
   assert [item.split for item in source.items] == ['train'] * 6 + ['test'] * 3
-  np.testing.assert_array_equal(source.load(source.items[5])[0], images[5])
+  np.testing.assert_array_equal(source.load(source.items[5])[0], pixels[5])
 
 
 @pytest.mark.parametrize('arrays, found', [
@@ -123,7 +133,7 @@ def test_arrays_are_a_source(as_files, tmp_path):
     ({'x': np.zeros([4, 8, 8], np.uint8), 'y': [0, 1]}, 'each of the 4'),
     ({'x': np.zeros([2, 8, 8], np.uint8), 'y': [0.5, 1]}, 'one integer'),
     ({'x': np.zeros([2, 8, 8], np.uint8), 'y': [-1, 1]}, 'received -1'),
-    ({'x': np.zeros([2, 8, 8], np.uint8), 'y': [0, 2]}, "no image in '1'"),
+    ({'x': np.zeros([2, 8, 8], np.uint8), 'y': [0, 2]}, "of class '1'"),
     ({'x': np.zeros([2, 8, 8], np.uint8)}, 'always both; received x')])
 def test_arrays_that_cannot_be_read(arrays, found, tmp_path):
   path = _arrays(tmp_path, False, **arrays)
@@ -166,7 +176,7 @@ def test_a_source_that_is_not_there(tmp_path):
 def test_empty_and_single_classes_are_refused(tmp_path):
   sources.write_folder(tmp_path, count=1)
   (tmp_path / 'dog').mkdir()
-  with pytest.raises(errors.UsageError, match="no image in 'dog', 1 of 4"):
+  with pytest.raises(errors.UsageError, match="no image of class 'dog'"):
     kinds.read(str(tmp_path))
   sources.write_folder(tmp_path / 'one', ['ant'], count=1)
   with pytest.raises(errors.UsageError, match="only one class, 'ant'"):

@@ -1,0 +1,90 @@
+"""What joining the ranges of replicas costs a training step.
+
+    python -m projects.model_garden_bench.replicas --family=mobilenet_v2
+
+Two replicas on two logical CPUs take QAT steps with and without the maximum
+over replicas, interleaved; printed is the ratio of the times.
+"""
+
+import argparse
+import contextlib
+from unittest import mock
+
+from official.core import task_factory
+import tensorflow as tf
+import tf_keras
+
+from modelgarden_opt import ratios
+from modelgarden_opt import registry_imports  # noqa: F401
+from modelgarden_opt.benchmark import training
+from modelgarden_opt.compression import replicas
+from modelgarden_opt.configs import overrides
+from modelgarden_opt.training import strategies
+
+_REPLICAS = 2
+
+
+def make_step(family: str, image_size: int, batch_size: int):
+  """Returns a call that takes one step of all replicas; it is traced already.
+
+  Args:
+    family: Name of a model.
+    image_size: Side of the images in pixels.
+    batch_size: Images of each replica.
+  """
+  config = overrides.base(f'{family}_qat')
+  config.task.model.input_size = [image_size, image_size, 3]
+  strategy = tf.distribute.get_strategy()
+  task = task_factory.get_task(config.task)
+  model = task.build_model()
+  optimizer = tf_keras.optimizers.legacy.SGD(1e-4)
+  images = tf.random.stateless_normal(
+      [batch_size, image_size, image_size, 3], seed=(1, 2))
+  labels = tf.zeros([batch_size], tf.int32)
+
+  @tf.function
+  def step():
+    return strategy.run(lambda: task.train_step(
+        (images, labels), model, optimizer)[task.loss])
+
+  def call():
+    for loss in strategy.experimental_local_results(step()):
+      loss.numpy()
+
+  call()
+  return call
+
+
+def measure(
+    family: str, image_size: int, batch_size: int, rounds: int) -> ratios.Ratio:
+  """Returns the ratio of step times with and without joined ranges."""
+  strategies.make_logical_cpus(_REPLICAS)
+  strategy = tf.distribute.MirroredStrategy(
+      [f'CPU:{index}' for index in range(_REPLICAS)])
+  calls = {}
+  with strategy.scope():
+    for name, context in (
+        ('joined', contextlib.nullcontext()),
+        ('apart', mock.patch.object(replicas, 'largest', lambda v: v))):
+      with context:
+        calls[name] = make_step(family, image_size, batch_size)
+  seconds = training.in_turn(calls, rounds)
+  return ratios.paired(seconds['joined'], seconds['apart'])
+
+
+def main() -> None:
+  """Measures one family."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--family', default='mobilenet_v2')
+  parser.add_argument('--image_size', type=int, default=224)
+  parser.add_argument('--batch_size', type=int, default=8,
+                      help='images of each replica')
+  parser.add_argument('--rounds', type=int, default=30)
+  args = parser.parse_args()
+  ratio = measure(args.family, args.image_size, args.batch_size, args.rounds)
+  print(f'{args.family}, {args.image_size} pixels, 2 x {args.batch_size} '
+        f'images, {args.rounds} rounds: {ratio}')
+
+
+if __name__ == '__main__':
+  main()
