@@ -75,6 +75,9 @@ _EXAMPLES = {
     'target': 'latency', 'importance': 'taylor', 'policy': 'all',
     'block_pooling_type': 'MAX', 'cluster_centroids_init': 'LINEAR',
     'calibration_steps': '16', 'range_momentum': '0.9', 'keep_ratio': '0.6',
+    'imports': '[my_module]',
+    'builder': "'tf_keras.applications:MobileNetV2'",
+    'arguments': '{alpha: 0.35, weights: null}', 'Keras.path': 'model.keras',
     'importance_steps': '16', 'channel_multiple': '16',
 }
 
@@ -101,6 +104,7 @@ def sections():
       ('task.export', export.SegmentationExport),
       ('task.train_data, validation_data, test_data', embedded.EmbeddedData),
       ('task.train_data.random_affine', image_classification.RandomAffine),
+      ('task.model.backbone.keras', image_classification.Keras),
       ('runtime', runtime.Runtime),
   ]
 
@@ -129,6 +133,8 @@ def _yaml(value) -> str:
     return 'null'
   if isinstance(value, bool):
     return str(value).lower()
+  if hasattr(value, 'as_dict'):
+    return str(value.as_dict())
   if isinstance(value, (tuple, list)):
     return f'[{", ".join(map(_yaml, value))}]'
   return f"'{value}'" if value in ('', '*') else str(value)
@@ -148,8 +154,14 @@ def rows(cls: type) -> list[list[str]]:
   return [
       [f'`{f.name}`', _type(f), f'`{_yaml(getattr(default, f.name))}`',
        meanings[f.name],
-       f'`{_EXAMPLES.get(f.name, _yaml(getattr(default, f.name)))}`']
+       f'`{_example(cls, f.name, getattr(default, f.name))}`']
       for f in dataclasses.fields(cls) if f.name in meanings]
+
+
+def _example(cls: type, name: str, default) -> str:
+  """Returns what a field looks like; that of one class goes first."""
+  return _EXAMPLES.get(f'{cls.__name__}.{name}', _EXAMPLES.get(
+      name, _yaml(default)))
 
 
 def _pipeline() -> str:

@@ -20,13 +20,16 @@ ALLOWED = {
     'benchmark': {'modeling', 'data', 'tasks', 'evaluation', 'export'},
     'report': set(),
     'pipeline': {'configs', 'modeling', 'export'},
+    'api': {'configs', 'compression', 'modeling', 'training', 'evaluation',
+            'export', 'benchmark'},
     'recipes': {'configs', 'benchmark'},
     'cli': {'configs', 'compression', 'data', 'modeling', 'tasks', 'training',
             'export', 'evaluation', 'benchmark', 'report', 'pipeline',
             'recipes'},
 }
 # Modules of no part, which everyone may import.
-SHARED = {'errors', 'files', 'ratios', 'registry', 'techniques'}
+SHARED = {'callable_module', 'errors', 'files', 'ratios', 'registry',
+          'techniques', 'user_modules'}
 FILES = sorted(PACKAGE.rglob('*.py'))
 ALL_FILES = FILES + sorted(
     p for d in ('scripts', 'projects', 'tests')

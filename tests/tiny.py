@@ -4,6 +4,7 @@ Imported for its side effect (the model gets a name that YAML files can use)
 and for its values; the processes that tests start import it, too.
 """
 
+from official.vision.modeling.backbones import efficientnet
 from official.vision.modeling.backbones import mobilenet
 from official.vision.modeling.backbones import resnet
 import tensorflow as tf
@@ -58,6 +59,8 @@ SHORT = {
         'MobileNetV4ConvSmall', (0, 1, 2, 3, 4, 5, 6, 7, 10, 11, -3, -2, -1))},
     'resnet18': {'model_id': 9},
 }
+# An EfficientNet of one block a group.
+efficientnet.SCALING_MAP['tiny'] = {'width_scale': 0.25, 'depth_scale': 0.25}
 
 _DATA = {'embedded_name': 'digits', 'aug_crop': False}
 

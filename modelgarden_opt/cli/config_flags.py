@@ -47,6 +47,23 @@ def assert_directory(field: str, path: str) -> None:
         f'{" ".join(_PATTERN)} in its path, received {path!r}')
 
 
+def add_import_flag(parser: argparse.ArgumentParser) -> None:
+  """Adds `--import`, which every command has."""
+  parser.add_argument(
+      '--import', action='append', default=[], dest='imports',
+      metavar='MODULE',
+      help='module that registers backbones, schedules, costs or recipes; '
+      'repeatable, kept in params.yaml of a run')
+
+
+def import_modules(args: argparse.Namespace) -> None:
+  """Imports what `--import` names."""
+  if args.imports:
+    import_tensorflow()
+    from modelgarden_opt import user_modules  # pylint: disable=g-import-not-at-top
+    user_modules.load(args.imports, 'import')
+
+
 def import_tensorflow() -> None:
   """Imports TensorFlow without its start-up chatter, unless that is wanted."""
   # Without a GPU the only errors at start-up are about the missing GPU.
@@ -75,4 +92,4 @@ def resolve(args: argparse.Namespace):
   except (OSError, ValueError, SyntaxError) as e:
     raise errors.UsageError(f'gin_file/gin_params: {e}') from None
   return overrides.resolve(
-      args.experiment, args.config_file, args.params_override)
+      args.experiment, args.config_file, args.params_override, args.imports)

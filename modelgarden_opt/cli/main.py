@@ -7,6 +7,7 @@ import sys
 
 import modelgarden_opt
 from modelgarden_opt import errors
+from modelgarden_opt.cli import config_flags
 
 # Sub-command -> what it does; each is a module of this package with
 # `add_flags(parser)` and `run(args)`, imported (and TensorFlow with it) late.
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     subparser = subparsers.add_parser(
         name, help=description, description=description, allow_abbrev=False)
     importlib.import_module(f'modelgarden_opt.cli.{name}').add_flags(subparser)
+    config_flags.add_import_flag(subparser)
   return parser
 
 
@@ -61,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = parse(argv)
   command = importlib.import_module(f'modelgarden_opt.cli.{args.command}')
   try:
+    config_flags.import_modules(args)
     return command.run(args) or 0
   except errors.UsageError as e:
     print(f'{args.command}: {errors.without_calls(str(e))}', file=sys.stderr)

@@ -1,6 +1,7 @@
 """`modelgarden-opt run`: the stages of a pipeline YAML."""
 
 import argparse
+from collections.abc import Sequence
 
 from modelgarden_opt.cli import config_flags
 
@@ -31,7 +32,8 @@ def load(path: str, model: str | None = None):
   return load_with_configs(path, model)[0]
 
 
-def load_with_configs(path: str, model: str | None = None):
+def load_with_configs(
+    path: str, model: str | None = None, imports: Sequence[str] = ()):
   """Returns the pipeline of a YAML file and the trainings' configurations."""
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
@@ -41,6 +43,8 @@ def load_with_configs(path: str, model: str | None = None):
   values = overrides.load_yaml(path)
   if model is not None:
     values = {**values, 'model': model}
+  if imports:  # Into the file of every training, and so into its params.yaml.
+    values = stages.merge({'all': {'task': {'imports': [*imports]}}}, values)
   pipeline = stages.parse(values)
   return pipeline, checking.resolve(pipeline)
 
@@ -57,13 +61,15 @@ def run(args: argparse.Namespace) -> int:
   from modelgarden_opt.pipeline import commands
   from modelgarden_opt.pipeline import executor
   from modelgarden_opt.training import strategies
-  pipeline, configs = load_with_configs(args.config_file, args.model)
+  pipeline, configs = load_with_configs(
+      args.config_file, args.model, args.imports)
   # Before a model is built: TensorFlow makes devices when it starts.
   strategies.make_logical_cpus(max(
       config.runtime.num_logical_cpus for config in configs.values()))
   made_by = ['modelgarden-opt', 'run', f'--config_file={args.config_file}']
   if args.model:
     made_by.append(f'--model={args.model}')
+  made_by += [f'--import={module}' for module in args.imports]
   steps = commands.steps(pipeline, args.model_dir, shlex.join(made_by))
   for step in steps:  # Options of late stages are checked before any runs.
     for command in step.commands:

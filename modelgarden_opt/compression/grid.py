@@ -67,12 +67,20 @@ class Noting:
   outgoing: list[State] = ()
 
   def __call__(self, *args, **kwargs):
-    self.incoming = states_of(args[0] if args else kwargs.get('inputs'))
+    inputs = args[0] if args else kwargs.get('inputs')
+    if any(map(tf_keras.backend.is_keras_tensor, tf.nest.flatten(inputs))):
+      self.note_incoming(states_of(inputs))
+    else:
+      self.incoming = states_of(inputs)
     outputs = super().__call__(*args, **kwargs)
     for output, state in zip(tf.nest.flatten(outputs), self.outgoing):
       if tf_keras.backend.is_keras_tensor(output):
         mark(output, state)
     return outputs
+
+  def note_incoming(self, states: list[State]) -> None:
+    """Learns how inputs were made while a functional model is put together."""
+    self.incoming = states
 
   def mark_incoming(self, inputs: Any) -> None:
     """Gives the inputs of `call` the marks of those of `__call__`."""

@@ -74,11 +74,12 @@ class Rewired(grid.Noting):
     super().build(input_shape)
     if self._plan is None:
       return
-    if self.layer_type in topology.KERNELS:
+    if self.kernel_attribute:
       kernel = self.kernel_variable
       self.chain = transforms.TransformChain(self._plan.transforms(
           self.path, self.layer_type, tuple(kernel.shape)))
       self.chain.build(self, kernel)
+    if self.layer_type in topology.KERNELS:
       self._fuse_activation()
     self._quantize_float_inputs()
     if self.output_quantizer:
@@ -94,32 +95,47 @@ class Rewired(grid.Noting):
         self.activation).rewire(
             self._plan, self.path, self.layer_type, self._quantize_output)
 
+  def note_incoming(self, states):
+    super().note_incoming(states)
+    # A layer that is called again may read a tensor of another kind.
+    if self.built and self._plan is not None:
+      self._quantize_float_inputs()
+
   def _quantize_float_inputs(self) -> None:
     """Makes quantizers of the inputs that no quantizer has made."""
     single = len(self.incoming) == 1
-    found = {}
+    found = dict(self.input_quantizers)
     for index, state in enumerate(self.incoming):
-      quantizer = None if state in self.reads else (
-          self._plan.activation_quantizer(self.path, self.layer_type))
+      if state in self.reads or index in found:
+        continue
+      quantizer = self._plan.activation_quantizer(self.path, self.layer_type)
       if quantizer is not None:
         quantizer.build(self, 'input' if single else f'input_{index}')
         found[index] = quantizer
     self.input_quantizers = found
 
   @property
-  def kernel_variable(self) -> tf.Variable:
-    """The variable that the float op would read directly."""
-    return getattr(self, self._kernel_attribute)
+  def _quantizers_due(self) -> dict[int, Any]:
+    """Quantizers of this call: what is on a grid is not quantized again."""
+    return {index: quantizer
+            for index, quantizer in self.input_quantizers.items()
+            if self.incoming[index] not in self.reads}
 
   @property
-  def _kernel_attribute(self) -> str:
-    return topology.KERNELS[self.layer_type]
+  def kernel_variable(self) -> tf.Variable:
+    """The variable that the float op would read directly."""
+    return getattr(self, self.kernel_attribute)
+
+  @property
+  def kernel_attribute(self) -> str:
+    """Name of the attribute with the kernel, '' without one."""
+    return topology.KERNELS.get(self.layer_type, '')
 
   @tf.autograph.experimental.do_not_convert
   def call(self, inputs, training=None):
     training = transforms.is_training(training)
     self.mark_incoming(inputs)
-    inputs = quantized_inputs(self.input_quantizers, inputs, training)
+    inputs = quantized_inputs(self._quantizers_due, inputs, training)
     outputs = self._call_float(inputs, training)
     if self.fused_activation is not None:
       return self.note(self.fused_activation(
@@ -139,7 +155,7 @@ class Rewired(grid.Noting):
     if not self.chain:
       return super().call(inputs)
     kernel = self.chain(tf.convert_to_tensor(self.kernel_variable), training)
-    replaced = {self._kernel_attribute: kernel}
+    replaced = {self.kernel_attribute: kernel}
     if self.fused_activation is not None:
       replaced['activation'] = tf_keras.activations.linear
     with internals.replaced(self, **replaced):

@@ -31,7 +31,7 @@ FUSING = (*KERNELS, *NORMS, 'Add', 'Subtract', 'Multiply')
 
 # Layers that do nothing in inference.
 IDENTITIES = ('Dropout', 'SpatialDropout2D', 'GaussianNoise', 'GaussianDropout',
-              'ActivityRegularization')
+              'ActivityRegularization', 'StochasticDepth')
 # Layers that hand on values of the grid that they read.
 PASSING = (*IDENTITIES, 'MaxPooling2D', 'GlobalMaxPooling2D', 'ZeroPadding2D',
            'Cropping2D', 'UpSampling2D', 'Reshape', 'Flatten', 'Permute',

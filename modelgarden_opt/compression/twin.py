@@ -15,6 +15,7 @@ from modelgarden_opt.compression import grid
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import mixins  # noqa: F401 (of leaves)
 from modelgarden_opt.compression import plan as plan_lib
+from modelgarden_opt.compression import recipes
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import transforms
@@ -189,7 +190,7 @@ def problem(
   """
   float_class = rules.float_class(type(layer))
   kind = float_class.__name__
-  if (float_class in TWINS or kind == 'InputLayer' or
+  if (float_class in TWINS or kind in ('InputLayer', *recipes.RECIPES) or
       activations.is_passing(layer) or plan.leaves_alone(path, kind)):
     return ''
   if activations.is_activation(layer):
@@ -289,7 +290,7 @@ def to_twin(
   elif kind in topology.PASSING:
     return leaves.to_leaf(layer, plan.suffix).rewire(
         plan, path, quantize_output=False)
-  elif kind in topology.KERNELS or kind in topology.LEAVES:
+  elif kind in (*topology.KERNELS, *topology.LEAVES, *recipes.RECIPES):
     return leaves.to_leaf(layer, plan.suffix).rewire(
         plan, path, quantize_output=quantize_output)
   return type(layer).from_config(layer.get_config())

@@ -30,10 +30,13 @@ class CompressedTask(_Blocks):
     batch_norm_steps: Batches of training data from which the statistics of
       batch normalization are estimated after the last training step; 0 keeps
       their moving averages.
+    imports: Modules that are imported before anything is built: they register
+      backbones, schedules, costs, recipes. The flag `--import` adds to them.
   """
   data: str = ''
   class_names: list[str] = dataclasses.field(default_factory=list)
   batch_norm_steps: int = 0
+  imports: list[str] = dataclasses.field(default_factory=list)
 
   def without_techniques(self) -> 'CompressedTask':
     """Returns the configuration of the float model, not pretrained."""

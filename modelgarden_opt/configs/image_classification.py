@@ -6,6 +6,7 @@ from official.modeling import hyperparams
 from official.vision.configs import backbones
 from official.vision.configs import image_classification as official_cfg
 
+from modelgarden_opt import registry
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import embedded
 from modelgarden_opt.configs import export as export_cfg
@@ -48,13 +49,55 @@ class SmallCnn(hyperparams.Config):
 
 
 @dataclasses.dataclass
+class Arguments(hyperparams.Config):
+  """Fields of any name."""
+
+  TAKES_ANY_FIELD = True
+
+  def _override(self, override_dict, is_strict=True):
+    del is_strict
+    super()._override(override_dict, is_strict=False)
+
+
+@dataclasses.dataclass
+class Keras(hyperparams.Config):
+  """A custom tf_keras model, see `modeling.keras_models`.
+
+  One that ends in `num_classes` logits is the whole classifier; one that ends
+  in a feature map [b, h, w, c] gets the Model Garden's head. Give `builder` or
+  `path`.
+
+  Attributes:
+    builder: `package.module:function` that returns the model; the module is
+      looked for on the Python path and in the current directory.
+    arguments: Keyword arguments of the function.
+    path: A `.keras` file or a SavedModel of tf_keras; its weights are what
+      training starts from.
+  """
+  builder: str = ''
+  arguments: Arguments = dataclasses.field(default_factory=Arguments)
+  path: str = ''
+
+
+# Name of a backbone that a user's module registers -> class of its fields.
+BACKBONES = registry.Registry('backbone')
+
+
+@dataclasses.dataclass
 class Backbone(backbones.Backbone):
-  """The Model Garden's backbones and one more.
+  """The Model Garden's backbones, two more, and those of `BACKBONES`.
 
   Attributes:
     small_cnn: The small CNN.
+    keras: A custom model.
   """
   small_cnn: SmallCnn = dataclasses.field(default_factory=SmallCnn)
+  keras: Keras = dataclasses.field(default_factory=Keras)
+
+  def __post_init__(self, default_params, restrictions):
+    for name, fields in BACKBONES.items():
+      self.__dict__.setdefault(name, fields())
+    super().__post_init__(default_params, restrictions)
 
 
 @dataclasses.dataclass

@@ -18,6 +18,7 @@ import yaml
 
 from modelgarden_opt import errors
 from modelgarden_opt import techniques
+from modelgarden_opt import user_modules
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import checks
 from modelgarden_opt.configs import compressed
@@ -43,6 +44,7 @@ def resolve(
     experiment: str,
     config_files: Sequence[str] = (),
     params_override: str | None = None,
+    imports: Sequence[str] = (),
 ) -> cfg.ExperimentConfig:
   """Returns a validated experiment configuration.
 
@@ -51,6 +53,7 @@ def resolve(
     config_files: YAML files, applied in order.
     params_override: YAML, JSON or `a.b=1,c=2` string (or a YAML file's path),
       applied last.
+    imports: Modules to import beside those that `task.imports` names.
 
   Raises:
     UsageError: One message with every unknown field, wrong type and broken
@@ -59,11 +62,13 @@ def resolve(
   sources = {path: load_yaml(path) for path in config_files}
   if params_override:
     sources['--params_override'] = _parse_override(params_override)
-  return resolve_values(experiment, sources)
+  return resolve_values(experiment, sources, imports)
 
 
 def resolve_values(
-    experiment: str, sources: Mapping[str, Mapping[str, Any]]
+    experiment: str,
+    sources: Mapping[str, Mapping[str, Any]],
+    imports: Sequence[str] = (),
 ) -> cfg.ExperimentConfig:
   """Returns a validated experiment configuration.
 
@@ -71,10 +76,14 @@ def resolve_values(
     experiment: Name of a registered experiment.
     sources: Overrides in the order of their application, by the name that
       messages call them.
+    imports: Modules to import beside those that `task.imports` names.
 
   Raises:
     UsageError: One message with everything that is wrong.
   """
+  modules = list(dict.fromkeys(
+      [*imports, *(m for v in sources.values() for m in _imports_of(v))]))
+  user_modules.load(modules, 'task.imports')
   config = base(experiment)
   # A run directory knows by this name which configuration classes it holds.
   config.task.name = experiment
@@ -89,7 +98,16 @@ def resolve_values(
     _apply(config, list(right.values()))
   except errors.UsageError as e:
     problems.append(str(e))
+  config.task.imports = modules
   return finish(config, problems)
+
+
+def _imports_of(values: Mapping[str, Any]) -> list[str]:
+  """Returns the modules that overrides name, none if they are no names."""
+  task = values.get('task')
+  found = task.get('imports') if isinstance(task, Mapping) else None
+  return [m for m in found if isinstance(m, str)] if isinstance(
+      found, list) else []
 
 
 def _apply(
@@ -218,6 +236,8 @@ def check(
     values: The overrides.
     path: Name of `config` in messages, with a dot after it.
   """
+  if getattr(config, 'TAKES_ANY_FIELD', False):
+    return _unreadable(config, values, path)
   fields = [f for f in config.__dict__ if f not in config.RESERVED_ATTR]
   hints = typing.get_type_hints(type(config))
   problems = []
@@ -235,6 +255,17 @@ def check(
     problems += _check_value(
         getattr(config, name), value, hints.get(name, Any), path + name)
   return problems
+
+
+def _unreadable(
+    config: hyperparams.Config, values: Mapping[str, Any], path: str
+) -> list[str]:
+  """Checks fields of any name: a configuration has no lists of lists."""
+  try:
+    type(config)().override(dict(values))
+  except (TypeError, KeyError) as e:
+    return [f'{path.rstrip(".")}: {e}']
+  return []
 
 
 def _check_value(current: Any, value: Any, hint: Any, path: str) -> list[str]:
@@ -324,7 +355,7 @@ def _problems_together(
       problems.append(
           f'runtime.mixed_precision_dtype: {dtype!r} cannot be combined with '
           'quantization: activation ranges need float32; use null or float32')
-  pruning = blocks.get('pruning')
+  problems += block_problems(blocks, 'task.')
   ema = config.trainer.optimizer_config.ema
   if ema is not None and not ema.trainable_weights_only and {
       'pruning', 'clustering'} & blocks.keys():
@@ -332,14 +363,23 @@ def _problems_together(
         'trainer.optimizer_config.ema.trainable_weights_only: must be true '
         'with pruning and clustering, received false: masks and tables have '
         'no average')
-  if pruning is not None and not pruning.of_channels and (
-      'clustering' in blocks and
-      pruning.pruning_schedule != pruning_cfg.PRESERVE):
-    problems.append(
-        'task.pruning.pruning_schedule: must be Preserve with clustering, '
-        f'received {pruning.pruning_schedule!r}; prune in a separate run, '
-        'and start from its checkpoint')
   return problems
+
+
+def block_problems(blocks: Mapping[str, Any], prefix: str) -> list[str]:
+  """Returns one line for every rule that blocks of techniques break together.
+
+  Args:
+    blocks: The blocks by the techniques' names.
+    prefix: What names of fields begin with in messages.
+  """
+  pruning = blocks.get('pruning')
+  if pruning is None or pruning.of_channels or 'clustering' not in blocks or (
+      pruning.pruning_schedule == pruning_cfg.PRESERVE):
+    return []
+  return [f'{prefix}pruning.pruning_schedule: must be Preserve with '
+          f'clustering, received {pruning.pruning_schedule!r}; prune in a '
+          'separate run, and start from its checkpoint']
 
 
 def _trainer_problems(trainer: cfg.TrainerConfig) -> list[str]:

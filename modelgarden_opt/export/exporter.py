@@ -1,5 +1,6 @@
 """Exports a run as a `.tflite` file and verifies the file before reporting."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
@@ -10,6 +11,7 @@ import uuid
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.data import class_names
@@ -76,10 +78,7 @@ def export(
     VerificationError: If the file does not compute what the model computes.
   """
   request = Request(**options)
-  if file_format not in formats.FORMATS:
-    raise errors.UsageError(
-        f'format: {file_format!r} is not an export format'
-        f'{errors.nearest(file_format, formats.FORMATS)}')
+  assert_format(file_format)
   if request.runtime not in formats.RUNTIMES:
     raise errors.UsageError(
         f'runtime: {request.runtime!r} is unknown'
@@ -95,22 +94,76 @@ def export(
       hard_swish=run.params.task.export.hard_swish,
       output=_output(run, request.kind))
   calibration = _Calibration(run, request.calibration_images)
-  converted = convert.convert_as(run.model, made_with, calibration)
-  images = _verification_images(run)
+  images: list[representative.Images] = []
+
+  def verified_on() -> np.ndarray:
+    images.append(_verification_images(run))
+    return images[0].images
+
+  found = write(
+      run.model, output, made_with, calibration, verified_on,
+      float_layers=has_float_layers(run.params.task.quantization),
+      verify=request.verify)
+  return {
+      'model': output, 'checkpoint': run.checkpoint, 'weights': run.weights,
+      'calibrated_on': calibration.listing, 'verified_on': images[0].listing,
+      **found}
+
+
+def assert_format(file_format: str) -> None:
+  """Raises `UsageError` for what is no key of `formats.FORMATS`."""
+  if file_format not in formats.FORMATS:
+    raise errors.UsageError(
+        f'format: {file_format!r} is not an export format'
+        f'{errors.nearest(file_format, formats.FORMATS)}')
+
+
+def has_float_layers(quantization: Any | None) -> bool:
+  """Whether a `quantization:` block keeps some layers in float."""
+  return quantization is not None and any(
+      rule.enabled is False for rule in quantization.rules)
+
+
+def write(
+    model: tf_keras.Model,
+    output: str,
+    options: formats.Options,
+    calibration: convert.Representative | None,
+    images: Callable[[], np.ndarray],
+    *,
+    float_layers: bool = False,
+    verify: bool = True,
+) -> dict[str, Any]:
+  """Writes a model as a file and compares both.
+
+  Args:
+    model: A float or compressed model.
+    output: Path of the file; nothing is there if verification fails.
+    options: What the file shall be.
+    calibration: See `convert.convert_as`.
+    images: Returns float32 images [n, h, w, c] that file and model get.
+    float_layers: Whether a rule keeps some layers of the model in float.
+    verify: See `Request`.
+
+  Returns:
+    What was found in the file, see `verification.verify`.
+
+  Raises:
+    UsageError: If the model cannot be converted so.
+    VerificationError: If the file does not compute what the model computes.
+  """
+  converted = convert.convert_as(model, options, calibration)
   with _temporary(output, converted.content) as path:
     found, problems = verification.verify(
-        path, run, made_with, converted, images.images)
-    if problems and request.verify:
+        path, model, options, converted, images(), float_layers)
+    if problems and verify:
       raise VerificationError(_refusal(problems, converted))
     os.replace(path, output)
   return {
-      'model': output, 'format': file_format, 'io_dtype': request.io_dtype,
-      'runtime': request.runtime,
-      'checkpoint': run.checkpoint, 'weights': run.weights,
-      'verified': request.verify, 'problems': problems,
-      'ranges': converted.ranges, 'ranges_reason': converted.reason,
-      'calibrated_on': calibration.listing, 'verified_on': images.listing,
-      **found}
+      'format': options.file_format, 'io_dtype': options.io_dtype,
+      'runtime': options.runtime,
+      'verified': verify, 'problems': problems,
+      'ranges': converted.ranges, 'ranges_reason': converted.reason, **found}
 
 
 @contextlib.contextmanager
@@ -201,7 +254,7 @@ def _output(run: run_directory.Run, kind: str | None) -> formats.Output:
         f'segmentation_output: {kind!r} is for segmentation; '
         f'{run.model_dir!r} holds a run of another task')
   kind = kind or configured or 'logits'
-  size = run.model.backbone.input_shape[1:3]
+  size = run.params.task.model.input_size[:2]
 
   def compute(outputs):
     logits = factory.logits(outputs)

@@ -103,6 +103,12 @@ class Options:
   output: Output = Output()
 
 
+def needs_images(model: tf_keras.Model, file_format: str) -> bool:
+  """Whether a model has to be calibrated for a format."""
+  return FORMATS[file_format].calibrated and not (
+      file_format == 'int8' and calibration.quantizers_of(model))
+
+
 def check(model: tf_keras.Model, options: Options) -> None:
   """Raises `UsageError` for what cannot be converted."""
   file_format, io_dtype = options.file_format, options.io_dtype

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.compression.quantization import activations
@@ -18,7 +19,6 @@ from modelgarden_opt.export import formats
 from modelgarden_opt.export import invariants
 from modelgarden_opt.export import sixteen_bits
 from modelgarden_opt.modeling import calibration
-from modelgarden_opt.tasks import run_directory
 
 # Images per call of the Keras model: their activations have to fit in memory.
 _BATCH = 16
@@ -30,19 +30,21 @@ class VerificationError(errors.Failure):
 
 def verify(
     path: str,
-    run: run_directory.Run,
+    model: tf_keras.Model,
     options: formats.Options,
     converted: convert.Converted,
     images: np.ndarray,
+    float_layers: bool = False,
 ) -> tuple[dict[str, Any], list[str]]:
   """Loads and runs a file and compares it with the Keras model.
 
   Args:
     path: The file.
-    run: The run that it was exported from.
+    model: The model that it was converted from.
     options: What it was converted with.
     converted: What the conversion says of it.
     images: float32 array [n, h, w, c] that both get.
+    float_layers: Whether a rule keeps some layers of the model in float.
 
   Returns:
     What was found: the file's census, kernels and sizes, and how far its
@@ -55,17 +57,20 @@ def verify(
     VerificationError: If the file cannot be loaded.
   """
   try:
-    found, model = census.take(path), litert_model.Model(path)
+    found, file = census.take(path), litert_model.Model(path)
   except errors.UsageError as e:
     raise VerificationError(f'the file cannot be used: {e}') from e
   trained = converted.ranges == 'trained'
   kernels = inspection.kernels(path)
-  problems = _of_form(run, options, converted, found, kernels)
+  problems = _of_form(model, options, converted, kernels)
+  if (options.file_format == 'int8' and found.float_ops and
+      not float_layers):
+    problems.insert(0, f'float ops left in an int8 file: {found.float_ops}')
   limits = closeness.TOLERANCES[options.file_format, trained]
-  actual, expected = model(images), _reference(run, options, trained, images)
+  actual, expected = file(images), _reference(model, options, trained, images)
   measured = closeness.measure(
       actual, expected,
-      model.output_scale if options.file_format == 'int8' else 0.0, limits)
+      file.output_scale if options.file_format == 'int8' else 0.0, limits)
   if not np.all(np.isfinite(actual)):
     problems.append('the file computes values that are not finite')
   else:
@@ -81,23 +86,18 @@ def verify(
   }, problems
 
 
-def _of_form(run, options, converted, found, kernels) -> list[str]:
-  """Returns what is wrong with a file before it runs."""
-  problems = []
-  if (options.file_format == 'int8' and found.float_ops and
-      not _has_float_layers(run)):
-    problems.append(f'float ops left in an int8 file: {found.float_ops}')
+def _of_form(model, options, converted, kernels) -> list[str]:
+  """Returns what is wrong with the kernels of a file."""
   trained = converted.ranges == 'trained'
-  if invariants.claimed(run.model, options.file_format, trained):
-    broken = invariants.problems(
-        run.model, kernels, trained, converted.variables)
-    if broken:
-      problems.append('the file lost zeros or clusters: ' + '; '.join(broken))
-  return problems
+  if not invariants.claimed(model, options.file_format, trained):
+    return []
+  broken = invariants.problems(model, kernels, trained, converted.variables)
+  return ['the file lost zeros or clusters: ' + '; '.join(broken)] if (
+      broken) else []
 
 
 def _reference(
-    run: run_directory.Run,
+    model: tf_keras.Model,
     options: formats.Options,
     trained: bool,
     images: np.ndarray,
@@ -106,19 +106,12 @@ def _reference(
   mode = (calibration.Mode.QUANTIZE if trained
           else calibration.Mode.PASS_THROUGH)
   with contextlib.ExitStack() as stack:
-    stack.enter_context(calibration.quantizer_mode(run.model, mode))
+    stack.enter_context(calibration.quantizer_mode(model, mode))
     if trained and options.file_format == 'int16x8':
-      stack.enter_context(sixteen_bits.activations(run.model))
-    activations.fuse_hard_swish(run.model, options.hard_swish == 'fused')
-    stack.callback(activations.fuse_hard_swish, run.model, False)
+      stack.enter_context(sixteen_bits.activations(model))
+    activations.fuse_hard_swish(model, options.hard_swish == 'fused')
+    stack.callback(activations.fuse_hard_swish, model, False)
     return np.concatenate([
         options.output.compute(
-            run.model(tf.constant(batch), training=False)).numpy()
+            model(tf.constant(batch), training=False)).numpy()
         for batch in np.array_split(images, -(-len(images) // _BATCH))])
-
-
-def _has_float_layers(run: run_directory.Run) -> bool:
-  """Whether a rule keeps some layers of a quantized model in float."""
-  quantization = getattr(run.params.task, 'quantization', None)
-  return quantization is not None and any(
-      rule.enabled is False for rule in quantization.rules)

@@ -1,7 +1,9 @@
 """Measures activation ranges, and switches the quantizers of a model."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
+from typing import Any
 
 from absl import logging
 import tensorflow as tf
@@ -49,7 +51,15 @@ def quantizer_mode(model: tf_keras.Model, mode: Mode) -> Iterator[None]:
       quantizer.mode = previous
 
 
-def calibrate(model: tf_keras.Model, dataset: tf.data.Dataset) -> None:
+def is_calibrated(model: tf_keras.Model) -> bool:
+  """Whether a model has no activation range that nobody measured."""
+  ranges = [q for q in quantizers_of(model)
+            if isinstance(q, quantizers.ActivationQuantizer) and q.moves]
+  return not ranges or any(q.moved for q in ranges)
+
+
+def calibrate(
+    model: tf_keras.Model, dataset: Iterable[tuple[tf.Tensor, Any]]) -> None:
   """Sets every activation range to the mean of the batches' extremes.
 
   The model runs in float and in inference mode meanwhile, so the ranges are
@@ -71,6 +81,8 @@ def calibrate(model: tf_keras.Model, dataset: tf.data.Dataset) -> None:
   with quantizer_mode(model, Mode.CALIBRATE):
     for images, _ in dataset:
       model(images, training=False)
+      for quantizer in activation_quantizers:
+        quantizer.end_batch()
       num_batches += 1
   if not num_batches:
     raise ValueError('calibration data is empty')

@@ -146,6 +146,12 @@ def apply(
                   lambda index, copy: changes[index][1](copy))
 
 
+def bring_into_form(found: Sequence[Constraint]) -> None:
+  """Does to kernels what `apply` does, outside of a training step."""
+  for item in found:
+    item.transform.apply(item.kernel)
+
+
 def update(
     found: Sequence[Constraint],
     step: int,

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import dataclasses
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -11,6 +13,7 @@ from modelgarden_opt import techniques
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.configs import block as block_cfg
 from modelgarden_opt.modeling import calibration
+from modelgarden_opt.modeling import compressed_model
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import rewiring
 from modelgarden_opt.modeling.state import architecture
@@ -35,7 +38,40 @@ def compress(
     UsageError: If a layer cannot be treated as configured, or a rule matches
       nothing.
   """
-  return compress_with(model, make_techniques(blocks), filters)
+  blocks = [block for block in blocks if block is not None]
+  compressed = compress_with(model, make_techniques(blocks), filters)
+  if compressed is not model and isinstance(
+      compressed, compressed_model.Compressed):
+    compressed.origin = compressed_model.Origin(
+        {_technique_of(block): block for block in blocks}, dict(filters or {}))
+  return compressed
+
+
+def rebuild(
+    model: tf_keras.Model,
+    float_model: dict[str, Any],
+    blocks: Mapping[str, Mapping[str, Any]],
+    filters: architecture.Filters,
+) -> tf_keras.Model:
+  """Returns the compressed model that Keras has saved, without its weights.
+
+  Args:
+    model: The float model.
+    float_model: What it was made from, as Keras serializes it.
+    blocks: The fields of the blocks, by the techniques' names.
+    filters: See `compress_with`.
+  """
+  made = [techniques.load(techniques.TECHNIQUES[name].block)(fields)
+          for name, fields in blocks.items()]
+  compressed = compress(model, *made, filters=filters)
+  compressed.origin = dataclasses.replace(
+      compressed.origin, float_model=float_model)
+  return compressed
+
+
+def _technique_of(block: block_cfg.Block) -> str:
+  return next(name for name, technique in techniques.TECHNIQUES.items()
+              if isinstance(block, techniques.load(technique.block)))
 
 
 def make_techniques(
@@ -76,6 +112,8 @@ def compress_with(
     if 'pruning' in made:
       constraints.add_to_own_layers(compressed, made['pruning'])
     plan.assert_all_rules_matched()
+  except NotImplementedError as e:  # Of a custom layer without `get_config`.
+    raise errors.UsageError(f'model: {" ".join(str(e).split())}') from e
   except ValueError as e:
     message = errors.without_calls(str(e))
     if not isinstance(e, errors.UsageError):  # Which names its field itself.

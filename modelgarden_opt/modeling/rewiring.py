@@ -12,37 +12,12 @@ import tf_keras
 from modelgarden_opt.compression import blocks  # noqa: F401 (registers twins)
 from modelgarden_opt.compression import heads  # noqa: F401
 from modelgarden_opt.compression import plan as plan_lib
+from modelgarden_opt.compression import recipes
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import sequences
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import twin
-
-
-class CompressedModel(tf_keras.Model):
-  """A functional model of twins that keeps the float model's parts in reach."""
-
-  def __init__(self, rewired: tf_keras.Model, name: str):
-    """Wraps a rewired model.
-
-    Args:
-      rewired: What `_rewire_functional` returned.
-      name: The float model's name.
-    """
-    super().__init__(
-        inputs=rewired.inputs, outputs=rewired.outputs, name=name)
-    nested = [layer for layer in rewired.layers
-              if isinstance(layer, tf_keras.Model)]
-    self._parts = dict(zip(('backbone',), nested))
-
-  @property
-  def backbone(self) -> tf_keras.Model:
-    """The compressed backbone."""
-    return self._parts['backbone']
-
-  @property
-  def checkpoint_items(self) -> dict[str, tf_keras.Model]:
-    """Parts that are checkpointed under separate names."""
-    return dict(self._parts)
+from modelgarden_opt.modeling import compressed_model
 
 
 def rewire(model: tf_keras.Model, plan: plan_lib.Plan) -> tf_keras.Model:
@@ -62,9 +37,12 @@ def rewire(model: tf_keras.Model, plan: plan_lib.Plan) -> tf_keras.Model:
     return _rewire_segmentation(model, plan)
   _assert_supported(_problems(model, plan))
   rewired = _rewire_functional(model, plan)
-  # As a functional model a Sequential one would count its input as a layer.
-  return (rewired if isinstance(model, tf_keras.Sequential)
-          else CompressedModel(rewired, model.name))
+  if isinstance(model, tf_keras.Sequential):
+    # As a functional model a Sequential one would count its input as a layer.
+    return compressed_model.CompressedSequential(
+        [*rewired._flatten_layers(include_self=False, recursive=False)],  # pylint: disable=protected-access
+        name=model.name)
+  return compressed_model.CompressedModel(rewired, model.name)
 
 
 def _rewire_segmentation(
@@ -135,6 +113,7 @@ class _Readers:
     self._model = model
     self._outer = outer
     self._readers = _readers(model)
+    self._calls = _calls(model)
 
   def prefix_of(self, nested: tf_keras.Model) -> str:
     """Returns what the paths of a nested model's layers begin with."""
@@ -143,10 +122,19 @@ class _Readers:
   def followers(
       self, layer: tf_keras.layers.Layer
   ) -> Iterator[tuple[tf_keras.layers.Layer, str]]:
-    """Yields the only reader of a layer, the only reader of that one, ..."""
-    if len(self._readers[id(layer)]) != 1:
+    """Yields the only reader of a layer, the only reader of that one, ...
+
+    Of a layer that is called several times: the layer that reads each of its
+    outputs, if there is nothing else that reads one.
+    """
+    count, readers = self._calls[id(layer)], self._readers[id(layer)]
+    if len(readers) != count or any(r is not readers[0] for r in readers):
       return
-    reader, = self._readers[id(layer)]
+    reader = readers[0]
+    # A norm is fused into what it reads at every call, or at none.
+    if reader is not None and rules.float_type(reader) in topology.NORMS and (
+        self._calls[id(reader)] != count):
+      return
     if reader is None:
       if self._outer and len(self._model.outputs) == 1:
         yield from self._outer.followers(self._model)
@@ -168,6 +156,11 @@ def _nodes(model: tf_keras.Model) -> list[Any]:
   """
   by_depth = model._nodes_by_depth.values()  # pylint: disable=protected-access
   return [node for nodes in by_depth for node in nodes]
+
+
+def _calls(model: tf_keras.Model) -> Mapping[int, int]:
+  """Returns how often a model calls a layer, by its id."""
+  return collections.Counter(id(node.layer) for node in _nodes(model))
 
 
 def _readers(
@@ -198,7 +191,6 @@ def _problems(
     return [f'{prefix or "model"} ({type(model).__name__}): is neither a '
             'functional model nor a Sequential one with an input shape']
   paths = rules.layer_paths(model.layers, prefix)
-  calls = collections.Counter(id(node.layer) for node in _nodes(model))
   found = []
   for layer in model.layers:
     path = paths[id(layer)]
@@ -206,12 +198,6 @@ def _problems(
       found += _problems(layer, plan, _prefix(layer, model, paths))
     else:
       found += _problem(layer, plan, path)
-    kind = rules.float_type(layer)
-    if (calls[id(layer)] > 1 and kind not in topology.IDENTITIES
-        and plan.enabled('quantization', path, kind)):
-      found.append(
-          f'{path} ({kind}): is called {calls[id(layer)]} times, and a '
-          'quantized layer has one range: use a layer for each call')
   return found
 
 
@@ -227,9 +213,11 @@ def _assert_supported(reasons: Sequence[str]) -> None:
     return
   known = sorted({
       *(block.__name__ for block in twin.TWINS), *topology.KERNELS,
-      *topology.LEAVES, *topology.PASSING, *topology.ACTIVATIONS})
+      *topology.LEAVES, *topology.PASSING, *topology.ACTIVATIONS,
+      *recipes.RECIPES})
   raise ValueError(
       f'{len(reasons)} layers of the model are not supported:\n  '
       + '\n  '.join(reasons) +
-      '\nExchange them, or leave them alone by rules {path: ..., enabled: '
-      f'false}}. Known layers are: {", ".join(known)}')
+      '\nExchange them, leave them alone by rules {path: ..., enabled: false}, '
+      'or register a recipe for their type (docs/extending.md). Known layers '
+      f'are: {", ".join(known)}')

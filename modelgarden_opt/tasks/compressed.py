@@ -46,7 +46,7 @@ class CompressedTask:
     the configuration says so.
     """
     config = self.task_config
-    model = super().build_model()
+    model = self.build_float_model()
     if self.begun:
       self.filters = architecture.read(self.logging_dir)
     else:
@@ -56,6 +56,10 @@ class CompressedTask:
         self.filters = {**self.filters, **self._pruned.candidate.filters}
     return factory.compress(
         model, *techniques.blocks_of(config).values(), filters=self.filters)
+
+  def build_float_model(self) -> tf_keras.Model:
+    """Returns the model that the task's `model:` block describes."""
+    return super().build_model()
 
   def prune_channels(self, model: tf_keras.Model) -> channel_search.Result:
     """Returns which channels of the float model stay."""

@@ -3,9 +3,11 @@
 from official.core import task_factory
 from official.vision.tasks import image_classification
 import tensorflow as tf
+import tf_keras
 
 from modelgarden_opt.configs import image_classification as cfg
 from modelgarden_opt.data import inputs
+from modelgarden_opt.modeling import keras_models
 from modelgarden_opt.tasks import compressed
 
 
@@ -13,6 +15,12 @@ from modelgarden_opt.tasks import compressed
 class ImageClassificationTask(
     compressed.CompressedTask, image_classification.ImageClassificationTask):
   """The Model Garden's task; every technique is an optional block of it."""
+
+  def build_float_model(self) -> tf_keras.Model:
+    if self.task_config.model.backbone.type != 'keras':
+      return super().build_float_model()
+    return keras_models.build_classifier(
+        self.task_config, self.logging_dir if self.begun else '')
 
   def augment(
       self,

@@ -6,6 +6,9 @@ from absl import logging
 from official.core import base_trainer
 from official.core import config_definitions as cfg
 from official.modeling import optimization
+import tf_keras
+
+from modelgarden_opt.compression import internals
 
 # Share of the initial statistics from which a run is warned about them.
 _MAX_INITIAL = 0.05
@@ -49,7 +52,9 @@ class BatchNormAction:
     del step
 
 
-def warn_of_momentum(params: cfg.ExperimentConfig, pretrained: bool) -> None:
+def warn_of_momentum(
+    params: cfg.ExperimentConfig, pretrained: bool, model: tf_keras.Model
+) -> None:
   """Logs a warning if a run is too short for its batch-norm momentum.
 
   Moving averages begin at mean 0 and variance 1. After n steps with momentum m
@@ -59,15 +64,25 @@ def warn_of_momentum(params: cfg.ExperimentConfig, pretrained: bool) -> None:
   Args:
     params: The resolved configuration.
     pretrained: Whether the statistics come from a checkpoint.
+    model: The model before its first step.
   """
   steps = params.trainer.train_steps
+  field = 'task.model.norm_activation.norm_momentum'
   momentum = params.task.model.norm_activation.norm_momentum
+  if params.task.model.backbone.type == 'keras':
+    field = 'momentum of the BatchNormalization layers'
+    norms = [layer for layer in internals.layers_of(model) if isinstance(
+        layer, tf_keras.layers.BatchNormalization)]
+    momentum = max((norm.momentum for norm in norms), default=0.0)
+    # The builder or the file may have brought statistics with it.
+    pretrained |= any(norm.moving_mean.numpy().any() for norm in norms)
   left = momentum**steps
   if pretrained or params.task.batch_norm_steps or left <= _MAX_INITIAL:
     return
   fitting = _MAX_INITIAL**(1.0 / steps)
   logging.warning(
-      'task.model.norm_activation.norm_momentum: with %g, %.0f %% of the '
+      '%s: with %g, %.0f %% of the '
       'initial batch-norm statistics are left after %d steps, and evaluation '
       'will be worse than training. Use at most %.3g, or estimate them at the '
-      'end: task.batch_norm_steps: 16.', momentum, 100 * left, steps, fitting)
+      'end: task.batch_norm_steps: 16.', field, momentum, 100 * left, steps,
+      fitting)

@@ -14,6 +14,7 @@ from modelgarden_opt import techniques
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.data import representative
 from modelgarden_opt.modeling import constraints
+from modelgarden_opt.modeling import keras_models
 from modelgarden_opt.modeling.state import architecture
 from modelgarden_opt.modeling.state import pretrained
 from modelgarden_opt.tasks import run_directory
@@ -89,11 +90,13 @@ def _run(
       model_dir=model_dir)
   if mode not in runner_lib.EVALUATING_MODES:
     batch_norm_action.warn_of_momentum(
-        params, pretrained=bool(checkpoint or pretrained.named(params.task)))
+        params, pretrained=bool(checkpoint or pretrained.named(params.task)),
+        model=runner.trainer.model)
     if strategy.extended.should_checkpoint:
       if not checkpoint:
         representative.save(task, model_dir)
       architecture.write(task.filters, model_dir)
+      keras_models.keep(params.task, model_dir)
       run_directory.save_params(params, model_dir)
   return runner.run()
 

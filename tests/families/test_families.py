@@ -36,6 +36,11 @@ def make_task(name, data_dir, short=False):
     model.backbone.mobilenet.filter_size_scale = 0.25
   elif model.backbone.type == 'resnet':
     model.backbone.resnet.depth_multiplier = 0.25
+  elif model.backbone.type == 'keras':
+    model.backbone.keras.builder = 'tests.user_models:two_branches'
+    model.backbone.keras.arguments.override({'head': 'none'})
+  elif model.backbone.type == 'efficientnet':
+    model.backbone.efficientnet.model_id = 'tiny'
   if short and name in tiny.SHORT:
     model.backbone.get().override(tiny.SHORT[name])
   return task_factory.get_task(config.task)

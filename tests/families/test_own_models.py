@@ -64,6 +64,30 @@ def _classifier(x):
   return layers.Dense(10, 'softmax')(layers.Dense(16, 'relu')(x))
 
 
+def _shared(x):
+  relu = layers.ReLU()
+  return relu(_conv(relu(_conv(x))))
+
+
+def _shared_unit(x):
+  """Convolution, norm and activation, run twice in this order."""
+  unit = (layers.Conv2D(4, 3, padding='same', use_bias=False),
+          layers.BatchNormalization(), layers.ReLU())
+  for _ in range(2):
+    for layer in unit:
+      x = layer(x)
+  return x
+
+
+def _siamese(x):
+  """One nested model reads two views of the image."""
+  inputs = tf_keras.Input([16, 8, 4])
+  branch = tf_keras.Model(inputs, _conv(_conv(inputs, 'relu'), 'relu'))
+  return layers.Concatenate()([
+      branch(layers.Cropping2D(((0, 0), side))(x))
+      for side in ((0, 8), (8, 0))])
+
+
 CASES = {
     **{f'conv_{name}': lambda x, name=name: _conv(_conv(x, name))
        for name in ('relu', 'swish', 'sigmoid', 'tanh', 'gelu', 'softmax')},
@@ -112,6 +136,9 @@ CASES = {
     'dropouts': lambda x: _conv(layers.GaussianNoise(0.1)(
         layers.SpatialDropout2D(0.1)(_conv(layers.Dropout(0.1)(x), 'relu')))),
     'linear': lambda x: _conv(layers.Activation('linear')(_conv(x))),
+    'shared_relu': lambda x: _conv(_shared(x)),
+    'shared_unit': lambda x: _conv(_shared_unit(x)),
+    'siamese': _siamese,
     'nested': lambda x: _conv(tf_keras.Sequential([
         layers.Conv2D(8, 3, activation='relu'), layers.Conv2D(4, 3)])(
             _conv(x, 'relu'))),
@@ -226,11 +253,6 @@ class _Subclassed(tf_keras.Model):
     return inputs
 
 
-def _shared(x):
-  relu = layers.ReLU()
-  return relu(_conv(relu(_conv(x))))
-
-
 REFUSED = {
     'elu_0 (ELU): cannot be quantized; ReLU and LeakyReLU can': layers.ELU(),
     'p_re_lu_0 (PReLU)': layers.PReLU(),
@@ -250,7 +272,6 @@ REFUSED = {
     'batch_normalization_0 (BatchNormalization): axis [1] cannot':
         layers.BatchNormalization(axis=1),
     'is neither a functional model': _Subclassed(),
-    're_lu_0 (ReLU): is called 2 times': _shared,
 }
 
 

@@ -83,7 +83,8 @@ _TABLE = Recipe({'input': {}, 'output': {}},
 _SIGMOID_RANGE = {'fixed': (0.0, 255.0 / 256.0)}
 _TANH_RANGE = {'fixed': (-1.0, 127.0 / 128.0)}
 # XNNPACK adds tensors whose steps differ by less than 2^10: an input that
-# hardly differs from 0 would leave `x + 3` to the reference op.
+# hardly differs from 0 would leave `x + 3` to the reference op. And it refuses
+# a product whose step is smaller than 2^-16 of that of its result.
 _BESIDE_3 = {'at_least': 0.05}
 _GATE_RANGES = {'input': _BESIDE_3, 'shifted': {'fixed': (0.0, 6.0)},
                 'gate': {'fixed': (0.0, 1.0)}}
@@ -105,7 +106,8 @@ RECIPES = {
         {**_GATE_RANGES, 'output': {'lower': -0.381, **_BESIDE_3}},
         _hard_swish),
     'swish': Recipe(
-        {'input': {}, 'gate': _SIGMOID_RANGE, 'output': {'lower': -0.2845}},
+        {'input': _BESIDE_3, 'gate': _SIGMOID_RANGE,
+         'output': {'lower': -0.2845, **_BESIDE_3}},
         _swish),
 }
 # Functions for which no runtime has an op.
@@ -200,21 +202,33 @@ class ActivationQuantized(grid.Noting, tf_keras.layers.Activation):
 
   def build(self, input_shape):
     super().build(input_shape)
+    self._quantize_float_input()
+    for key, quantizer in {
+        'output': self.output_quantizer, **self._quantizers}.items():
+      if quantizer is not None:
+        quantizer.build(self, key)
+
+  def note_incoming(self, states):
+    super().note_incoming(states)
+    # A layer that is called again may read a tensor of another kind.
+    if self.built:
+      self._quantize_float_input()
+
+  def _quantize_float_input(self) -> None:
     if self._quantizers and 'input' not in self._quantizers and (
+        self.input_quantizer is None and
         self.incoming == [grid.State.FLOAT]):
       self.input_quantizer = self._plan.activation_quantizer(
           self.path, self._layer_type)
-    for key, quantizer in {
-        'input': self.input_quantizer, 'output': self.output_quantizer,
-        **self._quantizers}.items():
-      if quantizer is not None:
-        quantizer.build(self, key)
+      if self.input_quantizer is not None:
+        self.input_quantizer.build(self, 'input')
 
   @tf.autograph.experimental.do_not_convert
   def call(self, inputs, training=None, name=None):
     del name  # Of the function, where a functional model calls it directly.
     training = transforms.is_training(training)
-    if self.input_quantizer is not None:
+    if self.input_quantizer is not None and (
+        self.incoming == [grid.State.FLOAT]):
       inputs = self.input_quantizer(inputs, training)
     outputs = self._compute(inputs, training)
     if self.output_quantizer is not None:

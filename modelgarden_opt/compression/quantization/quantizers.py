@@ -96,6 +96,9 @@ class KernelQuantizer(transforms.KernelTransform):
 
 # The upper end of a range is at least this: a scale of zero has no inverse.
 _MIN_RANGE = 1e-6
+# Both ends of a range that nobody has measured, as in TFMOT's
+# MovingAverageQuantizer.
+INITIAL = 6.0
 _RELUS = {'relu': tf.nn.relu, 'relu6': tf.nn.relu6}
 
 
@@ -138,6 +141,7 @@ class ActivationQuantizer(tf.Module):
     self._fixed = fixed
     self._at_least = at_least
     self._num_calibrated = 0
+    self._extremes_of_batch: tuple | None = None
 
   def build(self, layer: tf_keras.layers.Layer, name: str) -> None:
     """Creates the range variables as weights of `layer`."""
@@ -154,10 +158,9 @@ class ActivationQuantizer(tf.Module):
           dtype=tf.float32,
           **replicas.SAME_ON_ALL)
 
-    # Initial values as in TFMOT's MovingAverageQuantizer.
-    self.maximum = variable('max', 6.0)
+    self.maximum = variable('max', INITIAL)
     if self._lower is None:
-      self.minimum = variable('min', -6.0)
+      self.minimum = variable('min', -INITIAL)
     else:
       self.minimum = fake_quant.constant(self._lower)
 
@@ -226,9 +229,20 @@ class ActivationQuantizer(tf.Module):
     return moved
 
   def _calibrate(self, x: tf.Tensor) -> None:
-    """Takes the extremes of one more batch into their plain mean (eagerly)."""
-    self._num_calibrated += 1
+    """Widens the extremes of the batch (eagerly); a layer may run twice."""
     low, high = self._extremes(x)
+    if self._extremes_of_batch:
+      before_low, before_high = self._extremes_of_batch
+      high = tf.maximum(high, before_high)
+      low = low if low is None else tf.minimum(low, before_low)
+    self._extremes_of_batch = (low, high)
+
+  def end_batch(self) -> None:
+    """Takes the extremes of a batch into their plain mean."""
+    if not self._extremes_of_batch:
+      return
+    (low, high), self._extremes_of_batch = self._extremes_of_batch, None
+    self._num_calibrated += 1
     self.maximum.assign_add((high - self.maximum) / self._num_calibrated)
     if low is not None:
       self.minimum.assign_add((low - self.minimum) / self._num_calibrated)
@@ -236,11 +250,23 @@ class ActivationQuantizer(tf.Module):
   def reset(self) -> None:
     """Starts a new calibration."""
     self._num_calibrated = 0
+    self._extremes_of_batch = None
+
+  @property
+  def moves(self) -> bool:
+    """Whether the range is measured at all."""
+    # A block may have sub-layers that its options never call.
+    return not self._fixed and self.maximum is not None
+
+  @property
+  def moved(self) -> bool:
+    """Whether the range is another one than at the beginning."""
+    low, high = map(replicas.value, (self.minimum, self.maximum))
+    return high != INITIAL or (self._lower is None and low != -INITIAL)
 
   def freeze(self) -> None:
     """Makes the range constant; train steps must be traced again."""
-    # A block may have sub-layers that its options never call.
-    if not self._fixed and self.maximum is not None:
+    if self.moves:
       self._frozen = (
           float(replicas.value(self.minimum)),
           float(replicas.value(self.maximum)))

@@ -32,6 +32,7 @@ _EXCHANGED = ('best_ckpt-', 'average_weights-')
 _VALUE = '/.ATTRIBUTES/VARIABLE_VALUE'
 _AVERAGE = '/.OPTIMIZER_SLOT/optimizer/average' + _VALUE
 _OBJECT_GRAPH = '_CHECKPOINTABLE_OBJECT_GRAPH'
+_OPTIMIZER = 'optimizer'
 _MAX_LISTED = 4
 
 
@@ -183,10 +184,12 @@ def _ordered(children: Mapping[str, Any]) -> list[tuple[str, Any]]:
   """Children by name; `layer-N` first, and never by their second name.
 
   `layer_with_weights-N` counts layers with variables, and a layer may have
-  some in the quantized model only.
+  some in the quantized model only. The optimizer of a model that was compiled
+  is not a part of it.
   """
   named = [(name, child) for name, child in children.items()
-           if not name.startswith('layer_with_weights-')]
+           if not name.startswith('layer_with_weights-')
+           and name != _OPTIMIZER]
   return sorted(named, key=lambda item: not item[0].startswith('layer-'))
 
 

@@ -1,0 +1,1 @@
+"""The functions of `modelgarden_opt` that take Keras models."""

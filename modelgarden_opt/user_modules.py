@@ -1,0 +1,75 @@
+"""Imports modules of users, which register backbones, schedules and costs."""
+
+from collections.abc import Iterable
+import importlib
+import os
+import sys
+import traceback
+from typing import Any
+
+from modelgarden_opt import errors
+
+
+def load(names: Iterable[str], field: str) -> None:
+  """Imports modules from the Python path, then from the current directory.
+
+  Args:
+    names: Dotted names.
+    field: Name of the field or flag that gave them, for messages.
+
+  Raises:
+    UsageError: If there is no module of a name, or importing it fails.
+  """
+  for name in names:
+    load_one(name, field)
+
+
+def load_one(name: str, field: str) -> Any:
+  """Returns a module, see `load`."""
+  here = os.getcwd()
+  if here not in sys.path and '' not in sys.path:
+    sys.path.append(here)
+  try:
+    return importlib.import_module(name)
+  except ModuleNotFoundError as e:
+    if e.name is None or not f'{name}.'.startswith(f'{e.name}.'):
+      raise errors.UsageError(f'{field}: importing {name!r} failed: {e}') from e
+    raise errors.UsageError(
+        f'{field}: there is no module {e.name!r} on the Python path or in '
+        f'{here!r}, received {name!r}; set PYTHONPATH') from None
+  except errors.UsageError:
+    raise
+  except Exception as e:
+    at = traceback.extract_tb(e.__traceback__)[-1]
+    raise errors.UsageError(
+        f'{field}: importing {name!r} failed in {at.filename}, line '
+        f'{at.lineno}: {type(e).__name__}: {e}') from e
+
+
+def attribute(reference: str, field: str) -> Any:
+  """Returns what `package.module:name` refers to.
+
+  Args:
+    reference: Module and name.
+    field: Name of the field that gave it, for messages.
+
+  Raises:
+    UsageError: If there is no such thing.
+  """
+  module, separator, name = reference.partition(':')
+  if not (module and separator and name):
+    raise errors.UsageError(
+        f'{field}: expected package.module:function, received {reference!r}')
+  found = load_one(module, field)
+  for part in name.split('.'):
+    if not hasattr(found, part):
+      public = [n for n in dir(found) if not n.startswith('_')]
+      raise errors.UsageError(
+          f'{field}: {module!r} has no {part!r}{_near(part, public)}')
+    found = getattr(found, part)
+  return found
+
+
+def _near(name: str, choices: list[str]) -> str:
+  return errors.nearest(name, choices) if len(choices) <= 20 else (
+      errors.nearest(name, choices).partition(' One of')[0].rstrip(';'))
