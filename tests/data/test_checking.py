@@ -62,7 +62,7 @@ def test_right_data_are_right(check):
     ((_PNG, 0), 'image that is not a JPEG', 'decode_jpeg_only'),
     ((_jpeg(1)[:-30], 0), 'unreadable image', 'truncated'),
     ((b'', 0), 'unreadable image', 'missing or empty'),
-    (b'no example', 'wrong label', 'tf.train.Example'),
+    (b'no example', 'wrong label', 'not a tf.train.Example'),
     (examples.serialize({examples.IMAGE: _jpeg(1)}), 'wrong label',
      'no label')])
 def test_a_wrong_record_is_named_by_file_and_number(
