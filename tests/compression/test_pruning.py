@@ -180,7 +180,8 @@ def _technique(*rules, **kwargs):
     ({'policy': 'all'}, 'DepthwiseConv2D', (3, 3, 8, 1), ''),
     ({'policy': 'pointwise'}, 'Conv2D', (3, 3, 8, 8), 'policy pointwise'),
     ({'policy': 'pointwise'}, 'Conv2D', (1, 1, 8, 8), ''),
-    ({'sparsity_m_by_n': (2, 4)}, 'Conv2D', (3, 3, 3, 8), 'not a multiple of 4'),
+    ({'sparsity_m_by_n': (2, 4)}, 'Conv2D', (3, 3, 3, 8),
+     'not a multiple of 4'),
     ({'sparsity_m_by_n': (2, 4), 'policy': 'all'}, 'DepthwiseConv2D',
      (3, 3, 8, 1), 'one input channel'),
 ])
