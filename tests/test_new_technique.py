@@ -59,7 +59,7 @@ _TOY = textwrap.dedent('''
       def __init__(self, config):
         self._scale = config.scale
 
-      def transform(self, path, layer_type, shape):
+      def transform(self, kernel):
         return Scale(self._scale)
 
       def enabled(self, path, layer_type):

@@ -64,10 +64,10 @@ def _print_channels(pruned, target: str) -> None:
 def _print_kernels(planned) -> None:
   print(output.table(
       ['kernel', 'type', 'shape', 'weights', 'zeros', 'clusters', 'bits',
-       'left dense'],
+       'left dense', 'bits kept'],
       [[k.path, k.layer_type, 'x'.join(map(str, k.shape)), f'{k.size:,}',
         f'{k.sparsity:.2%}', str(k.clusters or '-'), str(k.num_bits or 32),
-        k.reason] for k in planned]))
+        k.reason, k.bits_reason] for k in planned]))
   total = sum(k.size for k in planned)
   mebibytes = ', '.join(
       f'{name} {sum(sizes) / 2**20:.2f} MiB' for name, sizes in (

@@ -14,6 +14,7 @@ import tf_keras
 
 from modelgarden_opt.compression import grid
 from modelgarden_opt.compression import internals
+from modelgarden_opt.compression import kernels
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
@@ -77,7 +78,8 @@ class Rewired(grid.Noting):
     if self.kernel_attribute:
       kernel = self.kernel_variable
       self.chain = transforms.TransformChain(self._plan.transforms(
-          self.path, self.layer_type, tuple(kernel.shape)))
+          kernels.Kernel(self.path, self.layer_type, tuple(kernel.shape),
+                         tuple(getattr(self, 'strides', ())))))
       self.chain.build(self, kernel)
     if self.layer_type in topology.KERNELS:
       self._fuse_activation()

@@ -6,6 +6,7 @@ from typing import Any
 from typing import Protocol
 
 from modelgarden_opt import errors
+from modelgarden_opt.compression import kernels
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.techniques import TECHNIQUES
 
@@ -16,9 +17,8 @@ class Technique(Protocol):
   name: str
 
   def transform(
-      self, path: str, layer_type: str, shape: tuple[int, ...]
-  ) -> transforms.KernelTransform | None:
-    """Returns a fresh transform of the kernel at `path`, or None."""
+      self, kernel: kernels.Kernel) -> transforms.KernelTransform | None:
+    """Returns a fresh transform of a kernel, or None to leave it alone."""
 
   def enabled(self, path: str, layer_type: str) -> bool:
     """Whether no rule leaves the layer at `path` alone."""
@@ -60,10 +60,9 @@ class Plan:
     return 'Quantized' if self._quantization else 'Rewired'
 
   def transforms(
-      self, path: str, layer_type: str, shape: tuple[int, ...]
-  ) -> list[transforms.KernelTransform]:
+      self, kernel: kernels.Kernel) -> list[transforms.KernelTransform]:
     """Returns the chain of one kernel, in order; empty to leave it alone."""
-    chain = (t.transform(path, layer_type, shape) for t in self._techniques)
+    chain = (t.transform(kernel) for t in self._techniques)
     return [transform for transform in chain if transform is not None]
 
   def filters(self, path: str) -> int | None:

@@ -4,10 +4,14 @@ import dataclasses
 
 from official.modeling import hyperparams
 
+from modelgarden_opt import errors
 from modelgarden_opt.configs import block
 
 PER_CHANNEL, PER_TENSOR = GRANULARITIES = ('per_channel', 'per_tensor')
 WEIGHT_BITS = range(2, 9)
+# Fewer bits than 8 that files can hold, and which kernels have them.
+LOW_BITS = 4
+POINTWISE, ALL = LOW_BIT_POLICIES = ('pointwise', 'all')
 ACTIVATION_BITS = range(2, 17)
 
 
@@ -45,6 +49,10 @@ class Quantization(block.Block):
     num_bits_activation: Bits of activations, 2 to 16.
     quantize_detection_decoder: False; detection is not supported yet.
     quantize_detection_head: Likewise.
+    low_bit: Which kernels `num_bits_weight: 4` is for: `pointwise` for dense
+      layers and convolutions of 1x1 pixels with stride 1, which cost no time in
+      XNNPACK; `all` for every kernel but the first one. The others have 8 bits.
+      A rule that names bits wins.
     weight_granularity: `per_channel` or `per_tensor` scales of convolution
       kernels. The dense head always has one scale.
     calibration_steps: Batches of un-augmented training data from which the
@@ -63,6 +71,7 @@ class Quantization(block.Block):
   num_bits_activation: int = 8
   quantize_detection_decoder: bool = False
   quantize_detection_head: bool = False
+  low_bit: str = POINTWISE
   weight_granularity: str = 'per_channel'
   calibration_steps: int = 8
   range_momentum: float = 0.99
@@ -84,6 +93,10 @@ class Quantization(block.Block):
         if getattr(self, name) != 8:
           found.append(f'{name}: is used only with change_num_bits: true, '
                        f'received {getattr(self, name)}')
+    if self.low_bit not in LOW_BIT_POLICIES:
+      found.append(
+          f'low_bit: {self.low_bit!r} is not a policy'
+          f'{errors.nearest(str(self.low_bit), LOW_BIT_POLICIES)}')
     if self.calibration_steps < 0:
       found.append('calibration_steps: must be >= 0, received '
                    f'{self.calibration_steps}')

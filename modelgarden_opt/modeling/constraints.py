@@ -15,6 +15,7 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.compression import internals
+from modelgarden_opt.compression import kernels
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import replicas
 from modelgarden_opt.compression import transforms
@@ -72,7 +73,8 @@ def add_to_own_layers(
     found = []
     for index, weight in enumerate(layer.get_prunable_weights()):
       path = f'{layer.name}/{index}'
-      mask = pruning.transform(path, type(layer).__name__, tuple(weight.shape))
+      mask = pruning.transform(kernels.Kernel(
+          path, type(layer).__name__, tuple(weight.shape)))
       if mask is not None:
         mask.build_for(layer, weight, index)
         found.append(Constraint(path, weight, mask))

@@ -29,6 +29,7 @@ class PlannedKernel:
     clusters: Number of distinct weights (of an output channel if so
       configured), None if they are not clustered.
     num_bits: Bits of its integers, None if it stays in float.
+    bits_reason: Why they are not those that the block asks for, or empty.
     reason: Why it is not pruned although pruning is configured, or empty.
   """
   path: str
@@ -37,6 +38,7 @@ class PlannedKernel:
   sparsity: float
   clusters: int | None = None
   num_bits: int | None = None
+  bits_reason: str = ''
   reason: str = ''
 
   @property

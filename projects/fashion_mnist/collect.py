@@ -142,9 +142,9 @@ def table(path: str) -> str:
 def render() -> None:
   """Writes the tables of README.md from the kept results."""
   for name in sorted(os.listdir(RESULTS)):
-    model = name.removesuffix('.csv')
-    files.replace_section(os.path.join(_HERE, 'README.md'), model,
-                          table(os.path.join(RESULTS, name)))
+    files.replace_section(
+        os.path.join(_HERE, 'README.md'), name.removesuffix('.csv'),
+        table(os.path.join(RESULTS, name)))
 
 
 def main() -> None:

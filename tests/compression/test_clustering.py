@@ -11,6 +11,7 @@ from tensorflow_model_optimization.python.core.clustering.keras import (
 )
 import tf_keras
 
+from modelgarden_opt.compression import kernels
 from modelgarden_opt.compression import plan
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import twin
@@ -193,6 +194,7 @@ def test_means_of_large_kernels_are_exact_also_of_moving_averages(
 
 def test_depthwise_kernels_are_left_alone_unless_a_rule_says_so():
   clustering = clustering_technique.Clustering()
-  assert clustering.transform('a', 'DepthwiseConv2D', (3, 3, 8, 1)) is None
+  assert clustering.transform(
+      kernels.Kernel('a', 'DepthwiseConv2D', (3, 3, 8, 1))) is None
   with pytest.raises(ValueError, match='no kernel is clustered'):
     clustering.assert_all_rules_matched()

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.compression import kernels
 from modelgarden_opt.compression.pruning import mask
 from modelgarden_opt.compression.pruning import pruning_technique
 from modelgarden_opt.compression.pruning import schedules
@@ -90,8 +91,8 @@ def test_rules_that_match_one_layer_must_not_contradict(
       pruning_cfg.PruningRule(path='*_0', **second)])
   assert not config.problems(train_steps=100)
   technique = pruning_technique.make(config)
-  technique.transform('conv_0', 'Conv2D', (3, 3, 8, 8))
-  technique.transform('conv_1', 'Conv2D', (3, 3, 8, 8))
+  technique.transform(kernels.Kernel('conv_0', 'Conv2D', (3, 3, 8, 8)))
+  technique.transform(kernels.Kernel('conv_1', 'Conv2D', (3, 3, 8, 8)))
   if not expected:
     technique.assert_all_rules_matched()
     return
@@ -188,7 +189,7 @@ def _technique(*rules, **kwargs):
 def test_policies_say_what_stays_dense_and_why(
     kwargs, layer_type, shape, reason):
   pruning = _technique(**kwargs)
-  made = pruning.transform('a/b', layer_type, shape)
+  made = pruning.transform(kernels.Kernel('a/b', layer_type, shape))
   assert (made is None) == bool(reason)
   assert reason in pruning.decisions[0].reason
 
@@ -200,7 +201,7 @@ def test_a_registered_schedule_is_used_and_names_are_unique():
     del step, begin_step, end_step, initial_sparsity, power
     return final_sparsity / 2
   try:
-    transform = _technique().transform('a', 'Dense', (4, 4))
+    transform = _technique().transform(kernels.Kernel('a', 'Dense', (4, 4)))
     half = schedules.Schedule(**{
         **vars(transform.schedule), 'name': 'HalfWay'})
     assert half.sparsity(5) == 0.25 and half.sparsity(10) == 0.5

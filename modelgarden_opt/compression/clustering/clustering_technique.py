@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from modelgarden_opt.compression import kernels
 from modelgarden_opt.compression import rules as rules_lib
 from modelgarden_opt.compression.clustering import table
 from modelgarden_opt.configs import clustering as clustering_cfg
@@ -39,12 +40,10 @@ class Clustering:
     self._preserve_sparsity = preserve_sparsity
     self._num_clustered = 0
 
-  def transform(
-      self, path: str, layer_type: str, shape: tuple[int, ...]
-  ) -> table.ClusterTable | None:
-    """Returns the table of the kernel at `path`, None to leave it alone."""
-    del shape
-    parameters = self._rules.resolve(path, layer_type)
+  def transform(self, kernel: kernels.Kernel) -> table.ClusterTable | None:
+    """Returns the table of a kernel, None to leave it alone."""
+    layer_type = kernel.layer_type
+    parameters = self._rules.resolve(kernel.path, layer_type)
     enabled = parameters['enabled']
     if enabled is None:
       enabled = layer_type != 'DepthwiseConv2D'

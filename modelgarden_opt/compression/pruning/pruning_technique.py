@@ -9,6 +9,7 @@ from absl import logging
 import numpy as np
 
 from modelgarden_opt import errors
+from modelgarden_opt.compression import kernels
 from modelgarden_opt.compression import rules as rules_lib
 from modelgarden_opt.compression.pruning import mask
 from modelgarden_opt.compression.pruning import schedules
@@ -75,10 +76,9 @@ class Pruning:
     self._too_small: list[str] = []
     self._contradictory: list[str] = []
 
-  def transform(
-      self, path: str, layer_type: str, shape: tuple[int, ...]
-  ) -> mask.PruningMask | None:
-    """Returns the mask of the kernel at `path`, None to leave it dense."""
+  def transform(self, kernel: kernels.Kernel) -> mask.PruningMask | None:
+    """Returns the mask of a kernel, None to leave it dense."""
+    path, layer_type, shape = kernel.path, kernel.layer_type, kernel.shape
     parameters = self._rules.resolve(path, layer_type)
     enabled = parameters.pop('enabled')
     reason = self._reason_for_dense(enabled, layer_type, shape)

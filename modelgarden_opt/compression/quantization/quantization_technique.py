@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from modelgarden_opt.compression import kernels
 from modelgarden_opt.compression import rules as rules_lib
 from modelgarden_opt.compression.quantization import quantizers
 from modelgarden_opt.configs import quantization as quantization_cfg
@@ -21,6 +22,7 @@ class Quantization:
       range_momentum: float = 0.99,
       rules: Iterable[rules_lib.Rule] = (),
       mode: quantizers.Mode = quantizers.Mode.QUANTIZE,
+      low_bit: str = '',
   ):
     """Initializes the technique.
 
@@ -31,33 +33,48 @@ class Quantization:
       range_momentum: Weight of the old range where it shrinks.
       rules: Overrides of the above (and of `enabled`) by path or layer type.
       mode: Mode in which the quantizers are made.
+      low_bit: Which kernels `num_bits_weight` of 4 is for, see the block; empty
+        for all. The others have 8 bits.
     """
+    self._num_bits_weight, self._low_bit = num_bits_weight, low_bit
+    self._first = ''
     self._mode = mode
     self._momentum = range_momentum
     self._rules = rules_lib.Rules(
         rules,
         enabled=True,
-        num_bits_weight=num_bits_weight,
+        num_bits_weight=None,  # Unless a rule says so.
         num_bits_activation=num_bits_activation,
         weight_granularity=weight_granularity)
 
   def transform(
-      self, path: str, layer_type: str, shape: tuple[int, ...]
-  ) -> quantizers.KernelQuantizer | None:
-    """Returns the quantizer of the kernel at `path`, None to leave it."""
-    del shape
-    parameters = self._rules.resolve(path, layer_type)
+      self, kernel: kernels.Kernel) -> quantizers.KernelQuantizer | None:
+    """Returns the quantizer of a kernel, None to leave it."""
+    self._first = self._first or kernel.path
+    parameters = self._rules.resolve(kernel.path, kernel.layer_type)
     if not parameters['enabled']:
       return None
     # TFLite's FULLY_CONNECTED wants one scale: with per-channel dense weights
     # the converter fails on the transpose it inserts.
     per_channel = (
         parameters['weight_granularity'] == quantization_cfg.PER_CHANNEL and
-                   layer_type != 'Dense')
-    quantizer = quantizers.KernelQuantizer(
-        parameters['num_bits_weight'], per_channel)
+                   kernel.layer_type != 'Dense')
+    num_bits, reason = parameters['num_bits_weight'], ''
+    if num_bits is None:
+      num_bits, reason = self._bits_of(kernel)
+    quantizer = quantizers.KernelQuantizer(num_bits, per_channel, reason)
     quantizer.mode = self._mode
     return quantizer
+
+  def _bits_of(self, kernel: kernels.Kernel) -> tuple[int, str]:
+    """Returns the bits of a kernel that no rule names, and why they are 8."""
+    if self._num_bits_weight != quantization_cfg.LOW_BITS or not self._low_bit:
+      return self._num_bits_weight, ''
+    if self._low_bit == quantization_cfg.POINTWISE and not kernel.is_matrix:
+      return 8, 'low_bit pointwise: no XNNPACK kernel of 4 bits'
+    if kernel.path == self._first:
+      return 8, 'first layer'
+    return self._num_bits_weight, ''
 
   def activation_quantizer(
       self,
@@ -101,4 +118,5 @@ def make(config: quantization_cfg.Quantization) -> Quantization:
       weight_granularity=config.weight_granularity,
       range_momentum=config.range_momentum,
       rules=rules_lib.from_configs(config.rules),
-      mode=quantizers.Mode.PASS_THROUGH)
+      mode=quantizers.Mode.PASS_THROUGH,
+      low_bit=config.low_bit)

@@ -32,14 +32,17 @@ class KernelQuantizer(transforms.KernelTransform):
 
   technique = 'quantization'
 
-  def __init__(self, num_bits: int = 8, per_channel: bool = True):
+  def __init__(
+      self, num_bits: int = 8, per_channel: bool = True, reason: str = ''):
     """Initializes the transform.
 
     Args:
       num_bits: Bits of the integer grid, 2 to 8.
       per_channel: Whether every output channel has its own scale.
+      reason: Why it does not have the bits that the block asks for, or empty.
     """
     super().__init__()
+    self._reason = reason
     self.num_bits = num_bits
     self.per_channel = per_channel
     self.mode = Mode.QUANTIZE
@@ -75,7 +78,7 @@ class KernelQuantizer(transforms.KernelTransform):
     return tf.reshape(kernel, shape) if self._depthwise else kernel
 
   def planned(self) -> dict[str, Any]:
-    return {'num_bits': self.num_bits}
+    return {'num_bits': self.num_bits, 'bits_reason': self._reason}
 
   def step(self, kernel: tf.Tensor) -> tf.Tensor | None:
     """Returns the step of a quantized kernel, scalar or [channels].
