@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+import tf_keras
 
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import batch_norm_action
@@ -64,6 +65,6 @@ def test_a_momentum_that_is_too_slow_is_named(
   params = tiny_params('mobilenet_v2', {'task': {'model': {
       'norm_activation': {'norm_momentum': momentum}}}}, further)
   with caplog.at_level(logging.WARNING, 'absl'):
-    batch_norm_action.warn_of_momentum(params, pretrained)
+    batch_norm_action.warn_of_momentum(params, pretrained, tf_keras.Model())
   assert ('norm_activation.norm_momentum: with 0.997, 70 %' in caplog.text) == (
       warned)

@@ -104,7 +104,8 @@ def test_both_files_compute_what_keras_computes(model, files):
   for actual in outputs.values():
     assert np.mean(_steps(expected, actual)) < 0.5
     assert np.max(_steps(expected, actual)) < 3
-  assert np.mean(_steps(*outputs.values())) < 0.3
+  # The builtin kernels round otherwise: by one step at most.
+  assert np.max(_steps(*outputs.values())) < 1.1
 
 
 @pytest.mark.parametrize('bits', [2, 3, 5, 6, 7])
