@@ -52,8 +52,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       '0.35 for fewer than 20,000 images)')
   parser.add_argument('--image_size', type=int,
                       help='side of the input in pixels (default: by images)')
-  parser.add_argument('--output', metavar='YAML',
-                      help='(default: named after data and model)')
+  parser.add_argument(
+      '--output', metavar='YAML',
+      help='file to write (default: named after data and model)')
 
 
 def run(args: argparse.Namespace) -> None:
