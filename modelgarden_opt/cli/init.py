@@ -149,6 +149,10 @@ def _write(args: argparse.Namespace, budget: recipe_lib.Budget) -> None:
     raise errors.UsageError(
         f'model: {model!r} is not for {data.task.replace("_", " ")}, the task '
         f'of {args.data!r}; one of: {", ".join(fitting)}')
+  if args.width is not None and not writing.has_width(model):
+    raise errors.UsageError(
+        f'width: {model!r} has no width multiplier, received {args.width}; '
+        'leave it out')
   choice = writing.Choice(
       data=args.data, model=model, goal=args.goal, device=args.device,
       width=args.width or (
