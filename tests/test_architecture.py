@@ -1,7 +1,8 @@
-"""The layout of docs/decisions.md, enforced from the syntax tree."""
+"""The layout of docs/architecture.md, enforced from the syntax tree."""
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -77,6 +78,17 @@ def test_parts_form_no_cycle():
     ready = {p for p in ALLOWED.keys() - done if ALLOWED[p] <= done}
     assert ready, f'cycle among {sorted(ALLOWED.keys() - done)}'
     done |= ready
+
+
+def test_the_picture_of_the_layers_is_the_table():
+  names = [(float(y), text.split(', ')) for y, text in re.findall(
+      r'y="([\d.]+)" [^>]*font-weight="bold"[^>]*>([^<]*)<',
+      (ROOT / 'docs/layers.svg').read_text())]
+  rows = {name: y for y, row in names for name in row}
+  assert {*rows} == {*ALLOWED, *SHARED, 'scripts', 'projects'}
+  assert {name for name, y in rows.items() if y == max(rows.values())} == SHARED
+  for part, others in ALLOWED.items():
+    assert [name for name in others if rows[name] <= rows[part]] == []
 
 
 @pytest.mark.parametrize('path', ALL_FILES, ids=_id)

@@ -52,7 +52,7 @@ def add_import_flag(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
       '--import', action='append', default=[], dest='imports',
       metavar='MODULE',
-      help='module that registers backbones, schedules, costs or recipes; '
+      help='module that registers backbones, schedules, costs or layer types; '
       'repeatable, kept in params.yaml of a run')
 
 

@@ -49,17 +49,18 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
                       help='where the TFRecords go')
   parser.add_argument(
       '--splits', default='80,10,10', metavar='SHARES',
-      help='shares of train, validation and test, where the source does not '
-      'say it (default: 80,10,10)')
+      help='shares of train, validation and test, where the source has no '
+      'splits (default: 80,10,10)')
   parser.add_argument('--seed', type=int, default=0,
                       help='of split and order (default: 0)')
   parser.add_argument('--num_shards', type=int,
                       help='files of every split (default: one for every 1,000 '
                       'images)')
   parser.add_argument('--num_processes', type=int,
-                      help='(default: one for every core)')
+                      help='processes that read images (default: one for every '
+                      'core)')
   parser.add_argument('--ignore_value', type=int, default=255,
-                      help='value of masks that counts for nothing '
+                      help='value of masks that is ignored '
                       '(default: 255)')
 
 

@@ -52,8 +52,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       '0.35 for fewer than 20,000 images)')
   parser.add_argument('--image_size', type=int,
                       help='side of the input in pixels (default: by images)')
-  parser.add_argument('--output', metavar='YAML',
-                      help='(default: named after data and model)')
+  parser.add_argument(
+      '--output', metavar='YAML',
+      help='file to write (default: named after data and model)')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -148,6 +149,10 @@ def _write(args: argparse.Namespace, budget: recipe_lib.Budget) -> None:
     raise errors.UsageError(
         f'model: {model!r} is not for {data.task.replace("_", " ")}, the task '
         f'of {args.data!r}; one of: {", ".join(fitting)}')
+  if args.width is not None and not writing.has_width(model):
+    raise errors.UsageError(
+        f'width: {model!r} has no width multiplier, received {args.width}; '
+        'leave it out')
   choice = writing.Choice(
       data=args.data, model=model, goal=args.goal, device=args.device,
       width=args.width or (

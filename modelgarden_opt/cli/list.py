@@ -9,7 +9,9 @@ from modelgarden_opt.configs import catalog
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
-  parser.add_argument('--task', help='only the experiments of this task')
+  parser.add_argument(
+      '--task', choices=sorted({m.task for m in catalog.MODELS.values()}),
+      help='only the experiments of this task')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -15,13 +15,14 @@ COMMANDS = {
     'init': 'write a YAML file for your data, model and target',
     'train': 'train and evaluate an experiment in a run directory',
     'export': 'write a verified .tflite file from a run directory',
-    'evaluate': 'accuracy of a run and of its .tflite files',
-    'benchmark': 'latency and size of .tflite files, timed interleaved',
-    'predict': 'predictions of a .tflite file for one image',
+    'evaluate': 'measure the accuracy of a run and of its .tflite files',
+    'benchmark': 'measure latency and size of .tflite files, interleaved',
+    'predict': 'print the predictions of a .tflite file for one image',
     'inspect': 'show the kernels and ops of any .tflite file',
     'run': 'run the stages of a pipeline YAML; resumes where it stopped',
     'plan': 'show what a configuration does to every kernel',
-    'report': 'table and picture from the JSON files of the other commands',
+    'report': 'make a table and a picture from the JSON files of the other '
+              'commands',
     'data': 'import and check your own images; build embedded data sets',
     'list': 'list the experiments',
 }

@@ -12,7 +12,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
   config_flags.add_flags(parser)
   parser.add_argument('--mode', choices=MODES, default='train_and_eval',
-                      help='(default: train_and_eval)')
+                      help='what to do (default: train_and_eval)')
   parser.add_argument('--model_dir', help='run directory')
   parser.add_argument(
       '--dry_run', action='store_true',

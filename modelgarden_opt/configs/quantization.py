@@ -39,14 +39,14 @@ class QuantizationRule(hyperparams.Config):
 
 @dataclasses.dataclass
 class Quantization(block.Block):
-  """Quantization-aware training; the first six fields are the Model Garden's.
+  """Quantization-aware training; the first seven fields are the Model Garden's.
 
   Attributes:
     version: Only `v2` exists in open source.
     change_num_bits: Whether the numbers of bits below are used (Model Garden
       semantics); False means 8 and 8.
-    num_bits_weight: Bits of kernels, 2 to 8.
-    num_bits_activation: Bits of activations, 2 to 16.
+    num_bits_weight: Bits of kernels, 2 to 8; files hold 8 and 4.
+    num_bits_activation: Bits of activations, 2 to 16; int8 files hold 8.
     quantize_detection_decoder: False; detection is not supported yet.
     quantize_detection_head: Likewise.
     low_bit: Which kernels `num_bits_weight: 4` is for: `pointwise` for dense

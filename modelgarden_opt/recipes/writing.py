@@ -11,12 +11,15 @@ from typing import Any
 import yaml
 
 from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs import overrides
 from modelgarden_opt.recipes import goals
 from modelgarden_opt.recipes import recipe as recipe_lib
 
 # Images below this size are moved and scaled instead of cropped.
 SMALL = 64
 _EVALUATIONS = 10
+# Type of a backbone -> its field that multiplies all numbers of channels.
+_WIDTHS = {'mobilenet': 'filter_size_scale', 'resnet': 'depth_multiplier'}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,7 @@ class Choice:
     model: Key of `catalog.MODELS`.
     goal: Key of `goals.GOALS`.
     device: Key of `goals.DEVICES`.
-    width: Width multiplier of the backbone.
+    width: Width multiplier of the backbone, if it has one.
     small_images: Whether the images are smaller than what models are made for.
     mirrored: Whether mirrored images are of the same class.
   """
@@ -44,8 +47,10 @@ class Choice:
 def task_fields(choice: Choice, recipe: recipe_lib.Recipe) -> dict[str, Any]:
   """Returns the overrides of the task, but for the name of its data."""
   side = recipe.image_size
-  model: dict[str, Any] = {'input_size': [side, side, 3],
-                           'backbone': backbone(choice.model, choice.width)}
+  model: dict[str, Any] = {'input_size': [side, side, 3]}
+  if has_width(choice.model):
+    kind = _backbone(choice.model)
+    model['backbone'] = {kind: {_WIDTHS[kind]: choice.width}}
   model['norm_activation'] = {'norm_momentum': recipe.norm_momentum}
   train: dict[str, Any] = {'global_batch_size': recipe.batch_size}
   evaluate: dict[str, Any] = {'global_batch_size': recipe.batch_size}
@@ -69,11 +74,14 @@ def task_fields(choice: Choice, recipe: recipe_lib.Recipe) -> dict[str, Any]:
       'train_data': train, 'validation_data': evaluate, 'test_data': evaluate}
 
 
-def backbone(model: str, width: float) -> dict[str, Any]:
-  """Returns the overrides that set the width of a model's backbone."""
-  if 'resnet' in model:
-    return {'resnet': {'depth_multiplier': width}}
-  return {'mobilenet': {'filter_size_scale': width}}
+def has_width(model: str) -> bool:
+  """Whether the backbone of a model has a width multiplier."""
+  return _backbone(model) in _WIDTHS
+
+
+def _backbone(model: str) -> str:
+  """Returns the type of a model's backbone."""
+  return overrides.base(model).task.model.backbone.type
 
 
 def pipeline(

@@ -1,1 +1,1 @@
-"""Every classification family on digits: float, PTQ and QAT."""
+"""Classification families on digits: float, PTQ and QAT."""

@@ -50,6 +50,18 @@ def test_a_run_for_train_resolves(here):
   assert config.trainer.train_steps == 1600
 
 
+@pytest.mark.parametrize('model, field', [
+    ('mobilenet_v4_conv_small', {'mobilenet': {'filter_size_scale': 0.35}}),
+    ('resnet50', {'resnet': {'depth_multiplier': 0.35}}),
+    ('efficientnet_b0', None)])
+def test_the_width_is_that_of_the_backbone(model, field, here):
+  assert main.main(
+      ['init', '--data=digits', f'--model={model}', '--output=w.yaml']) == 0
+  values = yaml.safe_load((here / 'w.yaml').read_text())
+  assert values['all']['task']['model'].get('backbone') == field
+  assert run.load('w.yaml').trainings
+
+
 def test_a_segmentation_data_set_gets_a_segmentation_model(here):
   assert main.main(['init', '--data=digits_scenes', '--output=s.yaml']) == 0
   pipeline, configs = run.load_with_configs('s.yaml')
@@ -78,6 +90,8 @@ def test_shipped_files_are_copied(here, capsys):
     (['--data=digits', '--device=fone'], "did you mean 'phone'?"),
     (['--data=digits', '--model=resnet19'], "did you mean 'resnet1"),
     (['--data=digits', '--model=deeplabv3_resnet50'], 'not for image class'),
+    (['--data=digits', '--model=efficientnet_b0', '--width=0.5'],
+     "width: 'efficientnet_b0' has no width multiplier, received 0.5"),
     (['--data=digits', '--budget=soon'], "budget: expected minutes ('30m')"),
     (['--data=digits', '--width=-1'], 'width: must lie in 0.05 to 4'),
     (['--data=digits', '--image_size=100'], 'the nearest is 96'),

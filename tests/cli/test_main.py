@@ -46,6 +46,13 @@ def test_list_names_every_experiment_and_its_twins(capsys):
   assert 'InvertedBottleneckBlockQuantized' in out
 
 
+def test_list_refuses_a_task_that_does_not_exist(capsys):
+  with pytest.raises(SystemExit) as exit_info:
+    main.main(['list', '--task=detection'])
+  assert exit_info.value.code == 2
+  assert "'image_classification'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(('text', 'expected'), [
     ('task: {quantisation: {}}', "did you mean 'quantization'"),
     ('task: {quantization: {pretrained_original_checkpoint: /no/ckpt}}',
