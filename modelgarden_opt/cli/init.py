@@ -181,7 +181,7 @@ def _write(args: argparse.Namespace, budget: recipe_lib.Budget) -> None:
   text = make(choice, recipe, path, summary)
   _save(path, text)
   print(summary)
-  if budget.unit == 'm' and recipe.minutes > 1.2 * budget.value:
-    print(f'budget: {budget.value:g} minutes are too few; these are the fewest '
-          'steps that make sense')
+  if recipe.float_steps == recipe_lib.MIN_STEPS:
+    print(f'{recipe_lib.MIN_STEPS} steps are the fewest that make sense, '
+          f'whatever the budget ({args.budget})')
   print('next: ' + shlex.join(shlex.split(text.splitlines()[0][2:])))

@@ -11,7 +11,7 @@ FINE_TUNING = 0.25
 # Share of the time of a run that steps take; evaluations and files the rest.
 _STEPS_OF_TIME = 0.85
 # Without these many steps nothing is trained.
-_MIN_STEPS, _MIN_FINE_TUNING = 200, 100
+MIN_STEPS, _MIN_FINE_TUNING = 200, 100
 # The largest batch of small data sets is such that an epoch has some steps.
 _STEPS_OF_EPOCH = 20
 _BATCH_SIZES = (16, 128)
@@ -111,7 +111,7 @@ def derive(
     steps = seconds / seconds_per_step
   else:
     steps = budget.value * num_images / batch
-  steps = max(_round(steps), _MIN_STEPS)
+  steps = max(_round(steps), MIN_STEPS)
   fine_tuning = max(_round(FINE_TUNING * steps), _MIN_FINE_TUNING)
   rate = _rounded(_LEARNING_RATE * batch / 128)
   minutes = seconds_per_step and (
