@@ -26,14 +26,21 @@ def get_strategy(params: cfg.ExperimentConfig) -> tf.distribute.Strategy:
   count = getattr(runtime, 'num_logical_cpus', 1)
   if count > 1:
     make_logical_cpus(count)
-  return _strategy(name, count, runtime.all_reduce_alg, runtime.num_gpus,
+    return _of_logical_cpus(count)
+  return _strategy(name, runtime.all_reduce_alg, runtime.num_gpus,
                    runtime.num_packs, runtime.tpu)
+
+
+@functools.cache
+def _of_logical_cpus(count: int) -> tf.distribute.Strategy:
+  """Returns the strategy of so many logical CPUs, see `_strategy`."""
+  return tf.distribute.MirroredStrategy(
+      [f'CPU:{index}' for index in range(count)])
 
 
 @functools.cache
 def _strategy(
     name: str,
-    num_logical_cpus: int,
     all_reduce_alg: str | None,
     num_gpus: int,
     num_packs: int,
@@ -44,9 +51,6 @@ def _strategy(
   A second one would number its collective ops from the beginning, and
   TensorFlow would take them for those of the first.
   """
-  if num_logical_cpus > 1:
-    return tf.distribute.MirroredStrategy(
-        [f'CPU:{index}' for index in range(num_logical_cpus)])
   return distribute_utils.get_distribution_strategy(
       distribution_strategy=name, all_reduce_alg=all_reduce_alg,
       num_gpus=num_gpus, num_packs=num_packs, tpu_address=tpu)

@@ -10,8 +10,11 @@ import tf_keras
 
 import modelgarden_opt
 from modelgarden_opt import errors
+from modelgarden_opt import registry_imports  # noqa: F401
+from modelgarden_opt.configs import overrides
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import constraints
+from modelgarden_opt.training import strategies
 from tests import conftest
 
 layers = tf_keras.layers
@@ -108,7 +111,12 @@ def test_a_part_of_another_model_is_scheduled_by_a_callback_for_it():
 
 
 def test_two_replicas_keep_masks_and_agree():
-  strategy = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])
+  # That of the process: a second one would mix up their collective ops.
+  params = overrides.base('mnist_cnn')
+  params.runtime.override(
+      {'distribution_strategy': 'mirrored', 'num_logical_cpus': 2})
+  strategy = strategies.get_strategy(params)
+  assert strategy.num_replicas_in_sync == 2
   with strategy.scope():
     model = modelgarden_opt.compress(
         two_branches(), quantization={}, pruning=_SPARSE)

@@ -144,10 +144,13 @@ def test_bits_reach_the_layers(tmp_path):
   config = overrides.resolve(experiment, [str(path)], (
       'task.model.input_size=[32,32,3],task.model.num_classes=10,'
       'task.model.backbone.resnet.depth_multiplier=0.25,'
-      'task.model.backbone.resnet.model_id=18'))
+      'task.model.backbone.resnet.model_id=18,'
+      'task.quantization.low_bit=all'))
   model = task_factory.get_task(config.task).build_model()
-  bits = {type(q): set() for q in calibration.quantizers_of(model)}
-  for quantizer in calibration.quantizers_of(model):
-    bits[type(quantizer)].add(quantizer.num_bits)
-  assert bits == {quantizers.KernelQuantizer: {4},
-                  quantizers.ActivationQuantizer: {8}}
+  found = calibration.quantizers_of(model)
+  kernels = [q.num_bits for q in found
+             if isinstance(q, quantizers.KernelQuantizer)]
+  # The first layer has 8 bits.
+  assert kernels.count(8) == 1 and kernels.count(4) == len(kernels) - 1 > 15
+  assert {q.num_bits for q in found
+          if isinstance(q, quantizers.ActivationQuantizer)} == {8}
