@@ -16,7 +16,7 @@ FILE = 'keras_model.json'
 _FIELD = 'task.model.backbone.keras'
 _REMEDY = ('build it with tf_keras (`import tf_keras as keras`), or set the '
            'environment variable TF_USE_LEGACY_KERAS=1 before TensorFlow is '
-           'imported, which makes tf.keras the same')
+           'imported, whose own Keras is the same then')
 
 
 def assert_model(model: Any, field: str = 'model') -> None:
