@@ -163,7 +163,8 @@ def train(
     model: tf_keras.Model, params: cfg.ExperimentConfig, before: BeforeStep
 ) -> None:
   """Takes the training steps of a run."""
-  task = task_factory.get_task(params.task)
+  # The peer's models are trained by the float task: no block of ours.
+  task = task_factory.get_task(params.task.without_techniques())
   factory = optimization.OptimizerFactory(params.trainer.optimizer_config)
   optimizer = factory.build_optimizer(factory.build_learning_rate())
 
@@ -227,11 +228,6 @@ def fine_tune(model_dir: str, output_dir: str) -> list[dict]:
     technique, model = 'cluster', clustered(run, params)
   else:
     technique, (model, before) = 'prune', pruned(run, params)
-  # The peer's models are trained by the float task: no block of ours.
-  values = run_directory.as_plain(params)
-  for block in ('quantization', 'pruning', 'clustering'):
-    values['task'][block] = None
-  params.override({'task': values['task']}, is_strict=False)
   train(model, params, before)
   if technique == 'prune':
     model = tfmot.sparsity.keras.strip_pruning(model)
