@@ -35,11 +35,12 @@ Read by `modelgarden-opt run`; defined in `modelgarden_opt/pipeline/stages.py`.
 | `model` | A model of `modelgarden-opt list`, without the suffix of a technique. |
 | `stages` | Names of the stages in order. Trainings: {trainings}, or any name with `kind`. After them, in this order: {measures}. |
 | `all` | Overrides (`task`, `trainer`, `runtime`) of every training. |
-| `<training>` | Overrides of one training, and the six fields below. |
+| `<training>` | Overrides of one training, and the seven fields below. |
 | `<training>.kind` | What a stage with another name does: {trainings}. |
 | `<training>.seeds` | Repeats the stage once with each of these values of `train_data.seed`, as `<training>_seed1`, ...; stages that start from it take the same seeds. |
 | `<training>.config_file` | A YAML file of `modelgarden-opt train` under the stage's own overrides; `{{model}}` in its path stands for the model. |
 | `<training>.from` | Stage whose best checkpoint it starts from; default: the training before it. |
+| `<training>.teacher` | Earlier training whose best checkpoint teaches this one, see `task.distillation`. |
 | `<training>.preserve` | `false` lets the stage forget zeros and clusters; default: `true`. |
 | `<training>.formats` | Formats to export; default: {formats}. |
 {options}
@@ -78,6 +79,9 @@ _EXAMPLES = {
     'imports': '[my_module]',
     'builder': "'tf_keras.applications:MobileNetV2'",
     'arguments': '{alpha: 0.35, weights: null}', 'Keras.path': 'model.keras',
+    'distillation': '{teacher: runs/float}', 'teacher': 'runs/float',
+    'temperature': '4.0', 'weight': '0.9', 'feature_weight': '0.5',
+    'features': '[backbone/inverted_bottleneck_block_3]',
     'importance_steps': '16', 'channel_multiple': '16',
 }
 
@@ -87,6 +91,7 @@ def sections():
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt.configs import clustering
   from modelgarden_opt.configs import compressed
+  from modelgarden_opt.configs import distillation
   from modelgarden_opt.configs import embedded
   from modelgarden_opt.configs import export
   from modelgarden_opt.configs import image_classification
@@ -101,6 +106,7 @@ def sections():
       ('task.pruning.rules[]', pruning.PruningRule),
       ('task.clustering', clustering.Clustering),
       ('task.clustering.rules[]', clustering.ClusteringRule),
+      ('task.distillation', distillation.Distillation),
       ('task.export', export.SegmentationExport),
       ('task.train_data, validation_data, test_data', embedded.EmbeddedData),
       ('task.train_data.random_affine', image_classification.RandomAffine),

@@ -5,6 +5,7 @@ import dataclasses
 from official.modeling import hyperparams
 
 from modelgarden_opt import techniques
+from modelgarden_opt.configs import distillation as distillation_cfg
 
 # One field for every technique, None where it is off.
 _Blocks = dataclasses.make_dataclass(
@@ -22,6 +23,7 @@ class CompressedTask(_Blocks):
     pruning: Pruning, or None for dense kernels.
     clustering: Weight clustering, or None for independent weights.
     quantization: Quantization-aware training, or None for float.
+    distillation: A teacher beside the labels, or None for labels only.
     data: Directory that `data import` wrote, or an embedded data set, in place
       of the inputs of all splits. What follows from it is written into the
       other fields (inputs, classes, decoder, sizes); those that a YAML file
@@ -33,6 +35,7 @@ class CompressedTask(_Blocks):
     imports: Modules that are imported before anything is built: they register
       backbones, schedules, costs, recipes. The flag `--import` adds to them.
   """
+  distillation: distillation_cfg.Distillation | None = None
   data: str = ''
   class_names: list[str] = dataclasses.field(default_factory=list)
   batch_norm_steps: int = 0
@@ -41,4 +44,5 @@ class CompressedTask(_Blocks):
   def without_techniques(self) -> 'CompressedTask':
     """Returns the configuration of the float model, not pretrained."""
     return self.replace(
-        init_checkpoint=None, **dict.fromkeys(techniques.TECHNIQUES))
+        init_checkpoint=None, distillation=None,
+        **dict.fromkeys(techniques.TECHNIQUES))

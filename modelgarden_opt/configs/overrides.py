@@ -335,12 +335,23 @@ def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
   runtime_problems = getattr(config.runtime, 'problems', list)
   problems += [f'runtime.{p}' for p in runtime_problems()]
   problems += [f'trainer.{p}' for p in _trainer_problems(config.trainer)]
+  if getattr(task, 'distillation', None) is not None:
+    problems += _distillation_problems(task)
   if getattr(task, 'export', None) is not None:
     problems += [f'task.export.{p}' for p in task.export.problems()]
   for name in ('train_data', 'validation_data', 'test_data'):
     data = getattr(task, name, None)
     if data is not None:
       problems += [f'task.{name}.{p}' for p in _data_problems(data)]
+  return problems
+
+
+def _distillation_problems(task: cfg.TaskConfig) -> list[str]:
+  """Checks the block, and that the task has classes to be taught."""
+  problems = [f'task.distillation.{p}' for p in task.distillation.problems()]
+  if getattr(task.train_data, 'is_multilabel', False):
+    problems.append('task.distillation: cannot be combined with '
+                    'train_data.is_multilabel: its labels are no distribution')
   return problems
 
 

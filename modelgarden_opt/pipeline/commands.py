@@ -93,12 +93,17 @@ def _train(
   path = os.path.join(model_dir, f'{training.name}.yaml')
   run_dir = os.path.join(model_dir, training.name)
   overrides, inputs = training.overrides, []
+  by_name = {t.name: t for t in pipeline.trainings}
+  if training.teacher:
+    inputs += _result(by_name[training.teacher], model_dir)
+    overrides = stages.merge(overrides, {'task': {'distillation': {
+        'teacher': os.path.join(model_dir, training.teacher)}}})
   if training.source:
-    source = next(t for t in pipeline.trainings if t.name == training.source)
-    inputs = _result(source, model_dir)
+    source = _result(by_name[training.source], model_dir)
+    inputs += source
     # In the file, where a path may hold any character.
     block, field = checkpoint_field(training.experiment)
-    start = {field: inputs[0]}
+    start = {field: source[0]}
     overrides = stages.merge(
         overrides, {'task': {block: start} if block else start})
   return Step(

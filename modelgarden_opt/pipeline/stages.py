@@ -33,7 +33,8 @@ _NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
 _TAKEN = ('complete', 'files', 'outdated')
 # Fields of a training stage that are not overrides of its experiment.
 _OWN_FIELDS = (
-    'kind', 'from', 'preserve', 'formats', 'config_file', seeds.FIELD)
+    'kind', 'from', 'preserve', 'formats', 'config_file', 'teacher',
+    seeds.FIELD)
 _OVERRIDES = ('task', 'trainer', 'runtime')
 _OPTIONS = {'export': ('io_dtype',), 'evaluate': ('split',),
             'benchmark': ('num_runs', 'num_threads'),
@@ -53,6 +54,7 @@ class Training:
     name: Name of the stage and of its run directory.
     experiment: The registered experiment.
     source: Name of the stage whose best checkpoint it starts from, or None.
+    teacher: Name of the stage that teaches it, or None.
     overrides: Overrides of the experiment.
     formats: Formats in which the result is exported.
   """
@@ -61,6 +63,7 @@ class Training:
   source: str | None
   overrides: Mapping[str, Any]
   formats: Sequence[str]
+  teacher: str | None = None
 
   @property
   def variants(self) -> dict[str, str]:
@@ -210,6 +213,14 @@ def _add_training(
                     f'{errors.nearest(str(source), trainings)}')
     return
   overrides = _overrides(name, values, problems)
+  teacher = block.get('teacher')
+  if teacher is not None:
+    if teacher not in trainings:
+      problems.append(f'{name}.teacher: {teacher!r} is not a training before it'
+                      f'{errors.nearest(str(teacher), trainings)}')
+      return
+    overrides = merge(
+        overrides, {'task': {'distillation': {'teacher': teacher}}})
   preserved = done.get(source, ()) if block.get('preserve', True) else ()
   kind = _kind(name, block)
   technique = TRAININGS[kind]
@@ -234,7 +245,7 @@ def _add_training(
       overrides) else ())
   trainings[name] = Training(
       name, values['model'] + suffix, source, overrides,
-      block.get('formats', default_formats(kind)))
+      block.get('formats', default_formats(kind)), teacher)
 
 
 def _overrides(

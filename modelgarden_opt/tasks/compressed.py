@@ -1,6 +1,7 @@
 """What the tasks have in common: every technique is an optional block."""
 
 from collections.abc import Iterator
+import contextlib
 import itertools
 
 import tensorflow as tf
@@ -19,6 +20,7 @@ from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.modeling.channel_pruning import importance
 from modelgarden_opt.modeling.state import architecture
 from modelgarden_opt.modeling.state import pretrained
+from modelgarden_opt.tasks import teaching
 
 
 class CompressedTask:
@@ -37,6 +39,7 @@ class CompressedTask:
   begun = False
   resumed_at = 0
   _pruned: channel_search.Result | None = None
+  _teacher: teaching.Teacher | None = None
 
   def build_model(self) -> tf_keras.Model:
     """Returns the float model, compressed as the blocks say.
@@ -103,6 +106,19 @@ class CompressedTask:
       calibration.calibrate(
           model, self._training_batches(quantization.calibration_steps))
 
+  def begin_training(self, model: tf_keras.Model) -> None:
+    """Loads what training needs, fresh or resumed, and nothing else: a teacher.
+
+    Args:
+      model: The model that `build_model` returned.
+
+    Raises:
+      UsageError: If the teacher is missing or does not fit.
+    """
+    if self.task_config.distillation is not None:
+      self._teacher = teaching.Teacher(
+          self.task_config, model, self.build_float_model)
+
   def reestimate_batch_norm(self, model: tf_keras.Model, steps: int) -> None:
     """Estimates batch normalization from so many batches, if any."""
     if steps:
@@ -117,9 +133,23 @@ class CompressedTask:
 
   def train_step(self, inputs, model, optimizer, metrics=None):
     """Takes one training step; kernels satisfy their constraints after it."""
-    logs = super().train_step(inputs, model, optimizer, metrics)
+    taught = contextlib.nullcontext()
+    if self._teacher is not None:
+      taught = self._teacher.step(inputs[0])
+    with taught:
+      logs = super().train_step(inputs, model, optimizer, metrics)
     constraints.apply(constraints.find(model), optimizer)
     return logs
+
+  def build_losses(self, labels, model_outputs, aux_losses=None):
+    """Returns the loss of labels, teacher and regularizers."""
+    if self._teacher is None or not self._teacher.teaches:
+      return super().build_losses(labels, model_outputs, aux_losses)
+    loss = self._teacher.losses(
+        super().build_losses(labels, model_outputs), model_outputs)
+    if aux_losses:
+      loss += self.task_config.losses.loss_weight * tf.add_n(aux_losses)
+    return loss
 
   def build_inputs(
       self,

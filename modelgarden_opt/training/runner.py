@@ -61,11 +61,14 @@ class Runner(train_lib.OrbitExperimentRunner):
       self, task: base_task.Task, train: bool, evaluate: bool) -> Trainer:
     self._task = task
     with self.strategy.scope():
-      return train_utils.create_trainer(
+      trainer = train_utils.create_trainer(
           self.params, task, train=train, evaluate=evaluate,
           checkpoint_exporter=best_checkpoint.make_exporter(
               self.params, self.model_dir),
           trainer_cls=Trainer)
+      if train:
+        task.begin_training(trainer.model)
+    return trainer
 
   def _build_controller(
       self, trainer, evaluator, save_summary: bool = True,
