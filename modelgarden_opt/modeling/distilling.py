@@ -94,7 +94,8 @@ class Features:
     output = call(*args, **kwargs)
     found = getattr(self._replica, 'found', None)
     if found is not None:
-      found[path] = tf.cast(output, tf.float32)
+      # A block may return endpoints beside its output.
+      found[path] = tf.cast(tf.nest.flatten(output)[0], tf.float32)
     return output
 
   @contextlib.contextmanager

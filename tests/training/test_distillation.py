@@ -9,11 +9,14 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.modeling import distilling
+from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling.state import checkpoints
 from modelgarden_opt.pipeline import commands
 from modelgarden_opt.pipeline import stages
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import experiment
 from tests import conftest
+from tests.families import test_segmentation
 
 _FEATURES = ['backbone/inverted_bottleneck_block_1']
 _BRIEF = {'trainer': {
@@ -237,3 +240,28 @@ def test_a_stage_of_a_pipeline_teaches_another():
   values['qat']['teacher'] = 'flaot'
   with pytest.raises(errors.UsageError, match="qat.teacher: 'flaot' is not"):
     stages.parse(values)
+
+
+def test_a_segmentation_model_is_taught_pixel_by_pixel(data_dir, tmp_path):
+  case = test_segmentation.OPTIONS['plus']
+  floats = test_segmentation.make_task(
+      test_segmentation.PLUS, data_dir, case)
+  teacher = floats.build_model()
+  teacher(tf.zeros([1, 64, 64, 3]))  # Its head has no variables before.
+  path = tf.train.Checkpoint(
+      model=teacher, **teacher.checkpoint_items).save(str(tmp_path / 'ckpt'))
+  task = test_segmentation.make_task(
+      test_segmentation.PLUS + '_qat', data_dir, case, distillation={
+          'teacher': path, 'weight': 1.0, 'features': _FEATURES,
+          'feature_weight': 0.0})
+  model = task.build_model()
+  checkpoints.load_checkpoint(model, path)
+  task.begin_training(model)
+  images, labels = next(iter(task.build_inputs(task.task_config.train_data)))
+  logs = task.train_step(
+      (images, labels), model, tf_keras.optimizers.SGD(0.0))
+  student = model(images, training=True)
+  expected = distilling.divergence(
+      factory.logits(student), factory.logits(teacher(images)), 2.0)
+  np.testing.assert_allclose(
+      logs[task.loss], expected + tf.add_n(model.losses), rtol=1e-4)
