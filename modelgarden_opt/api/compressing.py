@@ -88,6 +88,30 @@ def compress(
   return compressed
 
 
+def again(
+    model: tf_keras.Model, blocks: Mapping[str, block_cfg.Block]
+) -> tf_keras.Model:
+  """Returns the counterpart of a model under other blocks, with its weights.
+
+  Args:
+    model: A float model, or what `compress` returned; masks and clusters of
+      that one are kept.
+    blocks: The blocks by the techniques' names.
+
+  Raises:
+    UsageError: If the model has no such counterpart.
+  """
+  origin = getattr(model, 'origin', None)
+  if origin is None:
+    return factory.compress(model, *blocks.values())
+  if not isinstance(origin.float_model, dict):
+    raise errors.UsageError(f'model: {origin.float_model or "has no origin"}')
+  floats = tf_keras.saving.deserialize_keras_object(origin.float_model)
+  found = factory.compress(floats, *blocks.values(), filters=origin.filters)
+  checkpoints.copy_variables(model, found)
+  return found
+
+
 def _without_channels(model, pruning) -> channel_search.Result | None:
   """Returns which channels stay, None unless channels are pruned."""
   if pruning is None or not pruning.of_channels:

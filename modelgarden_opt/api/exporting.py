@@ -12,9 +12,13 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.api import arguments
+from modelgarden_opt.api import compressing
+from modelgarden_opt.configs import block as block_cfg
 from modelgarden_opt.export import exporter
 from modelgarden_opt.export import formats
+from modelgarden_opt.export import ptq as ptq_lib
 from modelgarden_opt.modeling import calibration
+from modelgarden_opt.modeling import compressed_model
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling import keras_models
@@ -34,6 +38,11 @@ class Request:
     hard_swish: `decomposed` or `fused`, see docs/configuration.md.
     runtime: What the file is for, `xnnpack` or `reference`.
     labels: Names of the classes, for the file's label map.
+    ptq: How a float model becomes an `int8` file: `twin` calibrates a
+      quantized twin of it and converts that, `converter` leaves all to
+      TFLite's converter.
+    quantization: Fields of the `quantization:` block of that twin, or the
+      block.
     verify: Whether a file that differs too much from Keras is refused.
   """
   io_dtype: str = 'float32'
@@ -42,6 +51,8 @@ class Request:
   hard_swish: str = 'decomposed'
   runtime: str = 'xnnpack'
   labels: Sequence[str] = ()
+  ptq: str = ptq_lib.TWIN
+  quantization: block_cfg.Block | Mapping[str, Any] | None = None
   verify: bool = True
 
 
@@ -59,7 +70,8 @@ def export(
       one tensor comes out.
     path: Path of the file.
     format: `float32`, `float16`, `dynamic_int8`, `int8` or `int16x8`; `int8`
-      keeps the measured ranges of a quantized model.
+      keeps the measured ranges of a quantized model, and of a float one takes
+      a quantized twin.
     representative_data: Training images (an array, a data set or anything else
       that yields images or batches), which calibrate a float model for an
       integer format and are what file and model are compared on; without any
@@ -97,19 +109,54 @@ def export(
     raise errors.UsageError(
         f'representative_data: {format} of a float model needs training '
         'images, received None')
-  blocks = getattr(getattr(model, 'origin', None), 'blocks', {})
   broken = constraints.problems(constraints.find(model))
   if broken:
     raise errors.Failure(
         'the kernels are not as pruning and clustering left them: '
         + '; '.join(broken))
+  representative = None if images is None else _one_by_one(images)
+  twin = _twin(model, format, request)
+  if twin is not None:
+    formats.check(twin, made_with)
+    ptq_lib.calibrate(twin, _blocks(twin)['quantization'], representative)
+  converted = model if twin is None else twin
+  block = _blocks(converted).get('quantization')
   found = exporter.write(
-      model, path, made_with, None if images is None else _one_by_one(images),
+      converted, path, made_with, representative,
       lambda: _noise(shape) if images is None else images[:_VERIFIED],
-      float_layers=exporter.has_float_layers(blocks.get('quantization')),
-      verify=request.verify)
+      float_model=None if twin is None else model,
+      calibrated=twin is not None or (block is not None and not block.training),
+      float_layers=exporter.has_float_layers(block), verify=request.verify)
   return {'model': path, 'verified_on': {
       'source': 'noise' if images is None else 'representative_data'}, **found}
+
+
+def _blocks(model: tf_keras.Model) -> Mapping[str, block_cfg.Block]:
+  """Returns the blocks that a model was compressed with, by technique."""
+  return getattr(
+      model, 'origin', compressed_model.Origin()).blocks
+
+
+def _twin(
+    model: tf_keras.Model, file_format: str, request: Request
+) -> tf_keras.Model | None:
+  """Returns a quantized twin of a model, None where none is wanted.
+
+  Raises:
+    UsageError: If the model has no twin, or fields are given for none.
+  """
+  is_float = not calibration.quantizers_of(model)
+  if is_float and file_format == 'int8' and request.ptq == ptq_lib.TWIN:
+    with ptq_lib.remedy():
+      blocks = arguments.blocks({
+          **_blocks(model), 'quantization': request.quantization or {}})
+      return compressing.again(model, blocks)
+  if request.quantization is not None:
+    raise errors.UsageError(
+        "quantization: is for format 'int8' and ptq 'twin' of a float model, "
+        f'received {file_format!r} and {request.ptq!r} and a '
+        f'{"float" if is_float else "quantized"} model')
+  return None
 
 
 def _request(options: Mapping[str, Any]) -> Request:
@@ -122,6 +169,7 @@ def _request(options: Mapping[str, Any]) -> Request:
   request = Request(**options)
   for name, choices in (('io_dtype', formats.IO_DTYPES),
                         ('runtime', formats.RUNTIMES),
+                        ('ptq', ptq_lib.CHOICES),
                         ('hard_swish', ('decomposed', 'fused'))):
     value = getattr(request, name)
     if value not in choices:

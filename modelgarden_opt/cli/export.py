@@ -16,13 +16,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
       '--format', required=True,
       help='float32, float16, dynamic_int8, int8 or int16x8; int8 keeps the '
-      'trained ranges of a quantized run and calibrates a float one')
+      'ranges of a quantized run and calibrates a float one')
   parser.add_argument('--output', required=True, help='path of the file')
   parser.add_argument('--io_dtype', choices=('float32', 'int8', 'uint8'),
                       default='float32',
                       help='type of input and output (default: float32)')
   parser.add_argument('--checkpoint', default='best',
                       help='best, latest or a file prefix (default: best)')
+  parser.add_argument('--ptq', default='twin',
+                      help='int8 of a float run: twin calibrates a quantized '
+                      'twin of the model and converts that, converter leaves '
+                      "all to TFLite's converter (default: twin)")
+  parser.add_argument('--params_override', metavar='YAML',
+                      help='fields of task.quantization for the twin: YAML, '
+                      "JSON or 'a.b=1,c=2'")
   parser.add_argument('--calibration_images', type=int, default=256,
                       help='training images that calibrate a float run '
                       '(default: 256)')
@@ -58,6 +65,8 @@ def run(args: argparse.Namespace) -> None:
       args.model_dir, args.format, args.output,
       io_dtype=args.io_dtype,
       checkpoint=args.checkpoint,
+      ptq=args.ptq,
+      params_override=args.params_override,
       calibration_images=args.calibration_images,
       batch_size=args.batch_size or None,
       kind=args.segmentation_output,
@@ -85,6 +94,7 @@ def _summary(found: Mapping[str, Any]) -> str:
       f"  against Keras on {found['num_verified']} images of "
       f"{found['verified_on']['source']}: same class on "
       f"{found['agreement']:.1%}{_differences(found)}",
+      *_against_twin(found),
       *(f'  not verified: {problem}' for problem in found['problems'])]
   if found['ranges']:
     lines.insert(1, f'  activation ranges: {_ranges(found)}')
@@ -95,6 +105,14 @@ def _widths(kernels) -> str:
   """Says how many kernels have 4 bits, if any has."""
   low = sum(kernel['dtype'] == 'int4' for kernel in kernels)
   return f' (4/8-bit weights: {low} of 4 bits)' if low else ''
+
+
+def _against_twin(found: Mapping[str, Any]) -> list[str]:
+  """Returns a line about the calibrated twin of a float model, if any."""
+  twin = found.get('twin')
+  return [] if twin is None else [
+      f'  against its calibrated twin: same class on '
+      f"{twin['agreement']:.1%}{_differences(twin)}"]
 
 
 def _differences(found: Mapping[str, Any]) -> str:
@@ -113,6 +131,8 @@ def _ranges(found: Mapping[str, Any]) -> str:
   text = f"calibrated on images of the {images['source']}"
   if 'reason' in images:
     text += f" (the training data cannot be read: {images['reason']})"
+  if found['ptq'] == 'converter':
+    text += ' by the converter'
   if found['ranges_reason']:
     text += f"; not the trained ones: {found['ranges_reason']}"
   return text

@@ -61,7 +61,7 @@ def resolve(
   """
   sources = {path: load_yaml(path) for path in config_files}
   if params_override:
-    sources['--params_override'] = _parse_override(params_override)
+    sources['--params_override'] = parse_override(params_override)
   return resolve_values(experiment, sources, imports)
 
 
@@ -216,7 +216,12 @@ def _parse_yaml(text: str, name: str) -> dict[str, Any]:
   return values
 
 
-def _parse_override(text: str) -> dict[str, Any]:
+def parse_override(text: str) -> dict[str, Any]:
+  """Returns what `--params_override` says, see `resolve`.
+
+  Raises:
+    UsageError: If it is not YAML, or not a mapping.
+  """
   try:
     text = params_dict.nested_csv_str_to_json_str(text)
   except ValueError:
@@ -384,13 +389,17 @@ def block_problems(blocks: Mapping[str, Any], prefix: str) -> list[str]:
     blocks: The blocks by the techniques' names.
     prefix: What names of fields begin with in messages.
   """
-  pruning = blocks.get('pruning')
-  if pruning is None or pruning.of_channels or 'clustering' not in blocks or (
+  pruning, quantization = blocks.get('pruning'), blocks.get('quantization')
+  if pruning is None or pruning.of_channels or (
       pruning.pruning_schedule == pruning_cfg.PRESERVE):
     return []
+  beside = [name for name, found in (
+      ('clustering', 'clustering' in blocks),
+      ('quantization.training: false',
+       quantization is not None and not quantization.training)) if found]
   return [f'{prefix}pruning.pruning_schedule: must be Preserve with '
-          f'clustering, received {pruning.pruning_schedule!r}; prune in a '
-          'separate run, and start from its checkpoint']
+          f'{name}, received {pruning.pruning_schedule!r}; prune in a '
+          'separate run, and start from its checkpoint' for name in beside]
 
 
 def _trainer_problems(trainer: cfg.TrainerConfig) -> list[str]:

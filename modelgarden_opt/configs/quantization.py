@@ -28,6 +28,8 @@ class QuantizationRule(hyperparams.Config):
     num_bits_weight: As in the block.
     num_bits_activation: As in the block.
     weight_granularity: As in the block.
+    calibration_method: As in the block.
+    calibration_percentile: As in the block.
   """
   path: str = '*'
   layer_type: str = '*'
@@ -35,11 +37,13 @@ class QuantizationRule(hyperparams.Config):
   num_bits_weight: int | None = None
   num_bits_activation: int | None = None
   weight_granularity: str | None = None
+  calibration_method: str | None = None
+  calibration_percentile: float | None = None
 
 
 @dataclasses.dataclass
 class Quantization(block.Block):
-  """Quantization-aware training; the first seven fields are the Model Garden's.
+  """Quantization; the first seven fields are the Model Garden's.
 
   Attributes:
     version: Only `v2` exists in open source.
@@ -55,8 +59,18 @@ class Quantization(block.Block):
       A rule that names bits wins.
     weight_granularity: `per_channel` or `per_tensor` scales of convolution
       kernels. The dense head always has one scale.
+    training: False for quantization without training: a run loads the float
+      checkpoint, measures the ranges, evaluates once and is complete.
+      `trainer.train_steps` is not read then.
     calibration_steps: Batches of un-augmented training data from which the
       activation ranges are measured before step 1; 0 leaves them at -6 to 6.
+    calibration_method: What sets a range: `moving_average`, the mean of the
+      batches' extremes; `min_max`, the extremes of all batches; `percentile`;
+      `mse`, the range with the least squared error; `entropy`, the one with the
+      least KL divergence (TensorRT's); or one that a module registered.
+    calibration_percentile: Of `percentile`: percent of the values that the
+      upper end covers, above 50 and up to 100; a lower end that is not known
+      leaves out as many.
     range_momentum: Weight of the old range where an activation range shrinks,
       in [0, 1). It grows at once to whatever a batch holds.
     freeze_ranges_step: Step from which activation ranges are constant; None
@@ -73,7 +87,10 @@ class Quantization(block.Block):
   quantize_detection_head: bool = False
   low_bit: str = POINTWISE
   weight_granularity: str = 'per_channel'
+  training: bool = True
   calibration_steps: int = 8
+  calibration_method: str = 'moving_average'
+  calibration_percentile: float = 99.99
   range_momentum: float = 0.99
   freeze_ranges_step: int | None = None
   freeze_batch_norm_step: int | None = None
@@ -97,9 +114,11 @@ class Quantization(block.Block):
       found.append(
           f'low_bit: {self.low_bit!r} is not a policy'
           f'{errors.nearest(str(self.low_bit), LOW_BIT_POLICIES)}')
-    if self.calibration_steps < 0:
-      found.append('calibration_steps: must be >= 0, received '
-                   f'{self.calibration_steps}')
+    least = 0 if self.training else 1
+    if self.calibration_steps < least:
+      found.append(f'calibration_steps: must be >= {least}'
+                   f'{"" if self.training else " with training: false"}, '
+                   f'received {self.calibration_steps}')
     if not 0.0 <= self.range_momentum < 1.0:
       found.append('range_momentum: must lie in [0, 1), received '
                    f'{self.range_momentum}')
@@ -107,13 +126,13 @@ class Quantization(block.Block):
       if getattr(self, name) is not None and getattr(self, name) < 0:
         found.append(f'{name}: must be >= 0 or null, received '
                      f'{getattr(self, name)}')
-    found += _bit_problems(self, '')
+    found += _shared_problems(self, '')
     for index, rule in enumerate(self.rules):
-      found += _bit_problems(rule, f'rules[{index}].')
+      found += _shared_problems(rule, f'rules[{index}].')
     return found
 
 
-def _bit_problems(config: Quantization | QuantizationRule, prefix: str):
+def _shared_problems(config: Quantization | QuantizationRule, prefix: str):
   """Checks the fields that the block and its rules share."""
   found = []
   for name, choices in (('num_bits_weight', WEIGHT_BITS),
@@ -122,6 +141,10 @@ def _bit_problems(config: Quantization | QuantizationRule, prefix: str):
     if value is not None and value not in choices:
       found.append(f'{prefix}{name}: must lie in {choices[0]} to '
                    f'{choices[-1]}, received {value}')
+  value = config.calibration_percentile
+  if value is not None and not 50.0 < value <= 100.0:
+    found.append(f'{prefix}calibration_percentile: must be above 50 and at '
+                 f'most 100, received {value}')
   value = config.weight_granularity
   if value is not None and value not in GRANULARITIES:
     found.append(f'{prefix}weight_granularity: must be one of '

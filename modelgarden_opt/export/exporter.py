@@ -19,8 +19,10 @@ from modelgarden_opt.data import representative
 from modelgarden_opt.data import sampling
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import formats
+from modelgarden_opt.export import ptq as ptq_lib
 from modelgarden_opt.export import verification
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.tasks import quantized_twin
 from modelgarden_opt.tasks import run_directory
 
 VerificationError = verification.VerificationError
@@ -36,6 +38,11 @@ class Request:
   Attributes:
     io_dtype: Key of `formats.IO_DTYPES`.
     checkpoint: `best`, `latest` or a file prefix.
+    ptq: How a float run becomes an `int8` file: `twin` calibrates a quantized
+      twin of the model and converts that, `converter` leaves all to TFLite's
+      converter.
+    params_override: Fields of `task.quantization` for the twin, as
+      `task.quantization.calibration_method=mse` or YAML.
     calibration_images: Training images that calibrate a float model for an
       integer format.
     batch_size: Fixed batch size of the file; None leaves it open.
@@ -48,6 +55,8 @@ class Request:
   """
   io_dtype: str = 'float32'
   checkpoint: str = 'best'
+  ptq: str = ptq_lib.TWIN
+  params_override: str | None = None
   calibration_images: int = 256
   batch_size: int | None = 1
   kind: str | None = None
@@ -79,6 +88,7 @@ def export(
   """
   request = Request(**options)
   assert_format(file_format)
+  ptq_lib.assert_choice(request.ptq)
   if request.runtime not in formats.RUNTIMES:
     raise errors.UsageError(
         f'runtime: {request.runtime!r} is unknown'
@@ -100,14 +110,41 @@ def export(
     images.append(_verification_images(run))
     return images[0].images
 
+  twin = _twin(run, file_format, request)
+  if twin:
+    formats.check(twin.model, made_with)
+    ptq_lib.calibrate(twin.model, twin.params.task.quantization, calibration)
+  converted = twin or run
+  block = converted.params.task.quantization
   found = write(
-      run.model, output, made_with, calibration, verified_on,
-      float_layers=has_float_layers(run.params.task.quantization),
-      verify=request.verify)
+      converted.model, output, made_with, calibration, verified_on,
+      float_model=run.model if twin else None,
+      calibrated=bool(twin) or (block is not None and not block.training),
+      float_layers=has_float_layers(block), verify=request.verify)
   return {
       'model': output, 'checkpoint': run.checkpoint, 'weights': run.weights,
       'calibrated_on': calibration.listing, 'verified_on': images[0].listing,
       **found}
+
+
+def _twin(
+    run: run_directory.Run, file_format: str, request: Request
+) -> run_directory.Run | None:
+  """Returns the run with a quantized twin of its model, None without one.
+
+  Raises:
+    UsageError: If the model has no twin, or fields are given for none.
+  """
+  is_float = run.params.task.quantization is None
+  if is_float and file_format == 'int8' and request.ptq == ptq_lib.TWIN:
+    with ptq_lib.remedy():
+      return quantized_twin.of_run(run, request.params_override)
+  if request.params_override:
+    raise errors.UsageError(
+        'params_override: is for --format=int8 --ptq=twin of a float run, '
+        f'received --format={file_format} --ptq={request.ptq} and a '
+        f'{"float" if is_float else "quantized"} run')
+  return None
 
 
 def assert_format(file_format: str) -> None:
@@ -131,6 +168,8 @@ def write(
     calibration: convert.Representative | None,
     images: Callable[[], np.ndarray],
     *,
+    float_model: tf_keras.Model | None = None,
+    calibrated: bool = False,
     float_layers: bool = False,
     verify: bool = True,
 ) -> dict[str, Any]:
@@ -142,6 +181,9 @@ def write(
     options: What the file shall be.
     calibration: See `convert.convert_as`.
     images: Returns float32 images [n, h, w, c] that file and model get.
+    float_model: The model whose calibrated twin `model` is, to compare the
+      file with that, too.
+    calibrated: Whether the ranges of the model's quantizers were not trained.
     float_layers: Whether a rule keeps some layers of the model in float.
     verify: See `Request`.
 
@@ -153,17 +195,22 @@ def write(
     VerificationError: If the file does not compute what the model computes.
   """
   converted = convert.convert_as(model, options, calibration)
+  ranges, ptq = converted.ranges, None
+  if ranges == 'calibrated':
+    ptq = ptq_lib.CONVERTER
+  elif ranges == 'trained' and calibrated:
+    ranges, ptq = 'calibrated', ptq_lib.TWIN
   with _temporary(output, converted.content) as path:
     found, problems = verification.verify(
-        path, model, options, converted, images(), float_layers)
+        path, model, options, converted, images(), float_layers, float_model)
     if problems and verify:
-      raise VerificationError(_refusal(problems, converted))
+      raise VerificationError(_refusal(problems, ranges))
     os.replace(path, output)
   return {
       'format': options.file_format, 'io_dtype': options.io_dtype,
       'runtime': options.runtime,
       'verified': verify, 'problems': problems,
-      'ranges': converted.ranges, 'ranges_reason': converted.reason, **found}
+      'ranges': ranges, 'ranges_reason': converted.reason, 'ptq': ptq, **found}
 
 
 @contextlib.contextmanager
@@ -229,7 +276,7 @@ def _first_line(error: Exception) -> str:
   return str(error).strip().split('\n', maxsplit=1)[0]
 
 
-def _refusal(problems: list[str], converted: convert.Converted) -> str:
+def _refusal(problems: list[str], ranges: str | None) -> str:
   """Says what is wrong with a file and what can be done."""
   remedies = {
       'calibrated': 'more --calibration_images, quantization-aware training, '
@@ -238,7 +285,7 @@ def _refusal(problems: list[str], converted: convert.Converted) -> str:
   return (
       'the file does not compute what its Keras model computes: '
       f'{"; ".join(problems)}. What may help: '
-      f'{remedies.get(converted.ranges, "--format=float32")}. --no_verify '
+      f'{remedies.get(ranges, "--format=float32")}. --no_verify '
       'keeps the file anyway')
 
 

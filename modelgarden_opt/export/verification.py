@@ -35,6 +35,7 @@ def verify(
     converted: convert.Converted,
     images: np.ndarray,
     float_layers: bool = False,
+    float_model: tf_keras.Model | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
   """Loads and runs a file and compares it with the Keras model.
 
@@ -45,10 +46,12 @@ def verify(
     converted: What the conversion says of it.
     images: float32 array [n, h, w, c] that both get.
     float_layers: Whether a rule keeps some layers of the model in float.
+    float_model: The model whose calibrated twin the other one is.
 
   Returns:
     What was found: the file's census, kernels and sizes, and how far its
-    outputs are from Keras' (`closeness.Measured`). And one line for everything
+    outputs are from Keras' (`closeness.Measured`); with `float_model` from
+    that one's, and from the twin's in `twin`. And one line for everything
     that is wrong: float ops left in an integer file though no rule left a
     layer in float, outputs that are not finite or too far off, and zeros or
     clusters that the file lost.
@@ -66,24 +69,57 @@ def verify(
   if (options.file_format == 'int8' and found.float_ops and
       not float_layers):
     problems.insert(0, f'float ops left in an int8 file: {found.float_ops}')
-  limits = closeness.TOLERANCES[options.file_format, trained]
-  actual, expected = file(images), _reference(model, options, trained, images)
-  measured = closeness.measure(
-      actual, expected,
-      file.output_scale if options.file_format == 'int8' else 0.0, limits)
-  if not np.all(np.isfinite(actual)):
-    problems.append('the file computes values that are not finite')
-  else:
-    problems += measured.problems(limits)
+  outputs = file(images)
+  step = file.output_scale if options.file_format == 'int8' else 0.0
+  compared, more = _compare(
+      outputs, step, model, options, trained, images,
+      'its calibrated twin' if float_model else 'Keras')
+  if float_model is not None:
+    of_twin = compared
+    compared, beyond = _compare(
+        outputs, step, float_model, options, False, images, 'Keras')
+    compared['twin'], more = of_twin, [*beyond, *more]
+  if not np.all(np.isfinite(outputs)):
+    more = ['the file computes values that are not finite']
   return {
       **dataclasses.asdict(found),
       'gzip_bytes': census.gzip_bytes(path),
       'sparsity': inspection.sparsity(kernels),
       'kernels': [kernel.record() for kernel in kernels],
-      **measured.record(),
-      'limits': dataclasses.asdict(limits),
+      **compared,
       'num_verified': len(images),
-  }, problems
+  }, [*problems, *more]
+
+
+def _compare(
+    outputs: np.ndarray,
+    step: float,
+    model: tf_keras.Model,
+    options: formats.Options,
+    trained: bool,
+    images: np.ndarray,
+    name: str,
+) -> tuple[dict[str, Any], list[str]]:
+  """Compares what a file computed with what a model computes.
+
+  Args:
+    outputs: Outputs of the file.
+    step: Quantization step of an int8 output, 0 for others.
+    model: The model.
+    options: What the file was converted with.
+    trained: Whether the file has the ranges of the model's quantizers.
+    images: What both got.
+    name: What messages call the model.
+
+  Returns:
+    How far they are apart with the limits, and one line for everything that is
+    beyond them.
+  """
+  limits = closeness.TOLERANCES[options.file_format, trained]
+  measured = closeness.measure(
+      outputs, _reference(model, options, trained, images), step, limits)
+  return ({**measured.record(), 'limits': dataclasses.asdict(limits)},
+          measured.problems(limits, name))
 
 
 def _of_form(model, options, converted, kernels) -> list[str]:

@@ -60,7 +60,7 @@ def is_calibrated(model: tf_keras.Model) -> bool:
 
 def calibrate(
     model: tf_keras.Model, dataset: Iterable[tuple[tf.Tensor, Any]]) -> None:
-  """Sets every activation range to the mean of the batches' extremes.
+  """Sets every activation range by its calibration method.
 
   The model runs in float and in inference mode meanwhile, so the ranges are
   those of the float model that training starts from.
@@ -76,7 +76,7 @@ def calibrate(
       q for q in quantizers_of(model)
       if isinstance(q, quantizers.ActivationQuantizer)]
   for quantizer in activation_quantizers:
-    quantizer.reset()
+    quantizer.start_calibration()
   num_batches = 0
   with quantizer_mode(model, Mode.CALIBRATE):
     for images, _ in dataset:
@@ -86,5 +86,7 @@ def calibrate(
       num_batches += 1
   if not num_batches:
     raise ValueError('calibration data is empty')
+  for quantizer in activation_quantizers:
+    quantizer.end_calibration()
   logging.info('Calibrated %d activation ranges on %d batches.',
                len(activation_quantizers), num_batches)

@@ -36,7 +36,7 @@ _OWN_FIELDS = (
     'kind', 'from', 'preserve', 'formats', 'config_file', 'teacher',
     seeds.FIELD)
 _OVERRIDES = ('task', 'trainer', 'runtime')
-_OPTIONS = {'export': ('io_dtype',), 'evaluate': ('split',),
+_OPTIONS = {'export': ('io_dtype', 'ptq'), 'evaluate': ('split',),
             'benchmark': ('num_runs', 'num_threads'),
             'report': ('title', 'names')}
 

@@ -7,15 +7,16 @@ import itertools
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt import errors
 from modelgarden_opt import techniques
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import labels
 from modelgarden_opt.data import resuming
 from modelgarden_opt.data import sampling
 from modelgarden_opt.modeling import batch_norm
-from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling import post_training
 from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.modeling.channel_pruning import importance
 from modelgarden_opt.modeling.state import architecture
@@ -82,7 +83,7 @@ class CompressedTask:
     return channel_search.prune(whole, config, gradients)
 
   def initialize(self, model: tf_keras.Model) -> None:
-    """Loads the checkpoint that a fresh run starts from, and calibrates.
+    """Loads the checkpoint that a fresh run starts from, and quantizes.
 
     Not called when the run directory has a checkpoint: a run that resumes, is
     evaluated or exported needs nothing but its own directory.
@@ -94,6 +95,12 @@ class CompressedTask:
       UsageError: If the checkpoint is missing or does not fit.
     """
     config = self.task_config
+    quantization = config.quantization
+    if quantization is not None and not quantization.training and not (
+        pretrained.named(config) or config.model.backbone.type == 'keras'):
+      raise errors.UsageError(
+          'task.quantization.pretrained_original_checkpoint: is needed with '
+          'training: false, received none; give the checkpoint of a float run')
     if self._pruned is None:
       pretrained.load(model, config)
     else:
@@ -101,10 +108,10 @@ class CompressedTask:
       self._pruned = None
       self.reestimate_batch_norm(model, config.pruning.batch_norm_steps)
     constraints.start(constraints.find(model))
-    quantization = config.quantization
-    if quantization is not None and quantization.calibration_steps:
-      calibration.calibrate(
-          model, self._training_batches(quantization.calibration_steps))
+    if quantization is not None:
+      post_training.quantize(
+          model, quantization,
+          lambda: self._training_batches(quantization.calibration_steps))
 
   def begin_training(self, model: tf_keras.Model) -> None:
     """Loads what training needs, fresh or resumed, and nothing else: a teacher.

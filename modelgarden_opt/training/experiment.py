@@ -1,6 +1,7 @@
 """Runs one experiment in one run directory."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from official.core import config_definitions as cfg
@@ -26,6 +27,7 @@ from modelgarden_opt.training import strategies
 _IDENTITY = ('model', *techniques.TECHNIQUES)
 # What may change in those blocks all the same: nothing reads it on resuming.
 _CHANGEABLE = ('pretrained_original_checkpoint', 'calibration_steps',
+               'calibration_method', 'calibration_percentile',
                'freeze_ranges_step', 'freeze_batch_norm_step')
 
 
@@ -120,10 +122,14 @@ def _assert_same_run(params: cfg.ExperimentConfig, model_dir: str) -> None:
     return
   before = run_directory.as_plain(_as_of_today(params, model_dir))['task']
   now = run_directory.as_plain(params)['task']
+  quantization = params.task.quantization
+  # Without training, what a run starts from is all that it is.
+  changeable = () if quantization is not None and not (
+      quantization.training) else _CHANGEABLE
   changed = [
       change for block in _IDENTITY
       for change in _differences(before.get(block), now.get(block),
-                                 f'task.{block}')]
+                                 f'task.{block}', changeable)]
   if changed:
     raise errors.UsageError(
         f'model_dir: {model_dir!r} holds a run of another model; give another '
@@ -145,9 +151,11 @@ def _as_of_today(
   return config
 
 
-def _differences(before: Any, now: Any, path: str) -> list[str]:
+def _differences(
+    before: Any, now: Any, path: str, changeable: Sequence[str]
+) -> list[str]:
   if isinstance(before, Mapping) and isinstance(now, Mapping):
-    return [line for key in sorted({*before, *now} - set(_CHANGEABLE))
+    return [line for key in sorted({*before, *now} - set(changeable))
             for line in _differences(
-                before.get(key), now.get(key), f'{path}.{key}')]
+                before.get(key), now.get(key), f'{path}.{key}', changeable)]
   return [] if before == now else [f'{path} was {before!r}, is {now!r}']

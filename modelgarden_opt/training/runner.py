@@ -172,11 +172,13 @@ class Runner(train_lib.OrbitExperimentRunner):
       The model and the last metrics of an evaluation (empty for `train`).
     """
     config = self.params.trainer
-    shown = self._progress.shown() if 'train' in self._mode else (
-        contextlib.nullcontext())
+    trains = 'train' in self._mode and self._trains
+    shown = self._progress.shown() if trains else contextlib.nullcontext()
     logs = None
     with self.strategy.scope(), shown:
-      if self._mode == 'train':
+      if 'train' in self._mode and not trains:
+        logs = self._run_without_training()
+      elif self._mode == 'train':
         self.controller.train(steps=config.train_steps)
       elif self._mode == 'train_and_eval':
         logs = self.controller.train_and_evaluate(
@@ -193,6 +195,29 @@ class Runner(train_lib.OrbitExperimentRunner):
             timeout_fn=lambda: bool(
                 self.trainer.global_step.numpy() >= config.train_steps))
     return self.trainer.model, logs or {}
+
+  @property
+  def _trains(self) -> bool:
+    """Whether the model is trained at all, see `configs.quantization`."""
+    quantization = self.params.task.quantization
+    return quantization is None or quantization.training
+
+  def _run_without_training(self) -> Mapping[str, Any] | None:
+    """Keeps the model that was initialized, and evaluates it once.
+
+    Returns:
+      The metrics, None if there was nothing to evaluate.
+    """
+    if self._resumed_at is None:
+      print('train | quantization.training is false: trainer.train_steps '
+            f'{self.params.trainer.train_steps} is ignored', flush=True)
+      self.controller.save_checkpoint()
+    if self._mode == 'train_and_eval' and not metrics.evaluated(
+        self.model_dir, 0):
+      return self.controller.evaluate(
+          steps=self.params.trainer.validation_steps)
+    print(f'train | {self.model_dir} is complete', flush=True)
+    return None
 
 
 EVALUATING_MODES = ('eval', 'continuous_eval')

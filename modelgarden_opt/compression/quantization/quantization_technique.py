@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
+from modelgarden_opt import errors
 from modelgarden_opt.compression import kernels
 from modelgarden_opt.compression import rules as rules_lib
+from modelgarden_opt.compression.quantization import observers
 from modelgarden_opt.compression.quantization import quantizers
 from modelgarden_opt.configs import quantization as quantization_cfg
 
@@ -23,6 +25,8 @@ class Quantization:
       rules: Iterable[rules_lib.Rule] = (),
       mode: quantizers.Mode = quantizers.Mode.QUANTIZE,
       low_bit: str = '',
+      calibration_method: str = 'moving_average',
+      calibration_percentile: float = 99.99,
   ):
     """Initializes the technique.
 
@@ -35,7 +39,16 @@ class Quantization:
       mode: Mode in which the quantizers are made.
       low_bit: Which kernels `num_bits_weight` of 4 is for, see the block; empty
         for all. The others have 8 bits.
+      calibration_method: Key of `observers.METHODS`.
+      calibration_percentile: See `observers.Known`.
+
+    Raises:
+      UsageError: If a calibration method is not registered.
     """
+    rules = list(rules)
+    for name in (calibration_method, *(
+        rule.parameters.get('calibration_method') for rule in rules)):
+      _assert_registered(name)
     self._num_bits_weight, self._low_bit = num_bits_weight, low_bit
     self._first = ''
     self._mode = mode
@@ -45,7 +58,9 @@ class Quantization:
         enabled=True,
         num_bits_weight=None,  # Unless a rule says so.
         num_bits_activation=num_bits_activation,
-        weight_granularity=weight_granularity)
+        weight_granularity=weight_granularity,
+        calibration_method=calibration_method,
+        calibration_percentile=calibration_percentile)
 
   def transform(
       self, kernel: kernels.Kernel) -> quantizers.KernelQuantizer | None:
@@ -93,7 +108,9 @@ class Quantization:
     if not parameters['enabled']:
       return None
     quantizer = quantizers.ActivationQuantizer(
-        parameters['num_bits_activation'], self._momentum, **known)
+        parameters['num_bits_activation'], self._momentum,
+        calibration_method=parameters['calibration_method'],
+        percentile=parameters['calibration_percentile'], **known)
     quantizer.mode = self._mode
     return quantizer
 
@@ -104,6 +121,14 @@ class Quantization:
   def assert_all_rules_matched(self) -> None:
     """Raises `ValueError` if a rule matched no layer of the model."""
     self._rules.assert_all_matched()
+
+
+def _assert_registered(name: str | None) -> None:
+  """Raises `UsageError` for what is no calibration method."""
+  if name is not None and name not in observers.METHODS:
+    raise errors.UsageError(
+        f'quantization.calibration_method: {name!r} is not registered'
+        f'{errors.nearest(str(name), observers.METHODS)}')
 
 
 def make(config: quantization_cfg.Quantization) -> Quantization:
@@ -119,4 +144,6 @@ def make(config: quantization_cfg.Quantization) -> Quantization:
       range_momentum=config.range_momentum,
       rules=rules_lib.from_configs(config.rules),
       mode=quantizers.Mode.PASS_THROUGH,
-      low_bit=config.low_bit)
+      low_bit=config.low_bit,
+      calibration_method=config.calibration_method,
+      calibration_percentile=config.calibration_percentile)

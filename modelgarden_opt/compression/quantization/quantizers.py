@@ -10,6 +10,7 @@ from modelgarden_opt.compression import replicas
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.quantization import bias
 from modelgarden_opt.compression.quantization import fake_quant
+from modelgarden_opt.compression.quantization import observers
 
 
 class Mode(enum.Enum):
@@ -124,6 +125,8 @@ class ActivationQuantizer(tf.Module):
       lower: float | None = None,
       fixed: tuple[float, float] | None = None,
       at_least: float = _MIN_RANGE,
+      calibration_method: str = 'moving_average',
+      percentile: float = 99.99,
   ):
     """Initializes the quantizer.
 
@@ -134,6 +137,8 @@ class ActivationQuantizer(tf.Module):
         observed then.
       fixed: A range known to cover every value; nothing is observed then.
       at_least: Smallest upper end of the range, > 0.
+      calibration_method: Key of `observers.METHODS`.
+      percentile: See `observers.Known`.
     """
     super().__init__()
     self.num_bits = num_bits
@@ -143,8 +148,9 @@ class ActivationQuantizer(tf.Module):
     self._lower = lower
     self._fixed = fixed
     self._at_least = at_least
-    self._num_calibrated = 0
-    self._extremes_of_batch: tuple | None = None
+    self._calibration_method = calibration_method
+    self._percentile = percentile
+    self._observer: observers.Observer | None = None
 
   def build(self, layer: tf_keras.layers.Layer, name: str) -> None:
     """Creates the range variables as weights of `layer`."""
@@ -185,7 +191,7 @@ class ActivationQuantizer(tf.Module):
       return x
     if self.mode is Mode.CALIBRATE:
       if not self._fixed:
-        self._calibrate(x)
+        self._observer.observe(x)
       return x
     y = fake_quant.fake_quantize(x, self.minimum, self.maximum, self.num_bits)
     if self.mode is Mode.QUANTIZE:
@@ -231,29 +237,24 @@ class ActivationQuantizer(tf.Module):
     end.assign(moved, read_value=False)
     return moved
 
-  def _calibrate(self, x: tf.Tensor) -> None:
-    """Widens the extremes of the batch (eagerly); a layer may run twice."""
-    low, high = self._extremes(x)
-    if self._extremes_of_batch:
-      before_low, before_high = self._extremes_of_batch
-      high = tf.maximum(high, before_high)
-      low = low if low is None else tf.minimum(low, before_low)
-    self._extremes_of_batch = (low, high)
+  def start_calibration(self) -> None:
+    """Forgets what an earlier calibration has observed."""
+    self._observer = observers.METHODS[self._calibration_method](
+        observers.Known(self.num_bits, self._lower, self._percentile))
 
   def end_batch(self) -> None:
-    """Takes the extremes of a batch into their plain mean."""
-    if not self._extremes_of_batch:
-      return
-    (low, high), self._extremes_of_batch = self._extremes_of_batch, None
-    self._num_calibrated += 1
-    self.maximum.assign_add((high - self.maximum) / self._num_calibrated)
-    if low is not None:
-      self.minimum.assign_add((low - self.minimum) / self._num_calibrated)
+    """Tells a batch's end; within one a layer may run several times."""
+    self._observer.end_batch()
 
-  def reset(self) -> None:
-    """Starts a new calibration."""
-    self._num_calibrated = 0
-    self._extremes_of_batch = None
+  def end_calibration(self) -> None:
+    """Sets the range to what was observed, if anything was."""
+    observer, self._observer = self._observer, None
+    ends = observer.ends()
+    if ends is None or not self.moves:
+      return
+    self.maximum.assign(max(ends[1], self._at_least))
+    if self._lower is None:
+      self.minimum.assign(min(ends[0], 0.0))
 
   @property
   def moves(self) -> bool:
