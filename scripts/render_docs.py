@@ -75,6 +75,8 @@ _EXAMPLES = {
     'output': 'labels', 'hard_swish': 'fused', 'granularity': 'channel',
     'target': 'latency', 'importance': 'taylor', 'policy': 'all',
     'block_pooling_type': 'MAX', 'cluster_centroids_init': 'LINEAR',
+    'calibration_method': 'mse', 'calibration_percentile': '99.9',
+    'Quantization.training': 'false',
     'calibration_steps': '16', 'range_momentum': '0.9', 'keep_ratio': '0.6',
     'imports': '[my_module]',
     'builder': "'tf_keras.applications:MobileNetV2'",

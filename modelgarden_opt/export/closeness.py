@@ -71,25 +71,25 @@ class Measured:
     """Returns the numbers, ready for JSON."""
     return dataclasses.asdict(self)
 
-  def problems(self, limits: Tolerance, name: str = 'Keras') -> list[str]:
+  def problems(self, limits: Tolerance, origin: str = 'Keras') -> list[str]:
     """Returns one line for every number beyond its limit.
 
     Args:
       limits: The limits.
-      name: What the file was compared with, for messages.
+      origin: What the file was compared with, for messages.
     """
     found = []
     for name, value, limit in (
         ('mean', self.mean_difference_steps, limits.mean),
         ('largest', self.max_difference_steps, limits.largest)):
       if value is not None and not value <= limit:
-        found.append(f'{name} difference from {name} {value:.3g} output steps, '
+        found.append(f'{name} difference from {origin} {value:.3g} output steps, '
                      f'limit {limit:g}')
     agreement = self.clear_agreement
     if agreement is None:  # The output is so coarse that nothing is clear.
       agreement = self.agreement
     if agreement < limits.agreement:
-      found.append(f'same prediction as {name} on {agreement:.1%}, '
+      found.append(f'same prediction as {origin} on {agreement:.1%}, '
                    f'limit {limits.agreement:.0%}')
     return found
 
