@@ -83,8 +83,8 @@ class Measured:
         ('mean', self.mean_difference_steps, limits.mean),
         ('largest', self.max_difference_steps, limits.largest)):
       if value is not None and not value <= limit:
-        found.append(f'{name} difference from {origin} {value:.3g} output steps, '
-                     f'limit {limit:g}')
+        found.append(f'{name} difference from {origin} {value:.3g} output '
+                     f'steps, limit {limit:g}')
     agreement = self.clear_agreement
     if agreement is None:  # The output is so coarse that nothing is clear.
       agreement = self.agreement

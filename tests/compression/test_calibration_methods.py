@@ -220,6 +220,5 @@ def test_a_method_that_does_not_exist_is_named_with_the_nearest(field):
      r'rules\[0\].calibration_percentile'),
     ({'training': False, 'calibration_steps': 0}, 'with training: false')])
 def test_values_out_of_range_are_told(fields, problem):
-  import re
   found = quantization_cfg.Quantization(fields).problems(10)
   assert len(found) == 1 and re.search(problem, found[0])

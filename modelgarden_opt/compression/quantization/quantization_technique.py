@@ -25,6 +25,7 @@ class Quantization:
       rules: Iterable[rules_lib.Rule] = (),
       mode: quantizers.Mode = quantizers.Mode.QUANTIZE,
       low_bit: str = '',
+      *,
       calibration_method: str = 'moving_average',
       calibration_percentile: float = 99.99,
   ):
