@@ -19,6 +19,7 @@ from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling import keras_models
 from modelgarden_opt.modeling.channel_pruning import channel_search
+from modelgarden_opt.modeling.equalization import preparation
 from modelgarden_opt.modeling.state import architecture
 from modelgarden_opt.modeling.state import checkpoints
 
@@ -111,6 +112,9 @@ def calibrate(
     model: tf_keras.Model, data: Any, steps: int | None = None) -> None:
   """Measures the activation ranges of a quantized model.
 
+  Before and after it, what the `quantization:` block asks for is done:
+  `fold_batch_norm`, `cross_layer_equalization`, `bias_correction`.
+
   Args:
     model: What `compress` returned.
     data: Un-augmented training images, preprocessed: an array [n, h, w, c], a
@@ -130,9 +134,13 @@ def calibrate(
   origin = getattr(model, 'origin', compressed_model.Origin())
   block = origin.blocks.get('quantization')
   steps = steps or (block.calibration_steps if block else 0) or _STEPS
-  batches = arguments.images(data, arguments.image_shape(model), 'data')
-  calibration.calibrate(
-      model, ((batch, None) for batch in itertools.islice(batches, steps)))
+  batches = list(itertools.islice(
+      arguments.images(data, arguments.image_shape(model), 'data'), steps))
+  if block is not None:
+    preparation.prepare(model, block)
+  calibration.calibrate(model, ((batch, None) for batch in batches))
+  if block is not None:
+    preparation.correct(model, block, batches)
 
 
 def save(model: tf_keras.Model, path: str) -> None:

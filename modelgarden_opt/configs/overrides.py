@@ -384,13 +384,24 @@ def block_problems(blocks: Mapping[str, Any], prefix: str) -> list[str]:
     blocks: The blocks by the techniques' names.
     prefix: What names of fields begin with in messages.
   """
-  pruning = blocks.get('pruning')
-  if pruning is None or pruning.of_channels or 'clustering' not in blocks or (
-      pruning.pruning_schedule == pruning_cfg.PRESERVE):
+  if 'clustering' not in blocks:
     return []
-  return [f'{prefix}pruning.pruning_schedule: must be Preserve with '
-          f'clustering, received {pruning.pruning_schedule!r}; prune in a '
-          'separate run, and start from its checkpoint']
+  problems = []
+  quantization = blocks.get('quantization')
+  for name in ('fold_batch_norm', 'cross_layer_equalization'):
+    if getattr(quantization, name, False):
+      problems.append(
+          f'{prefix}quantization.{name}: scales the channels of a kernel by '
+          'different factors, which takes clusters apart; received true with '
+          'clustering, use false')
+  pruning = blocks.get('pruning')
+  if pruning is not None and not pruning.of_channels and (
+      pruning.pruning_schedule != pruning_cfg.PRESERVE):
+    problems.append(
+        f'{prefix}pruning.pruning_schedule: must be Preserve with '
+        f'clustering, received {pruning.pruning_schedule!r}; prune in a '
+        'separate run, and start from its checkpoint')
+  return problems
 
 
 def _trainer_problems(trainer: cfg.TrainerConfig) -> list[str]:

@@ -18,6 +18,7 @@ from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.modeling.channel_pruning import importance
+from modelgarden_opt.modeling.equalization import preparation
 from modelgarden_opt.modeling.state import architecture
 from modelgarden_opt.modeling.state import pretrained
 from modelgarden_opt.tasks import teaching
@@ -100,11 +101,16 @@ class CompressedTask:
       channel_search.transfer(self._pruned.candidate, model)
       self._pruned = None
       self.reestimate_batch_norm(model, config.pruning.batch_norm_steps)
-    constraints.start(constraints.find(model))
     quantization = config.quantization
+    if quantization is not None:
+      preparation.prepare(model, quantization)
+    constraints.start(constraints.find(model))
     if quantization is not None and quantization.calibration_steps:
-      calibration.calibrate(
-          model, self._training_batches(quantization.calibration_steps))
+      steps = quantization.calibration_steps
+      calibration.calibrate(model, self._training_batches(steps))
+      preparation.correct(
+          model, quantization,
+          (images for images, _ in self._training_batches(steps)))
 
   def begin_training(self, model: tf_keras.Model) -> None:
     """Loads what training needs, fresh or resumed, and nothing else: a teacher.
