@@ -134,13 +134,16 @@ def calibrate(
   origin = getattr(model, 'origin', compressed_model.Origin())
   block = origin.blocks.get('quantization')
   steps = steps or (block.calibration_steps if block else 0) or _STEPS
-  batches = list(itertools.islice(
-      arguments.images(data, arguments.image_shape(model), 'data'), steps))
-  if block is not None:
-    preparation.prepare(model, block)
-  calibration.calibrate(model, ((batch, None) for batch in batches))
-  if block is not None:
-    preparation.correct(model, block, batches)
+  images = arguments.images(data, arguments.image_shape(model), 'data')
+  batches = ((batch, None) for batch in itertools.islice(images, steps))
+  if block is None:
+    calibration.calibrate(model, batches)
+    return
+  if block.bias_correction:
+    batches = list(batches)  # They are read twice.
+  preparation.prepare(model, block)
+  calibration.calibrate(model, batches)
+  preparation.correct(model, block, lambda: batches)
 
 
 def save(model: tf_keras.Model, path: str) -> None:

@@ -109,8 +109,7 @@ class CompressedTask:
       steps = quantization.calibration_steps
       calibration.calibrate(model, self._training_batches(steps))
       preparation.correct(
-          model, quantization,
-          (images for images, _ in self._training_batches(steps)))
+          model, quantization, lambda: self._training_batches(steps))
 
   def begin_training(self, model: tf_keras.Model) -> None:
     """Loads what training needs, fresh or resumed, and nothing else: a teacher.
