@@ -62,10 +62,12 @@ class Quantization(block.Block):
     freeze_ranges_step: Step from which activation ranges are constant; None
       for never.
     freeze_batch_norm_step: Step from which batch normalization uses its moving
-      statistics and leaves them alone; None for never.
+      statistics and leaves them alone, where it is folded also its scale; None
+      for never.
     fold_batch_norm: Whether the scales of batch normalizations are moved into
       kernels before ranges are measured. Files of `per_tensor` kernels have one
-      scale a kernel then, until training changes the normalizations.
+      scale a kernel then, until training changes the normalizations:
+      `freeze_batch_norm_step: 0` keeps it from that.
     cross_layer_equalization: Whether channels are scaled, before ranges are
       measured, so that they have equal ranges in the kernel that makes them and
       in the one that reads them. Needs activations that scale with their input
