@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.data import scenes
+from modelgarden_opt.modeling.backbones import relu_mobilenets
 
 # A tenth of the scenes that a user gets: drawing all of them takes 25 s.
 scenes.NUM_SCENES.update(train=240, validation=40, test=40)
@@ -37,6 +38,7 @@ mobilenet.SUPPORTED_SPECS_MAP['Tiniest'] = {
         ('convbn', 1, 1, 64, None, False),
     ],
 }
+relu_mobilenets.with_relu('Tiny')
 
 
 def _shorten(name: str, rows: tuple[int, ...]) -> str:

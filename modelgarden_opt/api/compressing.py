@@ -13,11 +13,13 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt.api import arguments
 from modelgarden_opt.configs import block as block_cfg
+from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import compressed_model
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling import keras_models
+from modelgarden_opt.modeling import post_training
 from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.modeling.state import architecture
 from modelgarden_opt.modeling.state import checkpoints
@@ -135,6 +137,9 @@ def calibrate(
     model: tf_keras.Model, data: Any, steps: int | None = None) -> None:
   """Measures the activation ranges of a quantized model.
 
+  Before and after it, what the `quantization:` block asks for is done:
+  `fold_batch_norm`, `cross_layer_equalization`, `bias_correction`.
+
   Args:
     model: What `compress` returned.
     data: Un-augmented training images, preprocessed: an array [n, h, w, c], a
@@ -152,11 +157,12 @@ def calibrate(
         'calibrate: the model is not quantized: '
         'compress(model, quantization={}) makes one that is')
   origin = getattr(model, 'origin', compressed_model.Origin())
-  block = origin.blocks.get('quantization')
-  steps = steps or (block.calibration_steps if block else 0) or _STEPS
-  batches = arguments.images(data, arguments.image_shape(model), 'data')
-  calibration.calibrate(
-      model, ((batch, None) for batch in itertools.islice(batches, steps)))
+  block = origin.blocks.get('quantization', quantization_cfg.Quantization())
+  steps = steps or block.calibration_steps or _STEPS
+  images = arguments.images(data, arguments.image_shape(model), 'data')
+  batches = [(batch, None) for batch in itertools.islice(images, steps)]
+  post_training.quantize(
+      model, block.replace(calibration_steps=steps), lambda: batches)
 
 
 def save(model: tf_keras.Model, path: str) -> None:

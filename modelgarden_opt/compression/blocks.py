@@ -43,7 +43,7 @@ class UniversalInvertedBottleneckBlockQuantized(
   """Quantized universal inverted bottleneck of MobileNetV4."""
 
   @property
-  def _has_raw_output(self) -> bool:
+  def has_raw_output(self) -> bool:
     return (self._use_residual and self._in_filters == self._out_filters and
             self._strides == 1)
 

@@ -149,7 +149,7 @@ class SegmentationHeadQuantized(
     return fusion if fusion in _FUSIONS else None
 
   @property
-  def _has_raw_output(self) -> bool:
+  def has_raw_output(self) -> bool:
     return self._fusion is not None
 
   def call(self, inputs, training=None):

@@ -7,6 +7,7 @@ import math
 import tensorflow as tf
 
 from modelgarden_opt.compression import grid
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression.quantization import bias
@@ -34,6 +35,8 @@ class RewiredNorm(leaves.Rewired):
   """
 
   reads = (grid.State.GRID, grid.State.OPEN)
+  # Whether training leaves `gamma` alone.
+  freeze_scale = False
   # Of the scale of a stand-alone normalization.
   scale_quantizer: quantizers.KernelQuantizer | None = None
 
@@ -49,7 +52,8 @@ class RewiredNorm(leaves.Rewired):
     quantizer = self.scale_quantizer
     if quantizer and quantizer.mode is quantizers.Mode.EXPORT:
       return self._exported(inputs, quantizer)
-    outputs = super(leaves.Rewired, self).call(inputs, training=training)
+    with internals.replaced(self, **self._constants):
+      outputs = super(leaves.Rewired, self).call(inputs, training=training)
     step = bias.accumulator_step_of(inputs)
     if quantizer and bias.step_of(inputs) is not None:
       step = bias.step_of(inputs) / 127.0
@@ -58,6 +62,14 @@ class RewiredNorm(leaves.Rewired):
     # What the file adds to the products.
     scale, offset = self._scale_and_offset()
     return outputs + bias.rounding_error(offset, step * tf.abs(scale))
+
+  @property
+  def _constants(self) -> dict[str, tf.Tensor]:
+    if not self.freeze_scale or not self.scale:
+      return {}
+    # A gradient of zero, not none: optimizers warn of a variable without one.
+    gamma = tf.convert_to_tensor(self.gamma)
+    return {'gamma': tf.stop_gradient(gamma) + gamma * fake_quant.constant(0.0)}
 
   def _scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
     scale = tf.math.rsqrt(self.moving_variance + self.epsilon)

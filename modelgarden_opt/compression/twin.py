@@ -78,7 +78,7 @@ class Twin(grid.Noting):
       if layer is not None and name not in self._of_call and not isinstance(
           layer, leaves.Rewired):
         setattr(self, name, to_twin(layer, self._plan, self._path_of(name)))
-    if block.raw_output and self._has_raw_output:
+    if block.raw_output and self.has_raw_output:
       self.output_quantizer = self._quantizer_of_block()
       if self.output_quantizer:
         self.output_quantizer.build(self, 'output')
@@ -147,7 +147,7 @@ class Twin(grid.Noting):
     """What a twin that overrides `call` adds to its topology."""
 
   @property
-  def _has_raw_output(self) -> bool:
+  def has_raw_output(self) -> bool:
     """Whether this block's options lead through its raw op."""
     return True
 

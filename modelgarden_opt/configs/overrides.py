@@ -390,16 +390,25 @@ def block_problems(blocks: Mapping[str, Any], prefix: str) -> list[str]:
     prefix: What names of fields begin with in messages.
   """
   pruning, quantization = blocks.get('pruning'), blocks.get('quantization')
+  problems = []
+  if 'clustering' in blocks:
+    problems += [
+        f'{prefix}quantization.{name}: scales the channels of a kernel by '
+        'different factors, which takes clusters apart; received true with '
+        'clustering, use false'
+        for name in ('fold_batch_norm', 'cross_layer_equalization')
+        if getattr(quantization, name, False)]
   if pruning is None or pruning.of_channels or (
       pruning.pruning_schedule == pruning_cfg.PRESERVE):
-    return []
+    return problems
   beside = [name for name, found in (
       ('clustering', 'clustering' in blocks),
       ('quantization.training: false',
        quantization is not None and not quantization.training)) if found]
-  return [f'{prefix}pruning.pruning_schedule: must be Preserve with '
-          f'{name}, received {pruning.pruning_schedule!r}; prune in a '
-          'separate run, and start from its checkpoint' for name in beside]
+  return problems + [
+      f'{prefix}pruning.pruning_schedule: must be Preserve with '
+      f'{name}, received {pruning.pruning_schedule!r}; prune in a '
+      'separate run, and start from its checkpoint' for name in beside]
 
 
 def _trainer_problems(trainer: cfg.TrainerConfig) -> list[str]:

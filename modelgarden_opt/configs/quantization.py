@@ -76,7 +76,18 @@ class Quantization(block.Block):
     freeze_ranges_step: Step from which activation ranges are constant; None
       for never.
     freeze_batch_norm_step: Step from which batch normalization uses its moving
-      statistics and leaves them alone; None for never.
+      statistics and leaves them alone, where it is folded also its scale; None
+      for never.
+    fold_batch_norm: Whether the scales of batch normalizations are moved into
+      kernels before ranges are measured. Files of `per_tensor` kernels have one
+      scale a kernel then, until training changes the normalizations:
+      `freeze_batch_norm_step: 0` keeps it from that.
+    cross_layer_equalization: Whether channels are scaled, before ranges are
+      measured, so that they have equal ranges in the kernel that makes them and
+      in the one that reads them. Needs activations that scale with their input
+      (relu; not relu6, hard_swish). Folds batch normalizations as well.
+    bias_correction: Whether the mean error of every channel, on the batches of
+      calibration, is subtracted from its bias before step 1.
     rules: Overrides by path or layer type; the last match wins.
   """
   version: str = 'v2'
@@ -94,6 +105,9 @@ class Quantization(block.Block):
   range_momentum: float = 0.99
   freeze_ranges_step: int | None = None
   freeze_batch_norm_step: int | None = None
+  fold_batch_norm: bool = False
+  cross_layer_equalization: bool = False
+  bias_correction: bool = False
   rules: list[QuantizationRule] = dataclasses.field(default_factory=list)
 
   def problems(self, train_steps: int) -> list[str]:
@@ -119,6 +133,9 @@ class Quantization(block.Block):
       found.append(f'calibration_steps: must be >= {least}'
                    f'{"" if self.training else " with training: false"}, '
                    f'received {self.calibration_steps}')
+    if self.bias_correction and not self.calibration_steps:
+      found.append('bias_correction: needs calibration_steps >= 1, received 0: '
+                   'errors are measured on calibrated ranges')
     if not 0.0 <= self.range_momentum < 1.0:
       found.append('range_momentum: must lie in [0, 1), received '
                    f'{self.range_momentum}')

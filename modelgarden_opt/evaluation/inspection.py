@@ -45,6 +45,7 @@ class Kernel:
     values: The values as stored, in the op's layout.
     channel_axis: Axis of the output channels.
     stored_sparse: Whether only the non-zero values are stored.
+    num_scales: How many scales its integers have; 0 for floats.
   """
   name: str
   op: str
@@ -52,6 +53,7 @@ class Kernel:
   values: np.ndarray
   channel_axis: int
   stored_sparse: bool
+  num_scales: int = 0
 
   @property
   def size(self) -> int:
@@ -103,6 +105,7 @@ class Kernel:
         'distinct_per_channel': self.distinct_per_channel,
         'm_by_n': self.m_by_n and list(self.m_by_n),
         'stored_sparse': self.stored_sparse,
+        'num_scales': self.num_scales,
     }
 
 
@@ -162,7 +165,12 @@ def _kernels_of(model: schema.ModelT, graph: Any) -> Iterator[Kernel]:
         'int4' if four_bits else np.dtype(dtype).name,
         values.reshape(shape) if tensor.sparsity is None
         else _densify(values, shape, tensor.sparsity),
-        _KERNEL_OPS[name], tensor.sparsity is not None)
+        _KERNEL_OPS[name], tensor.sparsity is not None, _num_scales(tensor))
+
+
+def _num_scales(tensor: schema.TensorT) -> int:
+  scales = getattr(tensor.quantization, 'scale', None)
+  return 0 if scales is None else int(np.size(scales))
 
 
 def _unpack(stored: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -31,6 +31,7 @@ from modelgarden_opt.export.lowering import int64_bias
 from modelgarden_opt.export.lowering import metadata
 from modelgarden_opt.export.lowering import pointwise
 from modelgarden_opt.export.lowering import signature
+from modelgarden_opt.export.lowering import single_scale
 from modelgarden_opt.modeling import calibration
 
 Representative = Callable[[], Iterator[np.ndarray]]
@@ -100,7 +101,8 @@ def convert_as(
   if options.file_format == 'int8' and calibration.quantizers_of(model):
     lowering = (pointwise.lower,) if options.runtime == 'xnnpack' else ()
     return _converted(*_convert(
-        model, options, trained=True, lowering=lowering), 'trained')
+        model, options, trained=True,
+        lowering=(single_scale.merge, *lowering)), 'trained')
   if options.file_format == 'int16x8' and sixteen_bits.possible(model):
     found, reason = _with_sixteen_bits(model, options)
     if not reason:

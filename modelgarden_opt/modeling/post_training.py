@@ -13,6 +13,8 @@ import tf_keras
 
 from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.modeling import calibration
+from modelgarden_opt.modeling import constraints
+from modelgarden_opt.modeling.equalization import preparation
 
 # Returns un-augmented training batches of (images, labels), the same ones
 # whenever it is called.
@@ -20,6 +22,16 @@ Batches = Callable[[], Iterable[tuple[tf.Tensor, Any]]]
 # Reads of the block whether and how it is wanted.
 Step = Callable[
     [tf_keras.Model, quantization_cfg.Quantization, Batches], None]
+
+
+def search_kernel_ranges(
+    model: tf_keras.Model,
+    config: quantization_cfg.Quantization,
+    batches: Batches,
+) -> None:
+  """Finds the ranges of kernels that are not their largest magnitudes."""
+  del config, batches
+  constraints.start(constraints.find(model, 'quantization'))
 
 
 def calibrate(
@@ -34,7 +46,8 @@ def calibrate(
 
 # In their order. What changes kernels comes before the ranges are measured,
 # what corrects the errors of quantized kernels after.
-STEPS: tuple[Step, ...] = (calibrate,)
+STEPS: tuple[Step, ...] = (
+    preparation.prepare, search_kernel_ranges, calibrate, preparation.correct)
 
 
 def quantize(

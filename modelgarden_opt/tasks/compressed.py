@@ -107,7 +107,10 @@ class CompressedTask:
       channel_search.transfer(self._pruned.candidate, model)
       self._pruned = None
       self.reestimate_batch_norm(model, config.pruning.batch_norm_steps)
-    constraints.start(constraints.find(model))
+    # Quantizers start from the kernels that the steps have prepared.
+    constraints.start([
+        item for item in constraints.find(model)
+        if item.transform.technique != 'quantization'])
     if quantization is not None:
       post_training.quantize(
           model, quantization,

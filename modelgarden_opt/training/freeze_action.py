@@ -36,6 +36,7 @@ class FreezeAction:
     self._model = model
     self._global_step = global_step
     self._retrace = retrace
+    self._folded = config.fold_batch_norm or config.cross_layer_equalization
     self._pending = {
         name: step for name, step in (
             ('ranges', config.freeze_ranges_step),
@@ -47,7 +48,7 @@ class FreezeAction:
     due = [name for name, at in self._pending.items() if step >= at]
     for name in due:
       del self._pending[name]
-      _freeze(self._model, name)
+      _freeze(self._model, name, self._folded)
       logging.info('Froze %s at step %d.', name, step)
     if due:
       self._retrace()
@@ -58,9 +59,11 @@ class FreezeAction:
     return min(ahead, default=None)
 
 
-def _freeze(model: tf_keras.Model, what: str) -> None:
+def _freeze(model: tf_keras.Model, what: str, folded: bool) -> None:
   for module in model.submodules:
     if what == 'ranges' and isinstance(module, quantizers.ActivationQuantizer):
       module.freeze()
     elif what == 'batch norm' and isinstance(module, leaves.Rewired):
       module.freeze_statistics = True
+      # What is folded scales by one, as long as this does not change, either.
+      module.freeze_scale = folded

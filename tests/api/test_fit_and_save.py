@@ -222,6 +222,21 @@ def test_an_endless_data_set_calibrates():
   assert calibration.is_calibrated(model)
 
 
+def test_calibration_equalizes_kernels_and_corrects_biases():
+  floats = sequential()
+  model = modelgarden_opt.compress(
+      floats, calibration_data=(IMAGES[i:i + 32] for i in (0, 32)),
+      quantization={'cross_layer_equalization': True, 'bias_correction': True,
+                    'change_num_bits': True, 'num_bits_weight': 4,
+                    'low_bit': 'all'})
+  first, second = model.layers[0].kernel.numpy(), model.layers[2].kernel.numpy()
+  np.testing.assert_allclose(  # Of channels, flattened for every pixel.
+      np.abs(first).max((0, 1, 2)),
+      np.abs(second).reshape(-1, 8, 4).max((0, 2)), rtol=0.01)
+  error = model(IMAGES).numpy() - floats(IMAGES).numpy()
+  assert np.all(np.abs(error.mean(0)) < 0.1 * error.std(0))
+
+
 class _OfKeras3:
   name = 'other'
 

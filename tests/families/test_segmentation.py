@@ -20,6 +20,9 @@ from modelgarden_opt.evaluation import segmentation
 from modelgarden_opt.export import convert
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
+from modelgarden_opt.modeling.equalization import cross_layer
+from modelgarden_opt.modeling.equalization import rescaling
+from modelgarden_opt.modeling.equalization import units
 from modelgarden_opt.modeling.state import checkpoints
 from tests import conftest
 from tests import tiny
@@ -238,3 +241,30 @@ def test_backbone_alone_is_loaded_from_a_classifier(data_dir, tmp_path):
   np.testing.assert_array_equal(
       model.backbone.variables[0], source.backbone.variables[0])
   np.testing.assert_array_equal(model.head.variables[0], head)
+
+
+@pytest.mark.parametrize('name', [
+    'depthwise', 'upsampled', 'pyramid_2', 'plus', 'plus_sum'])
+def test_channels_of_decoders_and_heads_can_be_equalized(name, data_dir):
+  """What is joined, resized and read by two branches keeps its channels."""
+  model = {**OPTIONS[name], 'backbone': {'mobilenet': {
+      'model_id': 'TinyRelu', 'output_stride': None,
+      'filter_size_scale': 1.0}}}
+  model = make_task(f'{MOBILENET}_qat', data_dir, model).build_model()
+  conftest.randomize_norms(model)
+  images = conftest.random_images([2, SIZE, SIZE, 3])
+
+  def logits():
+    with calibration.quantizer_mode(model, calibration.Mode.PASS_THROUGH):
+      return factory.logits(model(images, training=False)).numpy()
+
+  before, found = logits(), units.find(model)
+  rescaling.rescale(found)
+  cross_layer.equalize(model)
+  np.testing.assert_allclose(
+      logits(), before, atol=1e-4 * np.abs(before).max())
+  read = [unit.consumer.path for unit in found if unit.consumer is not None]
+  assert sum(path.startswith('backbone/') for path in read) == 5
+  # Upsampling and addition are ops of the head that read what it joins.
+  assert any(path.startswith('head/') for path in read) == (
+      name not in ('upsampled', 'plus_sum'))

@@ -15,6 +15,8 @@ import yaml
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import main
+from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.export import exporter
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import best_checkpoint
 from modelgarden_opt.training import experiment
@@ -219,6 +221,27 @@ def test_ranges_and_statistics_freeze_at_their_step(
   assert changed('moving_mean', 10, 15)
   assert not changed('moving_', 15, 120)
   assert changed('gamma', 15, 120) and changed('kernel', 15, 120)
+
+
+def test_folded_and_frozen_kernels_have_one_scale_after_training(
+    tiny_params, float_run, tmp_path):
+  params = tiny_params('mobilenet_v2_qat', {
+      'task': {'quantization': {
+          'pretrained_original_checkpoint': float_run, 'calibration_steps': 2,
+          'weight_granularity': 'per_tensor', 'fold_batch_norm': True,
+          'freeze_batch_norm_step': 0}},
+      'trainer': {'train_steps': 20, 'checkpoint_interval': 20,
+                  'validation_interval': 20, 'steps_per_loop': 10}})
+  experiment.run_experiment(params, 'train', str(tmp_path))
+  file = str(tmp_path / 'm.tflite')
+  exporter.export(str(tmp_path), 'int8', file)
+  assert {kernel.num_scales for kernel in inspection.kernels(file)} == {1}
+  first, last = (tf.train.load_checkpoint(path) for path in (
+      tf.train.latest_checkpoint(float_run), str(tmp_path / 'ckpt-20')))
+  kernel = ('backbone/layer_with_weights-1/_conv1/depthwise_kernel/'
+            '.ATTRIBUTES/VARIABLE_VALUE')
+  ratio = last.get_tensor(kernel) / first.get_tensor(kernel)
+  assert np.ptp(ratio, axis=(0, 1)).max() > 0.01, 'kernels are trained'
 
 
 def test_frozen_stays_frozen_after_a_resume(tiny_params, float_run, tmp_path):

@@ -289,6 +289,20 @@ def is_linear(function: Function | None) -> bool:
   return function_name(function) in ('linear', 'identity')
 
 
+# Functions with f(k x) = k f(x) for every k > 0.
+_HOMOGENEOUS = ('linear', 'identity', 'relu', 'leaky_relu')
+
+
+def is_homogeneous(name: str) -> bool:
+  """Whether the function of this name scales with its input."""
+  return name in _HOMOGENEOUS
+
+
+def name_of(layer: tf_keras.layers.Layer) -> str:
+  """Returns the name of the function that an activation layer computes."""
+  return function_name(_function_of(layer))
+
+
 def is_activation(layer: tf_keras.layers.Layer) -> bool:
   """Whether a layer computes an activation function (and not the identity).
 

@@ -1,0 +1,1 @@
+"""Rewrites models so that they compute the same and quantize better."""
