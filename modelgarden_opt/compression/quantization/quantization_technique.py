@@ -5,6 +5,7 @@ from typing import Any
 
 from modelgarden_opt.compression import kernels
 from modelgarden_opt.compression import rules as rules_lib
+from modelgarden_opt.compression.quantization import kernel_quantizer
 from modelgarden_opt.compression.quantization import quantizers
 from modelgarden_opt.configs import quantization as quantization_cfg
 
@@ -48,7 +49,7 @@ class Quantization:
         weight_granularity=weight_granularity)
 
   def transform(
-      self, kernel: kernels.Kernel) -> quantizers.KernelQuantizer | None:
+      self, kernel: kernels.Kernel) -> kernel_quantizer.KernelQuantizer | None:
     """Returns the quantizer of a kernel, None to leave it."""
     self._first = self._first or kernel.path
     parameters = self._rules.resolve(kernel.path, kernel.layer_type)
@@ -62,7 +63,7 @@ class Quantization:
     num_bits, reason = parameters['num_bits_weight'], ''
     if num_bits is None:
       num_bits, reason = self._bits_of(kernel)
-    quantizer = quantizers.KernelQuantizer(num_bits, per_channel, reason)
+    quantizer = kernel_quantizer.KernelQuantizer(num_bits, per_channel, reason)
     quantizer.mode = self._mode
     return quantizer
 
