@@ -24,6 +24,7 @@ from modelgarden_opt.configs import checks
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import data_set
 from modelgarden_opt.configs import pruning as pruning_cfg
+from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.configs import shipped
 
 # Names of experiments that an error lists.
@@ -357,12 +358,14 @@ def _problems_together(
           'quantization: activation ranges need float32; use null or float32')
   problems += block_problems(blocks, 'task.')
   ema = config.trainer.optimizer_config.ema
-  if ema is not None and not ema.trainable_weights_only and {
-      'pruning', 'clustering'} & blocks.keys():
+  quantization = blocks.get('quantization')
+  counts = quantization and quantization.oscillation != quantization_cfg.NONE
+  if ema is not None and not ema.trainable_weights_only and (counts or {
+      'pruning', 'clustering'} & blocks.keys()):
     problems.append(
         'trainer.optimizer_config.ema.trainable_weights_only: must be true '
-        'with pruning and clustering, received false: masks and tables have '
-        'no average')
+        'with pruning, clustering and oscillation, received false: masks, '
+        'tables and integers have no average')
   return problems
 
 
@@ -373,13 +376,23 @@ def block_problems(blocks: Mapping[str, Any], prefix: str) -> list[str]:
     blocks: The blocks by the techniques' names.
     prefix: What names of fields begin with in messages.
   """
-  pruning = blocks.get('pruning')
-  if pruning is None or pruning.of_channels or 'clustering' not in blocks or (
-      pruning.pruning_schedule == pruning_cfg.PRESERVE):
+  if 'clustering' not in blocks:
     return []
-  return [f'{prefix}pruning.pruning_schedule: must be Preserve with '
-          f'clustering, received {pruning.pruning_schedule!r}; prune in a '
-          'separate run, and start from its checkpoint']
+  problems = []
+  pruning = blocks.get('pruning')
+  if pruning is not None and not pruning.of_channels and (
+      pruning.pruning_schedule != pruning_cfg.PRESERVE):
+    problems.append(
+        f'{prefix}pruning.pruning_schedule: must be Preserve with '
+        f'clustering, received {pruning.pruning_schedule!r}; prune in a '
+        'separate run, and start from its checkpoint')
+  quantization = blocks.get('quantization')
+  if quantization is not None and (
+      quantization.oscillation == quantization_cfg.FREEZE):
+    problems.append(
+        f'{prefix}quantization.oscillation: freeze would take single weights '
+        'out of their clusters; use dampen or none with clustering')
+  return problems
 
 
 def _trainer_problems(trainer: cfg.TrainerConfig) -> list[str]:

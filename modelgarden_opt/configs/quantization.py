@@ -6,6 +6,7 @@ from official.modeling import hyperparams
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import block
+from modelgarden_opt.configs import checks
 
 PER_CHANNEL, PER_TENSOR = GRANULARITIES = ('per_channel', 'per_tensor')
 WEIGHT_BITS = range(2, 9)
@@ -13,6 +14,8 @@ WEIGHT_BITS = range(2, 9)
 LOW_BITS = 4
 POINTWISE, ALL = LOW_BIT_POLICIES = ('pointwise', 'all')
 ACTIVATION_BITS = range(2, 17)
+MAX, MSE, LEARNED = WEIGHT_RANGES = ('max', 'mse', 'learned')
+NONE, DAMPEN, FREEZE = OSCILLATIONS = ('none', 'dampen', 'freeze')
 
 
 @dataclasses.dataclass
@@ -28,6 +31,7 @@ class QuantizationRule(hyperparams.Config):
     num_bits_weight: As in the block.
     num_bits_activation: As in the block.
     weight_granularity: As in the block.
+    weight_range: As in the block.
   """
   path: str = '*'
   layer_type: str = '*'
@@ -35,6 +39,7 @@ class QuantizationRule(hyperparams.Config):
   num_bits_weight: int | None = None
   num_bits_activation: int | None = None
   weight_granularity: str | None = None
+  weight_range: str | None = None
 
 
 @dataclasses.dataclass
@@ -55,6 +60,21 @@ class Quantization(block.Block):
       A rule that names bits wins.
     weight_granularity: `per_channel` or `per_tensor` scales of convolution
       kernels. The dense head always has one scale.
+    weight_range: What a kernel's range is: `max`, its largest magnitude in
+      every step; `mse`, the fraction of it with the smallest squared error
+      when training starts, constant from then on; `learned`, trained from
+      there (LSQ, arXiv:1902.08153).
+    oscillation: What is done about weights of kernels with fewer than 8 bits
+      that oscillate between two integers: `none`; `dampen`, a loss draws
+      weights to their integers; `freeze`, such weights become constant
+      integers (arXiv:2203.11086).
+    oscillation_momentum: Weight of a step in the frequencies of oscillations,
+      in (0, 1].
+    dampening_weight: Weight of the loss of `dampen`, > 0.
+    dampening_end_step: Step at which it is reached, by a cosine from 0; needed
+      by `dampen`.
+    freezing_threshold: Oscillations per step above which `freeze` freezes a
+      weight, in (0, 1).
     calibration_steps: Batches of un-augmented training data from which the
       activation ranges are measured before step 1; 0 leaves them at -6 to 6.
     range_momentum: Weight of the old range where an activation range shrinks,
@@ -63,6 +83,9 @@ class Quantization(block.Block):
       for never.
     freeze_batch_norm_step: Step from which batch normalization uses its moving
       statistics and leaves them alone; None for never.
+    batch_norm_steps: Batches of training data from which batch normalization is
+      estimated after the last training step, with quantized weights and
+      activations; 0 keeps its moving averages.
     rules: Overrides by path or layer type; the last match wins.
   """
   version: str = 'v2'
@@ -73,14 +96,20 @@ class Quantization(block.Block):
   quantize_detection_head: bool = False
   low_bit: str = POINTWISE
   weight_granularity: str = 'per_channel'
+  weight_range: str = MAX
+  oscillation: str = NONE
+  oscillation_momentum: float = 0.01
+  dampening_weight: float = 0.1
+  dampening_end_step: int | None = None
+  freezing_threshold: float = 0.02
   calibration_steps: int = 8
   range_momentum: float = 0.99
   freeze_ranges_step: int | None = None
   freeze_batch_norm_step: int | None = None
+  batch_norm_steps: int = 0
   rules: list[QuantizationRule] = dataclasses.field(default_factory=list)
 
   def problems(self, train_steps: int) -> list[str]:
-    del train_steps
     found = []
     if self.version != 'v2':
       found.append(f"version: must be 'v2', received {self.version!r}")
@@ -97,9 +126,9 @@ class Quantization(block.Block):
       found.append(
           f'low_bit: {self.low_bit!r} is not a policy'
           f'{errors.nearest(str(self.low_bit), LOW_BIT_POLICIES)}')
-    if self.calibration_steps < 0:
-      found.append('calibration_steps: must be >= 0, received '
-                   f'{self.calibration_steps}')
+    for name in ('calibration_steps', 'batch_norm_steps'):
+      if getattr(self, name) < 0:
+        found.append(f'{name}: must be >= 0, received {getattr(self, name)}')
     if not 0.0 <= self.range_momentum < 1.0:
       found.append('range_momentum: must lie in [0, 1), received '
                    f'{self.range_momentum}')
@@ -107,13 +136,39 @@ class Quantization(block.Block):
       if getattr(self, name) is not None and getattr(self, name) < 0:
         found.append(f'{name}: must be >= 0 or null, received '
                      f'{getattr(self, name)}')
-    found += _bit_problems(self, '')
+    found += self._oscillation_problems(train_steps)
+    found += _kernel_problems(self, '')
     for index, rule in enumerate(self.rules):
-      found += _bit_problems(rule, f'rules[{index}].')
+      found += _kernel_problems(rule, f'rules[{index}].')
+    return found
+
+  def _oscillation_problems(self, train_steps: int) -> list[str]:
+    """Checks the fields of the chosen method; others are not read."""
+    found = checks.unless_one_of('oscillation', self.oscillation, OSCILLATIONS)
+    if self.oscillation == NONE or found:
+      return found
+    if not 0.0 < self.oscillation_momentum <= 1.0:
+      found.append('oscillation_momentum: must lie in (0, 1], received '
+                   f'{self.oscillation_momentum}')
+    if self.oscillation == FREEZE:
+      if not 0.0 < self.freezing_threshold < 1.0:
+        found.append('freezing_threshold: must lie in (0, 1), received '
+                     f'{self.freezing_threshold}')
+      return found
+    if self.dampening_weight <= 0.0:
+      found.append(f'dampening_weight: must be > 0, received '
+                   f'{self.dampening_weight}')
+    end = self.dampening_end_step
+    if end is None or end < 1:
+      found.append('dampening_end_step: must be >= 1, such as the last step of '
+                   f'training, received {end}')
+    elif end > train_steps:
+      found.append(f'dampening_end_step: {end} is after trainer.train_steps '
+                   f'{train_steps}, so dampening_weight would not be reached')
     return found
 
 
-def _bit_problems(config: Quantization | QuantizationRule, prefix: str):
+def _kernel_problems(config: Quantization | QuantizationRule, prefix: str):
   """Checks the fields that the block and its rules share."""
   found = []
   for name, choices in (('num_bits_weight', WEIGHT_BITS),
@@ -122,8 +177,9 @@ def _bit_problems(config: Quantization | QuantizationRule, prefix: str):
     if value is not None and value not in choices:
       found.append(f'{prefix}{name}: must lie in {choices[0]} to '
                    f'{choices[-1]}, received {value}')
-  value = config.weight_granularity
-  if value is not None and value not in GRANULARITIES:
-    found.append(f'{prefix}weight_granularity: must be one of '
-                 f'{", ".join(GRANULARITIES)}, received {value!r}')
+  for name, choices in (('weight_granularity', GRANULARITIES),
+                        ('weight_range', WEIGHT_RANGES)):
+    value = getattr(config, name)
+    if value is not None:
+      found += checks.unless_one_of(prefix + name, value, choices)
   return found
