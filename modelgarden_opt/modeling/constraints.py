@@ -196,8 +196,9 @@ def summaries(found: Sequence[Constraint]) -> Mapping[str, float]:
       scalars[f'{item.transform.technique}/{name}/{item.path}'] = value
       if item.transform.technique == 'quantization':
         shares[name].append((value, item.kernel.shape.num_elements()))
-  for name, values in shares.items():
-    scalars[f'quantization/{name}'] = float(np.average(*zip(*values)))
+  for name, counted in shares.items():
+    values, sizes = zip(*counted)
+    scalars[f'quantization/{name}'] = float(np.average(values, weights=sizes))
   return scalars
 
 
