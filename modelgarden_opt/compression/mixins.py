@@ -12,6 +12,7 @@ from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression.quantization import bias
 from modelgarden_opt.compression.quantization import fake_quant
+from modelgarden_opt.compression.quantization import kernel_quantizer
 from modelgarden_opt.compression.quantization import quantizers
 
 
@@ -38,14 +39,14 @@ class RewiredNorm(leaves.Rewired):
   # Whether training leaves `gamma` alone.
   freeze_scale = False
   # Of the scale of a stand-alone normalization.
-  scale_quantizer: quantizers.KernelQuantizer | None = None
+  scale_quantizer: kernel_quantizer.KernelQuantizer | None = None
 
   def build(self, input_shape):
     super().build(input_shape)
     if self.incoming and grid.State.OPEN not in self.incoming and (
         self._plan and self._plan.enabled(
             'quantization', self.path, self.layer_type)):
-      self.scale_quantizer = quantizers.KernelQuantizer()
+      self.scale_quantizer = kernel_quantizer.KernelQuantizer()
 
   def _call_float(self, inputs, training: bool):
     training = training and not self.freeze_statistics

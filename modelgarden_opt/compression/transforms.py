@@ -38,8 +38,11 @@ class KernelTransform(tf.Module):
   """
 
   technique = ''
-  # Whether the kernel's variable itself is constrained, see `apply`.
+  # Whether it has state of the kernel that training starts from, or changes the
+  # kernel's variable after a step, see `start` and `apply`.
   constrains = False
+  # Whether files have to hold the zeros or the equal weights that it makes.
+  shows_in_files = False
   # Whether equal weights of different output channels shall stay equal.
   shares_values = False
 

@@ -24,6 +24,7 @@ from modelgarden_opt.configs import checks
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import data_set
 from modelgarden_opt.configs import pruning as pruning_cfg
+from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.configs import shipped
 
 # Names of experiments that an error lists.
@@ -373,12 +374,14 @@ def _problems_together(
           'quantization: activation ranges need float32; use null or float32')
   problems += block_problems(blocks, 'task.')
   ema = config.trainer.optimizer_config.ema
-  if ema is not None and not ema.trainable_weights_only and {
-      'pruning', 'clustering'} & blocks.keys():
+  quantization = blocks.get('quantization')
+  counts = quantization and quantization.oscillation != quantization_cfg.NONE
+  if ema is not None and not ema.trainable_weights_only and (counts or {
+      'pruning', 'clustering'} & blocks.keys()):
     problems.append(
         'trainer.optimizer_config.ema.trainable_weights_only: must be true '
-        'with pruning and clustering, received false: masks and tables have '
-        'no average')
+        'with pruning, clustering and oscillation, received false: masks, '
+        'tables and integers have no average')
   return problems
 
 
@@ -398,6 +401,10 @@ def block_problems(blocks: Mapping[str, Any], prefix: str) -> list[str]:
         'clustering, use false'
         for name in ('fold_batch_norm', 'cross_layer_equalization')
         if getattr(quantization, name, False)]
+    if getattr(quantization, 'oscillation', '') == quantization_cfg.FREEZE:
+      problems.append(
+          f'{prefix}quantization.oscillation: freeze would take single weights '
+          'out of their clusters; use dampen or none with clustering')
   if pruning is None or pruning.of_channels or (
       pruning.pruning_schedule == pruning_cfg.PRESERVE):
     return problems

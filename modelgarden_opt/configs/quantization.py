@@ -6,6 +6,7 @@ from official.modeling import hyperparams
 
 from modelgarden_opt import errors
 from modelgarden_opt.configs import block
+from modelgarden_opt.configs import checks
 
 PER_CHANNEL, PER_TENSOR = GRANULARITIES = ('per_channel', 'per_tensor')
 WEIGHT_BITS = range(2, 9)
@@ -13,6 +14,8 @@ WEIGHT_BITS = range(2, 9)
 LOW_BITS = 4
 POINTWISE, ALL = LOW_BIT_POLICIES = ('pointwise', 'all')
 ACTIVATION_BITS = range(2, 17)
+MAX, MSE, LEARNED = WEIGHT_RANGES = ('max', 'mse', 'learned')
+NONE, DAMPEN, FREEZE = OSCILLATIONS = ('none', 'dampen', 'freeze')
 
 
 @dataclasses.dataclass
@@ -30,6 +33,7 @@ class QuantizationRule(hyperparams.Config):
     weight_granularity: As in the block.
     calibration_method: As in the block.
     calibration_percentile: As in the block.
+    weight_range: As in the block.
   """
   path: str = '*'
   layer_type: str = '*'
@@ -39,6 +43,7 @@ class QuantizationRule(hyperparams.Config):
   weight_granularity: str | None = None
   calibration_method: str | None = None
   calibration_percentile: float | None = None
+  weight_range: str | None = None
 
 
 @dataclasses.dataclass
@@ -62,6 +67,21 @@ class Quantization(block.Block):
     training: False for quantization without training: a run loads the float
       checkpoint, measures the ranges, evaluates once and is complete.
       `trainer.train_steps` is not read then.
+    weight_range: What a kernel's range is: `max`, its largest magnitude in
+      every step; `mse`, the fraction of it with the smallest squared error
+      when training starts, constant from then on; `learned`, trained from
+      there (LSQ, arXiv:1902.08153).
+    oscillation: What is done about weights of kernels with fewer than 8 bits
+      that oscillate between two integers: `none`; `dampen`, a loss draws
+      weights to their integers; `freeze`, such weights become constant
+      integers (arXiv:2203.11086).
+    oscillation_momentum: Weight of a step in the frequencies of oscillations,
+      in (0, 1].
+    dampening_weight: Weight of the loss of `dampen`, > 0.
+    dampening_end_step: Step at which it is reached, by a cosine from 0; needed
+      by `dampen`.
+    freezing_threshold: Oscillations per step above which `freeze` freezes a
+      weight, in (0, 1).
     calibration_steps: Batches of un-augmented training data from which the
       activation ranges are measured before step 1; 0 leaves them at -6 to 6.
     calibration_method: What sets a range: `moving_average`, the mean of the
@@ -78,6 +98,9 @@ class Quantization(block.Block):
     freeze_batch_norm_step: Step from which batch normalization uses its moving
       statistics and leaves them alone, where it is folded also its scale; None
       for never.
+    batch_norm_steps: Batches of training data from which batch normalization is
+      estimated after the last training step, with quantized weights and
+      activations; 0 keeps its moving averages.
     fold_batch_norm: Whether the scales of batch normalizations are moved into
       kernels before ranges are measured. Files of `per_tensor` kernels have one
       scale a kernel then, until training changes the normalizations:
@@ -99,19 +122,25 @@ class Quantization(block.Block):
   low_bit: str = POINTWISE
   weight_granularity: str = 'per_channel'
   training: bool = True
+  weight_range: str = MAX
+  oscillation: str = NONE
+  oscillation_momentum: float = 0.01
+  dampening_weight: float = 0.1
+  dampening_end_step: int | None = None
+  freezing_threshold: float = 0.02
   calibration_steps: int = 8
   calibration_method: str = 'moving_average'
   calibration_percentile: float = 99.99
   range_momentum: float = 0.99
   freeze_ranges_step: int | None = None
   freeze_batch_norm_step: int | None = None
+  batch_norm_steps: int = 0
   fold_batch_norm: bool = False
   cross_layer_equalization: bool = False
   bias_correction: bool = False
   rules: list[QuantizationRule] = dataclasses.field(default_factory=list)
 
   def problems(self, train_steps: int) -> list[str]:
-    del train_steps
     found = []
     if self.version != 'v2':
       found.append(f"version: must be 'v2', received {self.version!r}")
@@ -136,6 +165,9 @@ class Quantization(block.Block):
     if self.bias_correction and not self.calibration_steps:
       found.append('bias_correction: needs calibration_steps >= 1, received 0: '
                    'errors are measured on calibrated ranges')
+    if self.batch_norm_steps < 0:
+      found.append(
+          f'batch_norm_steps: must be >= 0, received {self.batch_norm_steps}')
     if not 0.0 <= self.range_momentum < 1.0:
       found.append('range_momentum: must lie in [0, 1), received '
                    f'{self.range_momentum}')
@@ -143,9 +175,35 @@ class Quantization(block.Block):
       if getattr(self, name) is not None and getattr(self, name) < 0:
         found.append(f'{name}: must be >= 0 or null, received '
                      f'{getattr(self, name)}')
+    found += self._oscillation_problems(train_steps)
     found += _shared_problems(self, '')
     for index, rule in enumerate(self.rules):
       found += _shared_problems(rule, f'rules[{index}].')
+    return found
+
+  def _oscillation_problems(self, train_steps: int) -> list[str]:
+    """Checks the fields of the chosen method; others are not read."""
+    found = checks.unless_one_of('oscillation', self.oscillation, OSCILLATIONS)
+    if self.oscillation == NONE or found:
+      return found
+    if not 0.0 < self.oscillation_momentum <= 1.0:
+      found.append('oscillation_momentum: must lie in (0, 1], received '
+                   f'{self.oscillation_momentum}')
+    if self.oscillation == FREEZE:
+      if not 0.0 < self.freezing_threshold < 1.0:
+        found.append('freezing_threshold: must lie in (0, 1), received '
+                     f'{self.freezing_threshold}')
+      return found
+    if self.dampening_weight <= 0.0:
+      found.append(f'dampening_weight: must be > 0, received '
+                   f'{self.dampening_weight}')
+    end = self.dampening_end_step
+    if end is None or end < 1:
+      found.append('dampening_end_step: must be >= 1, such as the last step of '
+                   f'training, received {end}')
+    elif end > train_steps:
+      found.append(f'dampening_end_step: {end} is after trainer.train_steps '
+                   f'{train_steps}, so dampening_weight would not be reached')
     return found
 
 
@@ -162,8 +220,9 @@ def _shared_problems(config: Quantization | QuantizationRule, prefix: str):
   if value is not None and not 50.0 < value <= 100.0:
     found.append(f'{prefix}calibration_percentile: must be above 50 and at '
                  f'most 100, received {value}')
-  value = config.weight_granularity
-  if value is not None and value not in GRANULARITIES:
-    found.append(f'{prefix}weight_granularity: must be one of '
-                 f'{", ".join(GRANULARITIES)}, received {value!r}')
+  for name, choices in (('weight_granularity', GRANULARITIES),
+                        ('weight_range', WEIGHT_RANGES)):
+    value = getattr(config, name)
+    if value is not None:
+      found += checks.unless_one_of(prefix + name, value, choices)
   return found

@@ -13,7 +13,7 @@ from modelgarden_opt import errors
 from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression.quantization import activations
-from modelgarden_opt.compression.quantization import quantizers
+from modelgarden_opt.compression.quantization import kernel_quantizer
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
 
@@ -139,7 +139,7 @@ def _is_dilated(model: tf_keras.Model) -> bool:
 
 def has_low_bits(model: tf_keras.Model) -> bool:
   """Whether a kernel of a model is quantized to 4 bits."""
-  return any(isinstance(q, quantizers.KernelQuantizer) and q.num_bits == 4
+  return any(isinstance(q, kernel_quantizer.KernelQuantizer) and q.num_bits == 4
              for q in calibration.quantizers_of(model))
 
 
@@ -151,7 +151,7 @@ def _unreadable(model: tf_keras.Model) -> str:
       if isinstance(layer, (leaves.Rewired, activations.ActivationQuantized))
       for quantizer in calibration.quantizers_of(layer)
       if quantizer.num_bits not in (
-          KERNEL_BITS if isinstance(quantizer, quantizers.KernelQuantizer)
+          KERNEL_BITS if isinstance(quantizer, kernel_quantizer.KernelQuantizer)
           else (8,))]
   if not found:
     return ''

@@ -71,7 +71,7 @@ def problems(
 
 
 def _constrained(layer: leaves.Rewired) -> bool:
-  return any(transform.constrains for transform in layer.chain)
+  return any(transform.shows_in_files for transform in layer.chain)
 
 
 def _compare(
@@ -127,5 +127,5 @@ def claimed(model: tf_keras.Model, file_format: str, quantized: bool) -> bool:
     file_format: Key of `formats.FORMATS`.
     quantized: Whether the file has the quantizers' trained ranges.
   """
-  return bool(constraints.find(model)) and (
-      quantized or file_format in ('float32', 'float16'))
+  return any(item.transform.shows_in_files for item in constraints.find(
+      model)) and (quantized or file_format in ('float32', 'float16'))

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 import tf_keras
 
+from modelgarden_opt.compression.quantization import kernel_quantizer
 from modelgarden_opt.compression.quantization import quantizers
 from modelgarden_opt.export import frozen_graph
 from modelgarden_opt.export.lowering import flatbuffer
@@ -29,7 +30,7 @@ def possible(model: tf_keras.Model) -> bool:
   found = calibration.quantizers_of(model)
   return bool(found) and all(
       quantizer.num_bits == 8 for quantizer in found
-      if isinstance(quantizer, quantizers.KernelQuantizer))
+      if isinstance(quantizer, kernel_quantizer.KernelQuantizer))
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import tf_keras
 
 from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import transforms
+from modelgarden_opt.compression.quantization import kernel_quantizer
 from modelgarden_opt.compression.quantization import quantizers
 
 Mode = quantizers.Mode
@@ -20,7 +21,7 @@ def quantizers_of(model: tf_keras.layers.Layer) -> list[tf.Module]:
   """Returns the quantizers of kernels and activations in a model."""
   # Not `model.submodules`, which takes seconds: it looks into every attribute
   # of every object, the Model Garden's configurations included.
-  kinds = (quantizers.ActivationQuantizer, quantizers.KernelQuantizer)
+  kinds = (quantizers.ActivationQuantizer, kernel_quantizer.KernelQuantizer)
   found = []
   for layer in internals.layers_of(model):
     for value in vars(layer).values():

@@ -1,9 +1,10 @@
-"""What holds for the kernels of a model: masks and clusters.
+"""What holds for the kernels of a model: masks, clusters, ranges.
 
 Found in a model, started from its weights, applied after every training step,
 reported in summaries, checked.
 """
 
+import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -34,7 +35,7 @@ class Constraint:
     path: Path of the layer (of a layer with several masked weights: and the
       weight's number).
     kernel: The variable.
-    transform: The mask or the cluster table.
+    transform: The mask, the cluster table or the quantizer.
   """
   path: str
   kernel: tf.Variable
@@ -46,7 +47,7 @@ def find(model: tf_keras.Model, kind: str = '') -> list[Constraint]:
 
   Args:
     model: A compressed model.
-    kind: `pruning` or `clustering` for those only. In the order in which a
+    kind: Name of a technique, for its constraints only. In the order in which a
       kernel passes them.
   """
   found = []
@@ -189,9 +190,15 @@ def summaries(found: Sequence[Constraint]) -> Mapping[str, float]:
   scalars = {}
   if any(item.transform.technique == 'pruning' for item in found):
     scalars['pruning/sparsity'] = sparsity(found)
+  shares = collections.defaultdict(list)
   for item in found:
     for name, value in item.transform.summaries(item.kernel).items():
       scalars[f'{item.transform.technique}/{name}/{item.path}'] = value
+      if item.transform.technique == 'quantization':
+        shares[name].append((value, item.kernel.shape.num_elements()))
+  for name, counted in shares.items():
+    values, sizes = zip(*counted)
+    scalars[f'quantization/{name}'] = float(np.average(values, weights=sizes))
   return scalars
 
 

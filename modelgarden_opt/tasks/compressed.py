@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import contextlib
+import copy
 import itertools
 
 import tensorflow as tf
@@ -22,6 +23,9 @@ from modelgarden_opt.modeling.channel_pruning import importance
 from modelgarden_opt.modeling.state import architecture
 from modelgarden_opt.modeling.state import pretrained
 from modelgarden_opt.tasks import teaching
+
+# What the names of variables that are ranges have in common.
+_RANGES = techniques.TECHNIQUES['quantization'].variable_prefix
 
 
 class CompressedTask:
@@ -140,6 +144,21 @@ class CompressedTask:
     size = sampling.batch_size(self.task_config)
     drawn = sampling.sample(self.task_config, count * size)
     yield from itertools.islice(drawn.batches(self), count)
+
+  @classmethod
+  def create_optimizer(cls, optimizer_config, *args, **kwargs):
+    """Returns the optimizer; its weight decay leaves trained ranges alone."""
+    chosen = optimizer_config.optimizer.get()
+    if hasattr(chosen, 'exclude_from_weight_decay'):
+      # A copy: this is not what the user has configured.
+      optimizer_config = copy.deepcopy(optimizer_config)
+      chosen = optimizer_config.optimizer.get()
+      chosen.exclude_from_weight_decay = [
+          *(chosen.exclude_from_weight_decay or ()), _RANGES]
+    optimizer = super().create_optimizer(optimizer_config, *args, **kwargs)
+    if callable(getattr(optimizer, 'exclude_from_weight_decay', None)):
+      optimizer.exclude_from_weight_decay(var_names=[_RANGES])
+    return optimizer
 
   def train_step(self, inputs, model, optimizer, metrics=None):
     """Takes one training step; kernels satisfy their constraints after it."""

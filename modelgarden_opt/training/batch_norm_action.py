@@ -1,6 +1,7 @@
 """Batch-norm statistics of the last weights, and a hint where they lag."""
 
 from collections.abc import Callable
+from typing import Any
 
 from absl import logging
 from official.core import base_trainer
@@ -8,6 +9,7 @@ from official.core import config_definitions as cfg
 from official.modeling import optimization
 import tf_keras
 
+from modelgarden_opt import techniques
 from modelgarden_opt.compression import internals
 
 # Share of the initial statistics from which a run is warned about them.
@@ -52,6 +54,17 @@ class BatchNormAction:
     del step
 
 
+def num_batches(config: Any) -> int:
+  """Returns from how many batches statistics are estimated at the end.
+
+  Args:
+    config: The configuration of a task.
+  """
+  blocks = techniques.blocks_of(config)
+  own = getattr(blocks.get('quantization'), 'batch_norm_steps', 0)
+  return max(config.batch_norm_steps, own)
+
+
 def warn_of_momentum(
     params: cfg.ExperimentConfig, pretrained: bool, model: tf_keras.Model
 ) -> None:
@@ -77,7 +90,7 @@ def warn_of_momentum(
     # The builder or the file may have brought statistics with it.
     pretrained |= any(norm.moving_mean.numpy().any() for norm in norms)
   left = momentum**steps
-  if pretrained or params.task.batch_norm_steps or left <= _MAX_INITIAL:
+  if pretrained or num_batches(params.task) or left <= _MAX_INITIAL:
     return
   fitting = _MAX_INITIAL**(1.0 / steps)
   logging.warning(

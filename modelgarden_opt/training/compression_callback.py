@@ -35,7 +35,7 @@ class CompressionCallback(tf_keras.callbacks.Callback):
       model: The compressed model; None for the one that is trained. To be
         given where it is a part of that.
       images: Batches of training images [b, h, w, c], for `batch_norm_steps`
-        of pruning.
+        of pruning and of quantization.
     """
     super().__init__()
     self._given = model
@@ -59,10 +59,11 @@ class CompressionCallback(tf_keras.callbacks.Callback):
     self._compressed = model
     blocks = model.origin.blocks
     self._found = constraints.find(model)
-    if self._batch_norm_steps and not len(self._images):
-      raise errors.UsageError(
-          'pruning.batch_norm_steps: needs images under `fit`: '
-          'CompressionCallback(images=[...])')
+    for name, block in blocks.items():
+      if getattr(block, 'batch_norm_steps', 0) and not len(self._images):
+        raise errors.UsageError(
+            f'{name}.batch_norm_steps: needs images under `fit`: '
+            'CompressionCallback(images=[...])')
     self._freeze = None
     if 'quantization' in blocks:
       self._freeze = freeze_action.FreezeAction(
@@ -76,6 +77,11 @@ class CompressionCallback(tf_keras.callbacks.Callback):
       constraints.bring_into_form(self._found)
     self._run()
 
+  def on_train_end(self, logs=None):
+    steps = self._batch_norm_steps('quantization')
+    if steps:
+      batch_norm.reestimate(self._compressed, [*self._images][:steps])
+
   def on_epoch_end(self, epoch, logs=None):
     if logs is not None and constraints.find(self._compressed, 'pruning'):
       logs['sparsity'] = constraints.sparsity(self._found)
@@ -84,16 +90,15 @@ class CompressionCallback(tf_keras.callbacks.Callback):
   def _step(self) -> int:
     return int(self.model.optimizer.iterations.numpy())
 
-  @property
-  def _batch_norm_steps(self) -> int:
-    pruning = self._compressed.origin.blocks.get('pruning')
-    return pruning.batch_norm_steps if pruning else 0
+  def _batch_norm_steps(self, technique: str) -> int:
+    block = self._compressed.origin.blocks.get(technique)
+    return block.batch_norm_steps if block else 0
 
   def _run(self) -> None:
+    steps = self._batch_norm_steps('pruning')
     if constraints.update(self._found, self._step) and (
-        self._batch_norm_steps and not self._masks_due()):
-      batch_norm.reestimate(
-          self._compressed, [*self._images][:self._batch_norm_steps])
+        steps and not self._masks_due()):
+      batch_norm.reestimate(self._compressed, [*self._images][:steps])
     if self._freeze is not None:
       self._freeze()
 

@@ -144,11 +144,11 @@ class Runner(train_lib.OrbitExperimentRunner):
           self.params.trainer.summary_interval,
           lambda: self._task.reestimate_batch_norm(
               trainer.model, task.pruning.batch_norm_steps))
-    if task.batch_norm_steps:
+    steps = batch_norm_action.num_batches(task)
+    if steps:
       yield batch_norm_action.BatchNormAction(
           trainer, self.params.trainer.train_steps,
-          lambda: self._task.reestimate_batch_norm(
-              trainer.model, task.batch_norm_steps))
+          lambda: self._task.reestimate_batch_norm(trainer.model, steps))
 
   @property
   def _steps_per_loop(self) -> Callable[[int], int]:

@@ -8,6 +8,7 @@ import tf_keras
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.quantization import activations
 from modelgarden_opt.compression.quantization import fake_quant
+from modelgarden_opt.compression.quantization import kernel_quantizer
 from modelgarden_opt.compression.quantization import quantizers
 from tests import conftest
 
@@ -102,7 +103,7 @@ def test_depthwise_kernels_have_a_scale_for_every_channel():
   kernel[..., 0, 0] *= 1e-2
   layer = tf_keras.layers.DepthwiseConv2D(3, depth_multiplier=2)
   layer.build([None, 8, 8, 4])
-  quantizer = quantizers.KernelQuantizer()
+  quantizer = kernel_quantizer.KernelQuantizer()
   quantizer.build(layer, layer.depthwise_kernel)
   result = quantizer(tf.constant(kernel), training=False).numpy()
   # The small channel keeps its shape: its error is 1/254 of its own range.
@@ -124,7 +125,8 @@ def test_what_a_mask_keeps_is_not_zero_at_8_bits(num_bits, kept):
   kernel = conftest.random_images([3, 3, 64, 64])
   layer = tf_keras.layers.Conv2D(64, 3)
   layer.build([None, 8, 8, 64])
-  quantizer, alone = (quantizers.KernelQuantizer(num_bits) for _ in range(2))
+  quantizer, alone = (
+      kernel_quantizer.KernelQuantizer(num_bits) for _ in range(2))
   quantizer.follow(transforms.KernelTransform())
   result, nearest = (q(kernel, False).numpy() for q in (quantizer, alone))
   assert np.all(result != 0) == kept

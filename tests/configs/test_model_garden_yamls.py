@@ -136,6 +136,7 @@ def test_published_configuration_loads_unchanged(name, tmp_path):
 def test_bits_reach_the_layers(tmp_path):
   from official.core import task_factory
 
+  from modelgarden_opt.compression.quantization import kernel_quantizer
   from modelgarden_opt.compression.quantization import quantizers
   from modelgarden_opt.modeling import calibration
   experiment, text = PUBLISHED['resnet_4x8']
@@ -149,7 +150,7 @@ def test_bits_reach_the_layers(tmp_path):
   model = task_factory.get_task(config.task).build_model()
   found = calibration.quantizers_of(model)
   kernels = [q.num_bits for q in found
-             if isinstance(q, quantizers.KernelQuantizer)]
+             if isinstance(q, kernel_quantizer.KernelQuantizer)]
   # The first layer has 8 bits.
   assert kernels.count(8) == 1 and kernels.count(4) == len(kernels) - 1 > 15
   assert {q.num_bits for q in found

@@ -28,6 +28,10 @@ TECHNIQUES = {
     'float': ('mobilenet_v2', None, {}),
     'qat': ('mobilenet_v2_qat', None, {
         'quantization': {'freeze_ranges_step': 6}}),
+    'qat_4_bits': ('mobilenet_v2_qat', None, {'quantization': {
+        'change_num_bits': True, 'num_bits_weight': 4, 'low_bit': 'all',
+        'weight_range': 'learned', 'oscillation': 'freeze',
+        'oscillation_momentum': 0.3, 'freezing_threshold': 0.2}}),
     'pruning': ('mobilenet_v2_pruning', None, {'pruning': _PRUNING}),
     'n_of_m': ('mobilenet_v2_pruning', None, {'pruning': {
         **_PRUNING, 'final_sparsity': None, 'sparsity_m_by_n': [2, 4]}}),
@@ -127,7 +131,9 @@ def test_two_replicas_are_one(technique, trained):
   floats, found = _variables(one, early), _variables(two, early)
   assert expected.keys() == actual.keys() and len(expected) >= 27
   for name, value in expected.items():
-    if value.dtype != np.float32 or 'pruning_mask' in name:
+    if value.dtype == np.int8:  # Integers of weights, or how they changed.
+      assert np.mean(actual[name] != value) < MAX_QUANTIZED, name
+    elif value.dtype != np.float32 or 'pruning_mask' in name:
       np.testing.assert_array_equal(actual[name], value, err_msg=name)
     else:
       assert _distance(found[name], floats[name]) < (

@@ -23,6 +23,7 @@ class ClusterTable(transforms.KernelTransform):
 
   technique = 'clustering'
   constrains = True
+  shows_in_files = True
 
   def __init__(
       self,

@@ -22,6 +22,7 @@ class PruningMask(transforms.KernelTransform):
 
   technique = 'pruning'
   constrains = True
+  shows_in_files = True
 
   def __init__(
       self,

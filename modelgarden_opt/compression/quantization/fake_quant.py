@@ -72,11 +72,11 @@ def fake_quantize_covered(
       return tf.raw_ops.Relu6Grad(gradients=dy, features=x)
     return dy
 
-  return _straight_through(
+  return straight_through(
       lambda x: fake_quantize(x, minimum, maximum, num_bits), x, gradient)
 
 
-def _straight_through(
+def straight_through(
     function: Callable[[tf.Tensor], tf.Tensor],
     x: tf.Tensor,
     gradient: Callable[[tf.Tensor], tf.Tensor] = lambda dy: dy,
@@ -167,6 +167,34 @@ def equal_weights(value: float, shape: Sequence[int]) -> tf.Tensor:
       tf.fill(shape, value), -limit, limit, num_bits=8, narrow_range=True)
 
 
+def quantize_over(
+    kernel: tf.Tensor,
+    limit: tf.Tensor,
+    num_bits: int,
+    keep_non_zero: bool = False,
+) -> tf.Tensor:
+  """Quantizes and dequantizes a kernel symmetrically, in narrow range.
+
+  Args:
+    kernel: Tensor whose last axis is the output channel.
+    limit: Upper end of the range, > 0, [channels] or a scalar.
+    num_bits: Bits of the integer grid, 2 to 16; 8 gives -127 to 127.
+    keep_non_zero: Whether what is not zero becomes one step at least, so that
+      the zeros of the result are those of the kernel. Changes only values
+      within half a step of zero: the rest is rounded to nearest.
+  """
+  if keep_non_zero:
+    step = limit / constant(2.0**(num_bits - 1) - 1.0)
+    kernel = tf.where(tf.abs(kernel) < step, tf.sign(kernel) * step, kernel)
+  op = tf.quantization.fake_quant_with_min_max_vars
+  if kernel.shape.rank > 2:
+    # Also where all channels share a scale: after a convolution the
+    # converter folds batch norms into scales by channel only.
+    op = tf.quantization.fake_quant_with_min_max_vars_per_channel
+    limit = tf.broadcast_to(limit, kernel.shape[-1:])
+  return op(kernel, -limit, limit, num_bits=num_bits, narrow_range=True)
+
+
 def fake_quantize_kernel(
     kernel: tf.Tensor,
     num_bits: int,
@@ -174,34 +202,20 @@ def fake_quantize_kernel(
     training: bool,
     keep_non_zero: bool = False,
 ) -> tf.Tensor:
-  """Quantizes and dequantizes a kernel symmetrically, in narrow range.
+  """Quantizes a kernel over the range of its own largest magnitude.
 
-  The range is the kernel's own largest magnitude, so nothing is clipped and
-  the straight-through gradient is the identity.
+  Nothing is clipped, so the straight-through gradient is the identity.
 
   Args:
     kernel: Tensor whose last axis is the output channel.
-    num_bits: Bits of the integer grid, 2 to 16; 8 gives -127 to 127.
+    num_bits: Bits of the integer grid, 2 to 16.
     per_channel: Whether every output channel has its own scale.
     training: Whether the result is differentiated.
-    keep_non_zero: Whether what is not zero becomes one step at least, so that
-      the zeros of the result are those of the kernel. Changes only values
-      within half a step of zero: the rest is rounded to nearest.
+    keep_non_zero: See `quantize_over`.
   """
 
   def quantize(kernel):
     limit = kernel_range(kernel, per_channel)
-    if keep_non_zero:
-      step = limit / constant(2.0**(num_bits - 1) - 1.0)
-      kernel = tf.where(tf.abs(kernel) < step, tf.sign(kernel) * step, kernel)
-    op = tf.quantization.fake_quant_with_min_max_vars
-    if kernel.shape.rank > 2:
-      # Also where all channels share a scale: after a convolution the
-      # converter folds batch norms into scales by channel only.
-      op = tf.quantization.fake_quant_with_min_max_vars_per_channel
-      limit = tf.broadcast_to(limit, kernel.shape[-1:])
-    return op(kernel, -limit, limit, num_bits=num_bits, narrow_range=True)
+    return quantize_over(kernel, limit, num_bits, keep_non_zero)
 
-  if not training:
-    return quantize(kernel)
-  return _straight_through(quantize, kernel)
+  return straight_through(quantize, kernel) if training else quantize(kernel)

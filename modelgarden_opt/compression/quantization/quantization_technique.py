@@ -6,9 +6,15 @@ from typing import Any
 from modelgarden_opt import errors
 from modelgarden_opt.compression import kernels
 from modelgarden_opt.compression import rules as rules_lib
+from modelgarden_opt.compression.quantization import kernel_quantizer
 from modelgarden_opt.compression.quantization import observers
+from modelgarden_opt.compression.quantization import oscillation as osc
 from modelgarden_opt.compression.quantization import quantizers
 from modelgarden_opt.configs import quantization as quantization_cfg
+
+# With so many bits neighbouring integers are too close for oscillations between
+# them to matter.
+_STABLE_BITS = 8
 
 
 class Quantization:
@@ -28,6 +34,8 @@ class Quantization:
       *,
       calibration_method: str = 'moving_average',
       calibration_percentile: float = 99.99,
+      weight_range: str = quantization_cfg.MAX,
+      oscillation: osc.Settings | None = None,
   ):
     """Initializes the technique.
 
@@ -42,6 +50,9 @@ class Quantization:
         for all. The others have 8 bits.
       calibration_method: Key of `observers.METHODS`.
       calibration_percentile: See `observers.Known`.
+      weight_range: What the ranges of kernels are, see the block.
+      oscillation: What is done about oscillating weights of kernels with fewer
+        than 8 bits, None for nothing.
 
     Raises:
       UsageError: If a calibration method is not registered.
@@ -50,6 +61,7 @@ class Quantization:
     for name in (calibration_method, *(
         rule.parameters.get('calibration_method') for rule in rules)):
       _assert_registered(name)
+    self._oscillation, self._oscillates = oscillation, False
     self._num_bits_weight, self._low_bit = num_bits_weight, low_bit
     self._first = ''
     self._mode = mode
@@ -61,10 +73,11 @@ class Quantization:
         num_bits_activation=num_bits_activation,
         weight_granularity=weight_granularity,
         calibration_method=calibration_method,
-        calibration_percentile=calibration_percentile)
+        calibration_percentile=calibration_percentile,
+        weight_range=weight_range)
 
   def transform(
-      self, kernel: kernels.Kernel) -> quantizers.KernelQuantizer | None:
+      self, kernel: kernels.Kernel) -> kernel_quantizer.KernelQuantizer | None:
     """Returns the quantizer of a kernel, None to leave it."""
     self._first = self._first or kernel.path
     parameters = self._rules.resolve(kernel.path, kernel.layer_type)
@@ -78,7 +91,11 @@ class Quantization:
     num_bits, reason = parameters['num_bits_weight'], ''
     if num_bits is None:
       num_bits, reason = self._bits_of(kernel)
-    quantizer = quantizers.KernelQuantizer(num_bits, per_channel, reason)
+    tracked = num_bits < _STABLE_BITS
+    self._oscillates |= tracked
+    quantizer = kernel_quantizer.KernelQuantizer(
+        num_bits, per_channel, reason, parameters['weight_range'],
+        self._oscillation if tracked else None)
     quantizer.mode = self._mode
     return quantizer
 
@@ -120,8 +137,16 @@ class Quantization:
     return self._rules.resolve(path, layer_type)['enabled'] is not False
 
   def assert_all_rules_matched(self) -> None:
-    """Raises `ValueError` if a rule matched no layer of the model."""
+    """Raises `ValueError` if a rule matched no layer of the model.
+
+    Also if nothing can be done about oscillations, because there are none.
+    """
     self._rules.assert_all_matched()
+    if self._oscillation and not self._oscillates:
+      raise ValueError(
+          f'oscillation: {self._oscillation.method!r} is for kernels of fewer '
+          'than 8 bits, and the model has none; set num_bits_weight: 4 (with '
+          'change_num_bits: true, or in a rule), or leave it out')
 
 
 def _assert_registered(name: str | None) -> None:
@@ -147,4 +172,17 @@ def make(config: quantization_cfg.Quantization) -> Quantization:
       mode=quantizers.Mode.PASS_THROUGH,
       low_bit=config.low_bit,
       calibration_method=config.calibration_method,
-      calibration_percentile=config.calibration_percentile)
+      calibration_percentile=config.calibration_percentile,
+      weight_range=config.weight_range,
+      oscillation=_oscillation(config))
+
+
+def _oscillation(config: quantization_cfg.Quantization) -> osc.Settings | None:
+  if config.oscillation == quantization_cfg.NONE:
+    return None
+  return osc.Settings(
+      method=config.oscillation,
+      momentum=config.oscillation_momentum,
+      dampening_weight=config.dampening_weight,
+      dampening_end_step=config.dampening_end_step,
+      freezing_threshold=config.freezing_threshold)
