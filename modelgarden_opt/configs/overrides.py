@@ -401,6 +401,10 @@ def block_problems(blocks: Mapping[str, Any], prefix: str) -> list[str]:
         'clustering, use false'
         for name in ('fold_batch_norm', 'cross_layer_equalization')
         if getattr(quantization, name, False)]
+    if getattr(quantization, 'rounds_adaptively', False):
+      problems.append(
+          f'{prefix}quantization.rounding: adaround rounds weights of one '
+          'cluster differently; use nearest with clustering')
     if getattr(quantization, 'oscillation', '') == quantization_cfg.FREEZE:
       problems.append(
           f'{prefix}quantization.oscillation: freeze would take single weights '

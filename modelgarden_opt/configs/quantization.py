@@ -15,6 +15,7 @@ LOW_BITS = 4
 POINTWISE, ALL = LOW_BIT_POLICIES = ('pointwise', 'all')
 ACTIVATION_BITS = range(2, 17)
 MAX, MSE, LEARNED = WEIGHT_RANGES = ('max', 'mse', 'learned')
+NEAREST, ADAROUND = ROUNDINGS = ('nearest', 'adaround')
 NONE, DAMPEN, FREEZE = OSCILLATIONS = ('none', 'dampen', 'freeze')
 
 
@@ -34,6 +35,7 @@ class QuantizationRule(hyperparams.Config):
     calibration_method: As in the block.
     calibration_percentile: As in the block.
     weight_range: As in the block.
+    rounding: As in the block.
   """
   path: str = '*'
   layer_type: str = '*'
@@ -44,6 +46,7 @@ class QuantizationRule(hyperparams.Config):
   calibration_method: str | None = None
   calibration_percentile: float | None = None
   weight_range: str | None = None
+  rounding: str | None = None
 
 
 @dataclasses.dataclass
@@ -71,6 +74,9 @@ class Quantization(block.Block):
       every step; `mse`, the fraction of it with the smallest squared error
       when training starts, constant from then on; `learned`, trained from
       there (LSQ, arXiv:1902.08153).
+    rounding: How kernels are rounded before step 1: to the `nearest` values, or
+      (`adaround`, arXiv:2004.10568) to those that change the output of their
+      layer least on the batches of calibration. Training rounds to nearest.
     oscillation: What is done about weights of kernels with fewer than 8 bits
       that oscillate between two integers: `none`; `dampen`, a loss draws
       weights to their integers; `freeze`, such weights become constant
@@ -123,6 +129,7 @@ class Quantization(block.Block):
   weight_granularity: str = 'per_channel'
   training: bool = True
   weight_range: str = MAX
+  rounding: str = NEAREST
   oscillation: str = NONE
   oscillation_momentum: float = 0.01
   dampening_weight: float = 0.1
@@ -139,6 +146,11 @@ class Quantization(block.Block):
   cross_layer_equalization: bool = False
   bias_correction: bool = False
   rules: list[QuantizationRule] = dataclasses.field(default_factory=list)
+
+  @property
+  def rounds_adaptively(self) -> bool:
+    """Whether any kernel is rounded by AdaRound."""
+    return ADAROUND in (self.rounding, *(rule.rounding for rule in self.rules))
 
   def problems(self, train_steps: int) -> list[str]:
     found = []
@@ -162,9 +174,12 @@ class Quantization(block.Block):
       found.append(f'calibration_steps: must be >= {least}'
                    f'{"" if self.training else " with training: false"}, '
                    f'received {self.calibration_steps}')
-    if self.bias_correction and not self.calibration_steps:
-      found.append('bias_correction: needs calibration_steps >= 1, received 0: '
-                   'errors are measured on calibrated ranges')
+    if not self.calibration_steps:
+      found += [
+          f'{name}: needs calibration_steps >= 1, received 0: errors are '
+          'measured on calibrated ranges' for name, wanted in (
+              ('bias_correction', self.bias_correction),
+              ('rounding: adaround', self.rounds_adaptively)) if wanted]
     if self.batch_norm_steps < 0:
       found.append(
           f'batch_norm_steps: must be >= 0, received {self.batch_norm_steps}')
@@ -221,7 +236,8 @@ def _shared_problems(config: Quantization | QuantizationRule, prefix: str):
     found.append(f'{prefix}calibration_percentile: must be above 50 and at '
                  f'most 100, received {value}')
   for name, choices in (('weight_granularity', GRANULARITIES),
-                        ('weight_range', WEIGHT_RANGES)):
+                        ('weight_range', WEIGHT_RANGES),
+                        ('rounding', ROUNDINGS)):
     value = getattr(config, name)
     if value is not None:
       found += checks.unless_one_of(prefix + name, value, choices)

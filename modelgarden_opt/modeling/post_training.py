@@ -15,6 +15,7 @@ from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling.equalization import preparation
+from modelgarden_opt.modeling.rounding import layerwise
 
 # Returns un-augmented training batches of (images, labels), the same ones
 # whenever it is called.
@@ -44,10 +45,21 @@ def calibrate(
     calibration.calibrate(model, batches())
 
 
+def round_kernels(
+    model: tf_keras.Model,
+    config: quantization_cfg.Quantization,
+    batches: Batches,
+) -> None:
+  """Rounds kernels to what changes the outputs of their layers least."""
+  if config.rounds_adaptively:
+    layerwise.round_kernels(model, (images for images, _ in batches()))
+
+
 # In their order. What changes kernels comes before the ranges are measured,
 # what corrects the errors of quantized kernels after.
 STEPS: tuple[Step, ...] = (
-    preparation.prepare, search_kernel_ranges, calibrate, preparation.correct)
+    preparation.prepare, search_kernel_ranges, calibrate, round_kernels,
+    preparation.correct)
 
 
 def quantize(

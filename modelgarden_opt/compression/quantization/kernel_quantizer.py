@@ -35,6 +35,7 @@ class KernelQuantizer(transforms.KernelTransform):
       per_channel: bool = True,
       reason: str = '',
       weight_range: str = quantization_cfg.MAX,
+      rounding: str = quantization_cfg.NEAREST,
       oscillation: osc.Settings | None = None,
   ):
     """Initializes the transform.
@@ -44,6 +45,7 @@ class KernelQuantizer(transforms.KernelTransform):
       per_channel: Whether every output channel has its own scale.
       reason: Why it does not have the bits that the block asks for, or empty.
       weight_range: One of `quantization_cfg.WEIGHT_RANGES`.
+      rounding: One of `quantization_cfg.ROUNDINGS`.
       oscillation: What is done about oscillating weights, None for nothing.
     """
     super().__init__()
@@ -52,6 +54,7 @@ class KernelQuantizer(transforms.KernelTransform):
     self.per_channel = per_channel
     self.mode = quantizers.Mode.QUANTIZE
     self.weight_range = weight_range
+    self.rounding = rounding
     self.oscillation = oscillation and osc.Oscillation(oscillation)
     self.constrains = bool(oscillation) or weight_range != quantization_cfg.MAX
     self._depthwise = False
@@ -59,7 +62,7 @@ class KernelQuantizer(transforms.KernelTransform):
     self._add_loss: Callable[[tf.Tensor], None] | None = None
 
   @property
-  def _levels(self) -> float:
+  def largest(self) -> float:
     """The largest integer."""
     return 2.0**(self.num_bits - 1) - 1.0
 
@@ -143,6 +146,18 @@ class KernelQuantizer(transforms.KernelTransform):
         lambda kernel, limit: fake_quant.quantize_over(
             kernel, limit, self.num_bits, self._keep_non_zero))
 
+  def step_of(self, kernel: tf.Tensor) -> tf.Tensor:
+    """Returns what an integer of a kernel is worth, to be broadcast to it.
+
+    Args:
+      kernel: A kernel of the layer.
+    """
+    kernel = tf.convert_to_tensor(kernel)
+    step = self._range_of(self._by_channel(kernel)) / self.largest
+    if self._depthwise and self.per_channel:
+      step = tf.reshape(step, kernel.shape[2:])
+    return step
+
   def start(self, kernel: tf.Variable) -> None:
     """Searches the range of the kernel that training starts from."""
     if self.limit is not None:
@@ -160,11 +175,9 @@ class KernelQuantizer(transforms.KernelTransform):
       float32 of the kernel's shape, and what multiplies it.
     """
     flat = self._by_channel(kernel)
-    step = self._range_of(flat) / self._levels
-    integers = tf.round(self._quantize(flat, training=False) / step)
-    if self._depthwise and self.per_channel:
-      step = tf.reshape(step, kernel.shape[2:])
-    return tf.reshape(integers, kernel.shape), step
+    quantized = self._quantize(flat, training=False)
+    step = self.step_of(kernel)
+    return tf.round(tf.reshape(quantized, kernel.shape) / step), step
 
   def apply(self, kernel: tf.Variable) -> None:
     """Counts oscillations after a step, and sets frozen weights.
@@ -212,4 +225,4 @@ class KernelQuantizer(transforms.KernelTransform):
     """
     if self.mode is not quantizers.Mode.QUANTIZE:
       return None
-    return self._range_of(self._by_channel(kernel)) / self._levels
+    return self._range_of(self._by_channel(kernel)) / self.largest

@@ -35,6 +35,7 @@ class Quantization:
       calibration_method: str = 'moving_average',
       calibration_percentile: float = 99.99,
       weight_range: str = quantization_cfg.MAX,
+      rounding: str = quantization_cfg.NEAREST,
       oscillation: osc.Settings | None = None,
   ):
     """Initializes the technique.
@@ -51,6 +52,7 @@ class Quantization:
       calibration_method: Key of `observers.METHODS`.
       calibration_percentile: See `observers.Known`.
       weight_range: What the ranges of kernels are, see the block.
+      rounding: How kernels are rounded before training, see the block.
       oscillation: What is done about oscillating weights of kernels with fewer
         than 8 bits, None for nothing.
 
@@ -74,7 +76,8 @@ class Quantization:
         weight_granularity=weight_granularity,
         calibration_method=calibration_method,
         calibration_percentile=calibration_percentile,
-        weight_range=weight_range)
+        weight_range=weight_range,
+        rounding=rounding)
 
   def transform(
       self, kernel: kernels.Kernel) -> kernel_quantizer.KernelQuantizer | None:
@@ -95,6 +98,7 @@ class Quantization:
     self._oscillates |= tracked
     quantizer = kernel_quantizer.KernelQuantizer(
         num_bits, per_channel, reason, parameters['weight_range'],
+        parameters['rounding'],
         self._oscillation if tracked else None)
     quantizer.mode = self._mode
     return quantizer
@@ -174,6 +178,7 @@ def make(config: quantization_cfg.Quantization) -> Quantization:
       calibration_method=config.calibration_method,
       calibration_percentile=config.calibration_percentile,
       weight_range=config.weight_range,
+      rounding=config.rounding,
       oscillation=_oscillation(config))
 
 

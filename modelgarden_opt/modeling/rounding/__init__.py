@@ -1,0 +1,1 @@
+"""Rounding of kernels by what it does to the outputs of their layers."""
