@@ -116,6 +116,9 @@ def schedules(model: Compressed) -> list[str]:
     at = getattr(quantization, name, None)
     if at is not None:
       found.append(f'quantization.{name} {at}')
+  if getattr(quantization, 'batch_norm_steps', 0):
+    found.append(
+        f'quantization.batch_norm_steps {quantization.batch_norm_steps}')
   return found
 
 

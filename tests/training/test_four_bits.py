@@ -273,8 +273,10 @@ def test_fit_estimates_with_the_images_of_its_callback():
   images = conftest.random_images([16, 8, 8, 3]).numpy()
   model = factory.compress(_small(), _low(batch_norm_steps=1))
   model.compile('sgd', 'mse')
-  fit = lambda callback: model.fit(  # noqa: E731
-      images, np.zeros([16, 2]), verbose=0, callbacks=[callback])
+  fit = lambda *callbacks: model.fit(  # noqa: E731
+      images, np.zeros([16, 2]), verbose=0, callbacks=[*callbacks])
+  with pytest.raises(errors.UsageError, match='no callback that runs them'):
+    fit()
   with pytest.raises(errors.UsageError, match='quantization.batch_norm_steps'):
     fit(compression_callback.CompressionCallback())
   assert not np.any(model.layers[2].moving_mean)
