@@ -84,6 +84,7 @@ _EXAMPLES = {
     'distillation': '{teacher: runs/float}', 'teacher': 'runs/float',
     'temperature': '4.0', 'weight': '0.9', 'feature_weight': '0.5',
     'features': '[backbone/inverted_bottleneck_block_3]',
+    'rounding': 'adaround', 'weight_range': 'mse',
     'importance_steps': '16', 'channel_multiple': '16',
 }
 
