@@ -24,6 +24,9 @@ from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.configs import overrides
 from tests import tiny
 
+# Graphs that run a few times are not worth optimizing: a tenth of all time.
+# The processes that tests start optimize them.
+tf.config.optimizer.set_experimental_options({'disable_meta_optimizer': True})
 # Two replicas in one process: TensorFlow makes devices when it starts.
 NUM_LOGICAL_CPUS = 4
 tf.config.set_logical_device_configuration(
