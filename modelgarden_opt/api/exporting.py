@@ -115,14 +115,12 @@ def export(
         'the kernels are not as pruning and clustering left them: '
         + '; '.join(broken))
   representative = None if images is None else _one_by_one(images)
-  twin = _twin(model, format, request)
+  twin, block = _twin(model, format, request)
   if twin is not None:
     formats.check(twin, made_with)
-    ptq_lib.calibrate(twin, _blocks(twin)['quantization'], representative)
-  converted = model if twin is None else twin
-  block = _blocks(converted).get('quantization')
+    ptq_lib.calibrate(twin, block, representative)
   found = exporter.write(
-      converted, path, made_with, representative,
+      model if twin is None else twin, path, made_with, representative,
       lambda: _noise(shape) if images is None else images[:_VERIFIED],
       float_model=None if twin is None else model,
       calibrated=twin is not None or (block is not None and not block.training),
@@ -139,8 +137,10 @@ def _blocks(model: tf_keras.Model) -> Mapping[str, block_cfg.Block]:
 
 def _twin(
     model: tf_keras.Model, file_format: str, request: Request
-) -> tf_keras.Model | None:
-  """Returns a quantized twin of a model, None where none is wanted.
+) -> tuple[tf_keras.Model | None, block_cfg.Block | None]:
+  """Returns a quantized twin of a model, and the `quantization:` block.
+
+  The twin is None where none is wanted, and the block is the model's own then.
 
   Raises:
     UsageError: If the model has no twin, or fields are given for none.
@@ -150,13 +150,13 @@ def _twin(
     with ptq_lib.remedy():
       blocks = arguments.blocks({
           **_blocks(model), 'quantization': request.quantization or {}})
-      return compressing.again(model, blocks)
+      return compressing.again(model, blocks), blocks['quantization']
   if request.quantization is not None:
     raise errors.UsageError(
         "quantization: is for format 'int8' and ptq 'twin' of a float model, "
         f'received {file_format!r} and {request.ptq!r} and a '
         f'{"float" if is_float else "quantized"} model')
-  return None
+  return None, _blocks(model).get('quantization')
 
 
 def _request(options: Mapping[str, Any]) -> Request:

@@ -73,7 +73,7 @@ def verify(
   step = file.output_scale if options.file_format == 'int8' else 0.0
   compared, more = _compare(
       outputs, step, model, options, trained, images,
-      'its calibrated twin' if float_model else 'Keras')
+      'Keras' if float_model is None else 'its calibrated twin')
   if float_model is not None:
     of_twin = compared
     compared, beyond = _compare(
