@@ -35,12 +35,13 @@ Read by `modelgarden-opt run`; defined in `modelgarden_opt/pipeline/stages.py`.
 | `model` | A model of `modelgarden-opt list`, without the suffix of a technique. |
 | `stages` | Names of the stages in order. Trainings: {trainings}, or any name with `kind`. After them, in this order: {measures}. |
 | `all` | Overrides (`task`, `trainer`, `runtime`) of every training. |
-| `<training>` | Overrides of one training, and the seven fields below. |
+| `<training>` | Overrides of one training, and the eight fields below. |
 | `<training>.kind` | What a stage with another name does: {trainings}. |
 | `<training>.seeds` | Repeats the stage once with each of these values of `train_data.seed`, as `<training>_seed1`, ...; stages that start from it take the same seeds. |
 | `<training>.config_file` | A YAML file of `modelgarden-opt train` under the stage's own overrides; `{{model}}` in its path stands for the model. |
 | `<training>.from` | Stage whose best checkpoint it starts from; default: the training before it. |
 | `<training>.teacher` | Earlier training whose best checkpoint teaches this one, see `task.distillation`. |
+| `<training>.run` | A run directory that is complete and takes the place of the training; the stage has no other field but `kind` and `formats`. |
 | `<training>.preserve` | `false` lets the stage forget zeros and clusters; default: `true`. |
 | `<training>.formats` | Formats to export; default: {formats}. |
 {options}

@@ -27,6 +27,8 @@ from modelgarden_opt.configs import pruning as pruning_cfg
 from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.configs import shipped
 
+# Name of the resolved configuration in a run directory.
+RUN_PARAMS = 'params.yaml'
 # Names of experiments that an error lists.
 _MAX_NEAREST = 5
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+import os
 
 from official.core import config_definitions as cfg
 from official.core import task_factory
+import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
@@ -32,14 +34,31 @@ def resolve(pipeline: stages.Pipeline) -> dict[str, cfg.ExperimentConfig]:
         f'{errors.nearest(str(name), formats.FORMATS)}'
         for name in training.formats if name not in formats.FORMATS]
     try:
-      configs[training.name] = overrides.resolve_values(
-          training.experiment, {training.name: training.overrides})
+      configs[training.name] = _of_run(training) if training.run else (
+          overrides.resolve_values(
+              training.experiment, {training.name: training.overrides}))
     except errors.UsageError as e:
       name = f'{training.name}: '
       problems += [name + line.removeprefix(name)
                    for line in str(e).splitlines()]
   _raise_if_any(problems)
   return configs
+
+
+def _of_run(training: stages.Training) -> cfg.ExperimentConfig:
+  """Returns the configuration of a run that takes the place of a training."""
+  path = os.path.join(training.run, overrides.RUN_PARAMS)
+  if not tf.io.gfile.exists(path):
+    raise errors.UsageError(
+        f'run: {training.run!r} is not a run directory: it has no '
+        f'{overrides.RUN_PARAMS}')
+  name = overrides.load_yaml(path).get('task', {}).get('name')
+  if name != training.experiment:
+    raise errors.UsageError(
+        f'run: {training.run!r} is a run of {name!r}, expected one of '
+        f'{training.experiment!r}')
+  checkpoints.resolve(training.run, 'run')
+  return overrides.resolve(name, [path])
 
 
 def assert_models(

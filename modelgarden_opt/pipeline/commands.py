@@ -8,6 +8,8 @@ import os
 import shlex
 from typing import Any
 
+import tensorflow as tf
+
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.pipeline import stages
 
@@ -70,9 +72,17 @@ def files(pipeline: stages.Pipeline, model_dir: str) -> dict[str, str]:
           for name in pipeline.variants}
 
 
+def _directory(training: stages.Training, model_dir: str) -> str:
+  """Returns the run directory of a training."""
+  return training.run or os.path.join(model_dir, training.name)
+
+
 def _result(training: stages.Training, model_dir: str) -> list[str]:
   """Returns what later stages take from a training: checkpoint and identity."""
-  run_dir = os.path.join(model_dir, training.name)
+  run_dir = _directory(training, model_dir)
+  if training.run:
+    best = os.path.join(run_dir, BEST)
+    return [best if tf.io.gfile.isdir(best) else run_dir]
   trainer = training.overrides.get('trainer') or {}
   best = trainer.get('best_checkpoint_export_subdir', BEST)
   if not trainer.get('best_checkpoint_eval_metric', True):
@@ -90,6 +100,9 @@ def _results(pipeline: stages.Pipeline, model_dir: str) -> list[str]:
 def _train(
     training: stages.Training, pipeline: stages.Pipeline, model_dir: str
 ) -> Step:
+  if training.run:
+    return Step(name=training.name, commands=[],
+                outputs=_result(training, model_dir))
   path = os.path.join(model_dir, f'{training.name}.yaml')
   run_dir = os.path.join(model_dir, training.name)
   overrides, inputs = training.overrides, []
@@ -97,7 +110,7 @@ def _train(
   if training.teacher:
     inputs += _result(by_name[training.teacher], model_dir)
     overrides = stages.merge(overrides, {'task': {'distillation': {
-        'teacher': os.path.join(model_dir, training.teacher)}}})
+        'teacher': _directory(by_name[training.teacher], model_dir)}}})
   if training.source:
     source = _result(by_name[training.source], model_dir)
     inputs += source
@@ -127,7 +140,7 @@ def _export(pipeline: stages.Pipeline, model_dir: str) -> Step:
   return Step(
       name='export',
       commands=[
-          ['export', f'--model_dir={os.path.join(model_dir, training.name)}',
+          ['export', f'--model_dir={_directory(training, model_dir)}',
            f'--format={form}', f'--output={paths[name]}',
            *(_options(pipeline, 'export') if form == 'int8' else ()),
            f'--output_json={_json(model_dir, name)}']
@@ -147,7 +160,7 @@ def _evaluate(pipeline: stages.Pipeline, model_dir: str) -> Step:
   return Step(
       name='evaluate',
       commands=[
-          ['evaluate', f'--model_dir={os.path.join(model_dir, training.name)}',
+          ['evaluate', f'--model_dir={_directory(training, model_dir)}',
            *_options(pipeline, 'evaluate'),
            *(f'--tflite={paths[name]}'
              for name in training.variants.values()),

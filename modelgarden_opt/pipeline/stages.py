@@ -33,8 +33,10 @@ _NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
 _TAKEN = ('complete', 'files', 'outdated')
 # Fields of a training stage that are not overrides of its experiment.
 _OWN_FIELDS = (
-    'kind', 'from', 'preserve', 'formats', 'config_file', 'teacher',
+    'kind', 'from', 'preserve', 'formats', 'config_file', 'teacher', 'run',
     seeds.FIELD)
+# The only ones of a stage that is a complete run.
+_OF_RUN = ('run', 'kind', 'formats')
 _OVERRIDES = ('task', 'trainer', 'runtime')
 _OPTIONS = {'export': ('io_dtype', 'ptq'), 'evaluate': ('split',),
             'benchmark': ('num_runs', 'num_threads'),
@@ -57,6 +59,8 @@ class Training:
     teacher: Name of the stage that teaches it, or None.
     overrides: Overrides of the experiment.
     formats: Formats in which the result is exported.
+    run: A run directory that is complete and takes the place of the training,
+      empty for none.
   """
   name: str
   experiment: str
@@ -64,6 +68,7 @@ class Training:
   overrides: Mapping[str, Any]
   formats: Sequence[str]
   teacher: str | None = None
+  run: str = ''
 
   @property
   def variants(self) -> dict[str, str]:
@@ -207,12 +212,18 @@ def _add_training(
   fields = (*_OWN_FIELDS, *_OVERRIDES)
   problems += [f'{name}.{field}: no such field{errors.nearest(field, fields)}'
                for field in block if field not in fields]
-  source = block.get('from', next(reversed(trainings), None))
+  run = block.get('run', '')
+  if run:
+    problems += [
+        f'{name}.{field}: {run!r} is complete, so it cannot have this field'
+        for field in block if field in fields and field not in _OF_RUN]
+  source = None if run else block.get(
+      'from', next(reversed(trainings), None))
   if source is not None and source not in trainings:
     problems.append(f'{name}.from: {source!r} is not a training before it'
                     f'{errors.nearest(str(source), trainings)}')
     return
-  overrides = _overrides(name, values, problems)
+  overrides = {} if run else _overrides(name, values, problems)
   teacher = block.get('teacher')
   if teacher is not None:
     if teacher not in trainings:
@@ -245,7 +256,7 @@ def _add_training(
       overrides) else ())
   trainings[name] = Training(
       name, values['model'] + suffix, source, overrides,
-      block.get('formats', default_formats(kind)), teacher)
+      block.get('formats', default_formats(kind)), teacher, str(run))
 
 
 def _overrides(

@@ -20,7 +20,7 @@ from modelgarden_opt.configs import overrides
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling.state import checkpoints
 
-PARAMS = 'params.yaml'
+PARAMS = overrides.RUN_PARAMS
 RAW, AVERAGED = 'raw weights', 'moving averages'
 
 
