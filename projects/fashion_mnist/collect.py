@@ -3,13 +3,14 @@
     python -m projects.fashion_mnist.collect --model_dir=DIRECTORY_OF_PIPELINE
     python -m projects.fashion_mnist.collect --render
 
-The first form writes `results/<directory>.csv`, the second the tables of
+The first form adds to `results/<directory>.csv`, the second writes the tables of
 README.md.
 """
 
 import argparse
 import collections
 from collections.abc import Iterator
+from collections.abc import Mapping
 import csv
 import datetime
 import io
@@ -18,10 +19,12 @@ import math
 import os
 import re
 import subprocess
+from typing import Any
 
 import numpy as np
 
 from modelgarden_opt import files
+from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.benchmark import latency
 from modelgarden_opt.evaluation import paired
 from modelgarden_opt.report import tables
@@ -51,9 +54,10 @@ def rows(model_dir: str) -> Iterator[dict]:
   for name in names:
     stage, seed = _SEED.fullmatch(name).groups() if _SEED.fullmatch(
         name) else (name, '')
-    params = run_directory.load_params(os.path.join(model_dir, name))
-    right = _right(model_dir, name)
-    for record in _read(model_dir, f'{name}_evaluation')['results'][1:]:
+    keras, *of_files = _read(model_dir, f'{name}_evaluation')['results']
+    run_dir, right = keras['model'], _right(model_dir, name)
+    params = run_directory.load_params(run_dir)
+    for record in of_files:
       variant = os.path.basename(record['model']).removesuffix('.tflite')
       exported = _read(model_dir, variant)
       value, n = record['metrics']['top_1_accuracy'], record['num_examples']
@@ -61,7 +65,7 @@ def rows(model_dir: str) -> Iterator[dict]:
       yield {
           **common, 'model': params.task.name, 'stage': stage, 'seed': seed,
           'format': exported['format'], 'steps': params.trainer.train_steps,
-          'minutes': round(_minutes(os.path.join(model_dir, name)), 1),
+          'minutes': round(_minutes(run_dir), 1),
           'metric': 'top_1_accuracy', 'value': round(value, 4),
           'standard_error': round(math.sqrt(value * (1 - value) / n), 5),
           'n': n, 'difference': round(difference.value, 5),
@@ -105,12 +109,21 @@ def _commit() -> str:
 
 
 def write(path: str, measured: list[dict]) -> None:
-  """Writes rows as CSV."""
+  """Writes rows as CSV, beside those of other stages that are there."""
+  kept = {}
+  if os.path.exists(path):
+    with open(path, encoding='utf-8') as f:
+      kept = {_key(row): row for row in csv.DictReader(f)}
+  kept |= {_key(row): row for row in measured}
   text = io.StringIO()
   writer = csv.DictWriter(text, FIELDS, lineterminator='\n')
   writer.writeheader()
-  writer.writerows(measured)
+  writer.writerows(kept.values())
   files.write_atomically(path, text.getvalue())
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+  return tuple(str(row[name]) for name in ('stage', 'seed', 'format'))
 
 
 def table(path: str) -> str:
