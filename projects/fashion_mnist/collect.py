@@ -3,8 +3,8 @@
     python -m projects.fashion_mnist.collect --model_dir=DIRECTORY_OF_PIPELINE
     python -m projects.fashion_mnist.collect --render
 
-The first form adds to `results/<directory>.csv`, the second writes the tables of
-README.md.
+The first form adds to `results/<directory>.csv`, the second writes the tables
+of README.md.
 """
 
 import argparse

@@ -13,8 +13,10 @@ from modelgarden_opt.configs import overrides
 from tests import conftest
 
 ROOT = conftest.REPOSITORY
-YAMLS = sorted([*ROOT.glob('configs/**/*.yaml'),
-                *ROOT.glob('projects/**/*.yaml')])
+# Not those of run directories: they are what a run had, in full.
+YAMLS = sorted(path for path in [*ROOT.glob('configs/**/*.yaml'),
+                                 *ROOT.glob('projects/**/*.yaml')]
+               if path.name != overrides.RUN_PARAMS)
 DOCS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md'),
                *ROOT.glob('projects/**/*.md')])
 _COMMAND = re.compile(
