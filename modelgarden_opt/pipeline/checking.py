@@ -57,7 +57,7 @@ def _of_run(training: stages.Training) -> cfg.ExperimentConfig:
     raise errors.UsageError(
         f'run: {training.run!r} is a run of {name!r}, expected one of '
         f'{training.experiment!r}')
-  checkpoints.resolve(training.run, 'run')
+  checkpoints.resolve(commands.best_of(training.run), 'run')
   return overrides.resolve(name, [path])
 
 

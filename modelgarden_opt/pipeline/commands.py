@@ -77,12 +77,17 @@ def _directory(training: stages.Training, model_dir: str) -> str:
   return training.run or os.path.join(model_dir, training.name)
 
 
+def best_of(run_dir: str) -> str:
+  """Returns the directory of the best checkpoint of a complete run."""
+  best = os.path.join(run_dir, BEST)
+  return best if tf.io.gfile.isdir(best) else run_dir
+
+
 def _result(training: stages.Training, model_dir: str) -> list[str]:
   """Returns what later stages take from a training: checkpoint and identity."""
   run_dir = _directory(training, model_dir)
   if training.run:
-    best = os.path.join(run_dir, BEST)
-    return [best if tf.io.gfile.isdir(best) else run_dir]
+    return [best_of(run_dir)]
   trainer = training.overrides.get('trainer') or {}
   best = trainer.get('best_checkpoint_export_subdir', BEST)
   if not trainer.get('best_checkpoint_eval_metric', True):
