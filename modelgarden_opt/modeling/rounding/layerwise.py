@@ -20,6 +20,9 @@ from modelgarden_opt.modeling import observing
 from modelgarden_opt.modeling.rounding import adaround
 from modelgarden_opt.modeling.rounding import moments
 
+# Of a batch, in a layer as large as the image.
+_PIXELS = 2**20
+
 
 def round_kernels(
     model: tf_keras.Model,
@@ -44,9 +47,7 @@ def round_kernels(
   Raises:
     ValueError: If there is no batch.
   """
-  batches = list(batches)
-  if not batches:
-    raise ValueError('there is no data to round kernels with')
+  batches = _regrouped(list(batches))
   calls = _calls(model, batches[0])
   floats = {layer: layer.kernel_variable.numpy() for layer in calls}
   rounded = {}
@@ -66,6 +67,16 @@ def round_kernels(
     logging.info('Rounded %s: %.0f %% of %d weights moved.', layer.path,
                  100 * changed, floats[layer].size)
   return [layer.path for layer in calls]
+
+
+def _regrouped(batches: list[tf.Tensor]) -> list[tf.Tensor]:
+  """Returns batches of so many images that calling layers takes no time."""
+  if not batches:
+    raise ValueError('there is no data to round kernels with')
+  images = tf.concat(batches, axis=0)
+  height, width = images.shape[1:3]
+  size = max(1, _PIXELS // (height * width))
+  return [images[i:i + size] for i in range(0, images.shape[0], size)]
 
 
 def quantizer_of(
