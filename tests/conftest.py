@@ -44,20 +44,25 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # follows in the order of its names.
 LONGEST = (
     'training/test_replicas.py',
-    'families/test_own_models.py',
     'families/test_families.py',
-    'pipeline/test_executor.py',
-    'training/test_pruning.py',
     'families/test_segmentation.py',
+    'pipeline/test_executor.py',
+    'cli/test_own_models.py',
+    'training/test_pruning.py',
+    'training/test_distillation.py',
+    'evaluation/test_segmentation.py',
+    'training/test_four_bits.py',
+    'families/test_own_models.py',
+    'training/test_channel_pruning.py',
     'families/test_boundaries.py',
-    'families/test_techniques.py',
     'training/test_experiment.py',
+    'families/test_techniques.py',
+    'projects/test_model_garden_bench.py',
+    'modeling/rounding/test_layerwise.py',
     'compression/test_blocks.py',
     'export/test_exporter.py',
+    'test_new_technique.py',
     'training/test_combinations.py',
-    'training/test_channel_pruning.py',
-    'data/test_representative.py',
-    'data/test_labels.py',
 )
 
 

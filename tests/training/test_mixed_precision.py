@@ -13,8 +13,8 @@ from modelgarden_opt.training import experiment
 
 BLOCKS = {
     'mobilenet_v2_pruning': {'pruning': {
-        'begin_step': 2, 'end_step': 6, 'frequency': 2, 'batch_norm_steps': 2,
-        'final_sparsity': 0.5}},
+        'begin_step': 2, 'end_step': 6, 'frequency': 2, 'batch_norm_steps': 8,
+        'final_sparsity': 0.3}},
     'mobilenet_v2_clustering': {'clustering': {'number_of_clusters': 8}},
 }
 
