@@ -89,5 +89,6 @@ def test_fewer_channels_reach_the_file(name, data_dir, tmp_path):
   expected = factory.logits(small(images, training=False)).numpy()
   file = litert_model.Model(path)
   assert np.std(expected) > 8 * file.output_scale, 'outputs that say nothing'
-  assert np.mean(np.abs(file(images.numpy()) - expected)) <= (
-      1.5 * file.output_scale)
+  # The outputs of an untrained deep model span many steps, and its errors do.
+  assert np.mean(np.abs(file(images.numpy()) - expected)) <= max(
+      1.5 * file.output_scale, 0.05 * np.std(expected))
