@@ -91,3 +91,23 @@ def test_it_cannot_follow_a_pruning_schedule(tiny_yaml, capsys):
       'pruning: {pruning_schedule: ConstantSparsity}}', '--dry_run']) == 2
   assert 'must be Preserve with quantization.training: false' in (
       capsys.readouterr().err)
+
+
+def test_two_replicas_round_adaptively_like_one(
+    tiny_params, float_run, tmp_path):
+  found = []
+  for name, runtime in (('one', {}), ('two', {
+      'distribution_strategy': 'mirrored', 'num_logical_cpus': 2})):
+    params = tiny_params('mobilenet_v2_qat', {'runtime': runtime, 'task': {
+        'quantization': {
+            'training': False, 'pretrained_original_checkpoint': float_run,
+            'change_num_bits': True, 'num_bits_weight': 4,
+            'weight_range': 'mse', 'rounding': 'adaround',
+            'calibration_steps': 2}}})
+    experiment.run_experiment(params, 'train', str(tmp_path / name))
+    found.append(run_directory.load(str(tmp_path / name), 'latest').model)
+  for one, two in zip(*(model.variables for model in found)):
+    np.testing.assert_allclose(one, two, atol=1e-6, err_msg=one.name)
+  kernels = [np.unique(v.numpy()).size for v in found[1].variables
+             if v.shape.rank == 2]
+  assert kernels and max(kernels) <= 15  # The dense kernel is on its grid.
