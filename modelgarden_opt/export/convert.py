@@ -27,6 +27,7 @@ from modelgarden_opt.export import formats
 from modelgarden_opt.export import frozen_graph
 from modelgarden_opt.export import sixteen_bits
 from modelgarden_opt.export.lowering import flatbuffer
+from modelgarden_opt.export.lowering import identity_product
 from modelgarden_opt.export.lowering import int64_bias
 from modelgarden_opt.export.lowering import metadata
 from modelgarden_opt.export.lowering import pointwise
@@ -102,7 +103,8 @@ def convert_as(
     lowering = (pointwise.lower,) if options.runtime == 'xnnpack' else ()
     return _converted(*_convert(
         model, options, trained=True,
-        lowering=(single_scale.merge, *lowering)), 'trained')
+        lowering=(single_scale.merge, identity_product.remove, *lowering)),
+            'trained')
   if options.file_format == 'int16x8' and sixteen_bits.possible(model):
     found, reason = _with_sixteen_bits(model, options)
     if not reason:

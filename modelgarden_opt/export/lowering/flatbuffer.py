@@ -46,6 +46,33 @@ def op_codes(model: Model) -> list[int]:
           for code in model.operatorCodes]
 
 
+def drop_unused_tensors(model: Model) -> None:
+  """Removes the tensors that no operator reads or writes any more.
+
+  Args:
+    model: Changed in place; it has no signature yet.
+
+  Raises:
+    ValueError: If it has one.
+  """
+  if model.signatureDefs:
+    raise ValueError('signatures hold indices of tensors; drop before.')
+  for graph in model.subgraphs:
+    lists = [(graph, 'inputs'), (graph, 'outputs')] + [
+        (op, name) for op in graph.operators
+        for name in ('inputs', 'outputs', 'intermediates')]
+    lists = [(owner, name) for owner, name in lists
+             if getattr(owner, name) is not None]
+    used = sorted({int(index) for owner, name in lists
+                   for index in getattr(owner, name) if index >= 0})
+    moved = {old: new for new, old in enumerate(used)}
+    graph.tensors = [graph.tensors[index] for index in used]
+    for owner, name in lists:
+      setattr(owner, name, np.array(
+          [moved.get(int(index), -1) for index in getattr(owner, name)],
+          np.int32))
+
+
 class _AlignedBuffer(schema.BufferT):
   """A buffer whose data are aligned as the schema demands.
 
