@@ -89,6 +89,24 @@ def test_kernel_values_are_those_of_tfmot(per_channel):
   np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize('num_bits', [2, 4, 8])
+@pytest.mark.parametrize('per_channel', [False, True])
+@pytest.mark.parametrize('keep_non_zero', [False, True])
+@pytest.mark.parametrize('share', [0.4, 1.0])
+def test_training_computes_what_the_op_computes(
+    num_bits, per_channel, keep_non_zero, share):
+  kernel = conftest.random_images([3, 3, 64, 96])
+  limit = share * fake_quant.kernel_range(kernel, per_channel)
+  step = limit / (2.0**(num_bits - 1) - 1.0)
+  actual = fake_quant.quantize_in_training(
+      kernel, limit, num_bits, keep_non_zero, covered=share == 1.0)
+  expected = fake_quant.quantize_over(kernel, limit, num_bits, keep_non_zero)
+  difference = np.abs(actual - expected) / step
+  # But for the middle between two steps: 55,296 weights, of float32.
+  assert np.count_nonzero(difference > 1e-4) <= 1
+  assert np.max(difference) < 1.001
+
+
 def test_kernel_gradient_is_the_identity():
   kernel = conftest.random_images([3, 3, 4, 8])
   with tf.GradientTape() as tape:

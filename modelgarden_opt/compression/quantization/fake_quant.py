@@ -195,6 +195,39 @@ def quantize_over(
   return op(kernel, -limit, limit, num_bits=num_bits, narrow_range=True)
 
 
+def quantize_in_training(
+    kernel: tf.Tensor,
+    limit: tf.Tensor,
+    num_bits: int,
+    keep_non_zero: bool = False,
+    covered: bool = False,
+) -> tf.Tensor:
+  """`quantize_over` in few passes over the memory of a kernel.
+
+  The op that the converter understands goes through a kernel channel by
+  channel, which lie apart: 4 to 10 times the time of this, an eighth of a
+  training step of ResNet50. Equal but for weights within float32's rounding of
+  the middle between two steps, a few in a million.
+
+  Args:
+    kernel: Tensor whose last axis is the output channel.
+    limit: Upper end of the range, > 0, [channels] or a scalar.
+    num_bits: Bits of the integer grid, 2 to 16.
+    keep_non_zero: See `quantize_over`.
+    covered: Whether no weight is larger than `limit`.
+  """
+  largest = constant(2.0**(num_bits - 1) - 1.0)
+  steps = kernel * (largest / limit)
+  integers = tf.floor(steps + constant(0.5))
+  if not covered:
+    integers = tf.raw_ops.ClipByValue(
+        t=integers, clip_value_min=-largest, clip_value_max=largest)
+  if keep_non_zero:
+    integers = tf.where(
+        tf.abs(steps) < constant(1.0), tf.sign(steps), integers)
+  return integers * (limit / largest)
+
+
 def fake_quantize_kernel(
     kernel: tf.Tensor,
     num_bits: int,
@@ -214,8 +247,10 @@ def fake_quantize_kernel(
     keep_non_zero: See `quantize_over`.
   """
 
-  def quantize(kernel):
-    limit = kernel_range(kernel, per_channel)
-    return quantize_over(kernel, limit, num_bits, keep_non_zero)
-
-  return straight_through(quantize, kernel) if training else quantize(kernel)
+  if not training:
+    return quantize_over(
+        kernel, kernel_range(kernel, per_channel), num_bits, keep_non_zero)
+  return straight_through(
+      lambda x: quantize_in_training(
+          x, kernel_range(x, per_channel), num_bits, keep_non_zero,
+          covered=True), kernel)

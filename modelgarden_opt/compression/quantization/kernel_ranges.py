@@ -61,8 +61,8 @@ def fake_quantize_clipped(
     keep_non_zero: See `fake_quant.quantize_over`.
   """
   return fake_quant.straight_through(
-      lambda x: fake_quant.quantize_over(x, limit, num_bits, keep_non_zero),
-      kernel)
+      lambda x: fake_quant.quantize_in_training(
+          x, limit, num_bits, keep_non_zero), kernel)
 
 
 def fake_quantize_learned(
@@ -94,7 +94,8 @@ def fake_quantize_learned(
   axes = list(range(kernel.shape.rank - limit.shape.rank))
   with record.stop_recording():
     floored = floor(limit)
-    y = fake_quant.quantize_over(kernel, floored, num_bits, keep_non_zero)
+    y = fake_quant.quantize_in_training(
+        kernel, floored, num_bits, keep_non_zero)
 
   def gradient(dy):
     inside = tf.cast(tf.abs(kernel) <= floored, kernel.dtype)
