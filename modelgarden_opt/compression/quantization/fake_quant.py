@@ -27,6 +27,10 @@ from tensorflow.python.eager import record
 # bias of the channel, whose scale is input scale times kernel scale.
 MIN_KERNEL_RANGE = 1e-4
 
+# From so many bits on, a ReLU has no gradient where its output is rounded to
+# one of its ends: within half a step, of 255 at least.
+_FINE_BITS = 8
+
 
 def fake_quantize(
     x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor, num_bits: int
@@ -54,7 +58,9 @@ def fake_quantize_covered(
 
   Nothing is clipped, so the straight-through gradient is the identity, and
   after a ReLU it is the gradient of the ReLU. As a range from 0 clips at 0,
-  the ReLU costs no pass over the data either.
+  the ReLU costs no pass over the data either. From 8 bits on, the gradient of
+  the ReLU is taken at its rounded output, so that no tensor is kept for the
+  backward pass that the float model would not keep.
 
   Args:
     x: Float tensor of any shape; with `relu`, what the ReLU would read.
@@ -65,15 +71,18 @@ def fake_quantize_covered(
       and `maximum` at most 6 for `relu6`.
   """
 
-  def gradient(dy):
-    if relu == 'relu':
-      return tf.raw_ops.ReluGrad(gradients=dy, features=x)
-    if relu == 'relu6':
-      return tf.raw_ops.Relu6Grad(gradients=dy, features=x)
-    return dy
-
-  return straight_through(
-      lambda x: fake_quantize(x, minimum, maximum, num_bits), x, gradient)
+  with record.stop_recording():
+    y = fake_quantize(x, minimum, maximum, num_bits)
+  # The next layer keeps y anyway, so x need not be kept.
+  kept = y if num_bits >= _FINE_BITS else x
+  gradients = {
+      None: lambda dy: dy,
+      'relu': lambda dy: tf.raw_ops.ReluGrad(gradients=dy, features=kept),
+      'relu6': lambda dy: tf.raw_ops.Relu6Grad(gradients=dy, features=kept)}
+  gradient = gradients[relu]
+  record.record_operation(
+      'FakeQuantizeCovered', [y], [x], lambda dy: [gradient(dy)])
+  return y
 
 
 def straight_through(
