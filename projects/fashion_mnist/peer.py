@@ -32,8 +32,8 @@ from modelgarden_opt.evaluation import classification
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.tasks import run_directory
 
-_LAYERS = (tf_keras.layers.Conv2D, tf_keras.layers.Dense,
-           tf_keras.layers.BatchNormalization)
+_LAYERS = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D,
+           tf_keras.layers.Dense, tf_keras.layers.BatchNormalization)
 # Called before every training step with its number.
 BeforeStep = Callable[[int], None]
 
@@ -90,7 +90,7 @@ def plain(run: run_directory.Run) -> tf_keras.Model:
   twin = tf_keras.models.clone_model(twin)
   theirs = [layer for layer in twin.layers if isinstance(layer, _LAYERS)]
   ours = [layer for layer in run.model._flatten_layers()
-          if isinstance(layer, _LAYERS)]
+          if isinstance(layer, _LAYERS) and layer.weights]
   for copy, layer in zip(theirs, ours, strict=True):
     copy.set_weights(layer.get_weights())
   images = np.random.default_rng(0).normal(
