@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-_SCRIPT = '''
+_SCRIPT = """
 from projects.fashion_mnist import peer
 from modelgarden_opt.tasks import run_directory
 peer.plain(run_directory.load('projects/fashion_mnist/float/mobilenet_v2'))
-'''
+"""
 
 
 @pytest.mark.slow
