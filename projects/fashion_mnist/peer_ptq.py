@@ -6,8 +6,9 @@
 All of them get the same weights and the same calibration images: our twin, with
 8 bits and with 4; TFLite's converter; ai-edge-quantizer, which starts from the
 float32 file, with 8 bits and with 4-bit kernels of convolutions and dense
-layers, but for the first. `evaluation.json` holds the accuracy of each file, the
-difference from the float file on the same images, and its delegate partitions.
+layers, but for the first. `evaluation.json` holds the accuracy of each file,
+the difference from the float file on the same images, and its delegate
+partitions.
 """
 
 import argparse
@@ -35,7 +36,8 @@ NUM_IMAGES = 256
 FLOAT = 'float32'
 _OPS = qtyping.TFLOperationName
 # 4 bits, no training: what `quantization:` says of it.
-_LOW = 'task.quantization.change_num_bits=true,task.quantization.num_bits_weight=4'
+_LOW = ('task.quantization.change_num_bits=true,'
+        'task.quantization.num_bits_weight=4')
 _ADAROUND = ('task.quantization.weight_range=mse,'
              'task.quantization.rounding=adaround,'
              'task.quantization.bias_correction=true')
