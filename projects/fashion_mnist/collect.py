@@ -12,30 +12,28 @@ import collections
 from collections.abc import Iterator
 from collections.abc import Mapping
 import csv
-import datetime
 import io
 import json
 import math
 import os
 import re
-import subprocess
 from typing import Any
 
 import numpy as np
 
 from modelgarden_opt import files
 from modelgarden_opt import registry_imports  # noqa: F401
-from modelgarden_opt.benchmark import latency
 from modelgarden_opt.evaluation import paired
 from modelgarden_opt.report import tables
 from modelgarden_opt.tasks import run_directory
+from projects import provenance
 
 _HERE = os.path.dirname(__file__)
 RESULTS = os.path.join(_HERE, 'results')
 _BASELINE = 'float_float32'
 _SEED = re.compile(r'(.+)_seed(\d+)')
 FIELDS = (
-    'commit', 'date', 'environment', 'model', 'stage', 'seed', 'format',
+    *provenance.COLUMNS, 'model', 'stage', 'seed', 'format',
     'steps', 'minutes', 'metric', 'value', 'standard_error', 'n',
     'difference', 'difference_low', 'difference_high', 'agreement',
     'size_bytes', 'sparsity')
@@ -47,9 +45,7 @@ def rows(model_dir: str) -> Iterator[dict]:
       name.removesuffix('_evaluation.json')
       for name in os.listdir(os.path.join(model_dir, 'files'))
       if name.endswith('_evaluation.json'))
-  common = {
-      'commit': _commit(), 'date': datetime.date.today().isoformat(),
-      'environment': _environment()}
+  common = provenance.columns()
   baseline = _right(model_dir, 'float')[_BASELINE]
   for name in names:
     stage, seed = _SEED.fullmatch(name).groups() if _SEED.fullmatch(
@@ -95,17 +91,6 @@ def _minutes(run_dir: str) -> float:
   with open(os.path.join(run_dir, 'metrics.jsonl'), encoding='utf-8') as f:
     times = [json.loads(line)['time'] for line in f]
   return (max(times) - min(times)) / 60
-
-
-def _environment() -> str:
-  found = latency.environment()
-  return '; '.join(f'{key} {value}' for key, value in found.items())
-
-
-def _commit() -> str:
-  return subprocess.run(
-      ['git', 'rev-parse', '--short', 'HEAD'], cwd=_HERE, check=True,
-      capture_output=True, text=True).stdout.strip()
 
 
 def write(path: str, measured: list[dict]) -> None:

@@ -14,6 +14,7 @@ from modelgarden_opt.benchmark import latency
 from modelgarden_opt.benchmark import training
 from modelgarden_opt.evaluation import census
 from projects import model_garden_bench
+from projects import provenance
 from projects.model_garden_bench import variants as variants_lib
 
 _FILES = ('float32', 'ptq', 'qat', 'peer')
@@ -70,20 +71,12 @@ def compare(
       found |= _conversion(variants)
     measured[family] = {**measured.get(family, {}), **found}
   return {
-      'commit': _commit(),
+      'commit': provenance.commit(),
       'date': datetime.date.today().isoformat(),
       'environment': latency.environment(),
       'settings': dataclasses.asdict(settings),
       'families': measured,
   }
-
-
-def _commit() -> str:
-  """Returns the commit that is measured, with a plus if files differ."""
-  found = subprocess.run(
-      ['git', 'describe', '--always', '--abbrev=7', '--dirty=+'], check=False,
-      capture_output=True, text=True)
-  return found.stdout.strip() or 'unknown'
 
 
 def _builds(

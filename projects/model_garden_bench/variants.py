@@ -89,7 +89,7 @@ class Variants:
       directory: Where the file goes.
     """
     images = self.batch(8)[0]
-    self._adapt_norms(images)
+    self.adapt_norms(images)
     if name == 'qat':
       data = tf.data.Dataset.from_tensors((images, 0))
       calibration.calibrate(self.models['qat'], data)
@@ -109,7 +109,7 @@ class Variants:
       f.write(content)
     return path, seconds
 
-  def _adapt_norms(self, images: tf.Tensor) -> None:
+  def adapt_norms(self, images: tf.Tensor) -> None:
     """Gives batch norms the images' statistics, as training would.
 
     With those of initialization the activations of a deep model vanish, and
