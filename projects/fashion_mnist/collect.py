@@ -4,7 +4,7 @@
     python -m projects.fashion_mnist.collect --render
 
 The first form adds to `results/<directory>.csv`, the second writes the tables
-of README.md.
+of README.md, here and of the project.
 """
 
 import argparse
@@ -30,13 +30,29 @@ from projects import provenance
 
 _HERE = os.path.dirname(__file__)
 RESULTS = os.path.join(_HERE, 'results')
+_README = os.path.join(_HERE, '..', '..', 'README.md')
 _BASELINE = 'float_float32'
 _SEED = re.compile(r'(.+)_seed(\d+)')
 FIELDS = (
     *provenance.COLUMNS, 'model', 'stage', 'seed', 'format',
     'steps', 'minutes', 'metric', 'value', 'standard_error', 'n',
     'difference', 'difference_low', 'difference_high', 'agreement',
-    'size_bytes', 'sparsity')
+    'size_bytes', 'sparsity', 'gzip_bytes')
+# README.md of the project: what a file is, and its results, stage and format.
+_SUMMARY = (
+    ('float32', 'mobilenet_v2', 'float', 'float32'),
+    ('int8, PTQ', 'mobilenet_v2', 'float', 'int8'),
+    ('int8, QAT', 'mobilenet_v2', 'qat', 'int8'),
+    ('4-bit pointwise kernels, PTQ with AdaRound', 'four_bits',
+     'pointwise_adaround', 'int8'),
+    ('4-bit pointwise kernels, QAT', 'mobilenet_v2', 'four_bits', 'int8'),
+    ('4-bit kernels, QAT', 'mobilenet_v2', 'four_bits_all', 'int8'),
+    ('80 % zeros, int8', 'mobilenet_v2', 'zeros80', 'int8'),
+    ('90 % zeros, taught by the float model, int8', 'mobilenet_v2', 'taught90',
+     'int8'),
+    ('half of the FLOPs, int8', 'mobilenet_v2', 'channels', 'int8'),
+    ('16 clusters, int8', 'mobilenet_v2', 'clusters16', 'int8'),
+    ('50 % zeros, 16 clusters and QAT', 'mobilenet_v2', 'all_three', 'int8'))
 
 
 def rows(model_dir: str) -> Iterator[dict]:
@@ -69,7 +85,8 @@ def rows(model_dir: str) -> Iterator[dict]:
           'difference_high': round(difference.high, 5),
           'agreement': round(record['agreement'], 4),
           'size_bytes': exported['size_bytes'],
-          'sparsity': round(exported['sparsity'], 4)}
+          'sparsity': round(exported['sparsity'], 4),
+          'gzip_bytes': exported['gzip_bytes']}
 
 
 def _read(model_dir: str, name: str):
@@ -111,38 +128,69 @@ def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
   return tuple(str(row[name]) for name in ('stage', 'seed', 'format'))
 
 
-def table(path: str) -> str:
-  """Returns the Markdown table of one model: means over the seeds."""
-  with open(path, encoding='utf-8') as f:
-    groups = collections.defaultdict(list)
+def _groups(name: str) -> dict[tuple[str, str], list[dict[str, str]]]:
+  """Returns the kept rows of one table by stage and format."""
+  groups = collections.defaultdict(list)
+  with open(os.path.join(RESULTS, f'{name}.csv'), encoding='utf-8') as f:
     for row in csv.DictReader(f):
       groups[row['stage'], row['format']].append(row)
+  return groups
+
+
+def _mean(members: list[dict[str, str]], field: str) -> float:
+  return float(np.mean([float(row[field]) for row in members]))
+
+
+def _from_float(members: list[dict[str, str]]) -> str:
+  """Returns the points from float, with half of the interval of one seed."""
+  if (members[0]['stage'], members[0]['format']) == ('float', 'float32'):
+    return '0'
+  half = 50 * (_mean(members, 'difference_high') -
+               _mean(members, 'difference_low'))
+  return f"{100 * _mean(members, 'difference'):+.2f} ± {half:.2f}"
+
+
+def table(name: str) -> str:
+  """Returns the Markdown table of one CSV file: means over the seeds."""
   lines = []
-  for (stage, form), members in groups.items():
-    values = [float(row['value']) for row in members]
+  for (stage, form), members in _groups(name).items():
     differences = [100 * float(row['difference']) for row in members]
-    half = np.mean([50 * (float(row['difference_high']) -
-                          float(row['difference_low'])) for row in members])
     lines.append([
-        stage, form, str(len(members)), f'{np.mean(values):.2%}',
-        f'{np.mean(differences):+.2f} ± {half:.2f}',
+        stage, form, str(len(members)), f"{_mean(members, 'value'):.2%}",
+        _from_float(members),
         f'{min(differences):+.2f} to {max(differences):+.2f}',
-        f"{np.mean([float(row['agreement']) for row in members]):.2%}",
-        f"{np.mean([float(row['sparsity']) for row in members]):.1%}",
-        f"{np.mean([float(row['size_bytes']) for row in members]) / 1024:,.0f}",
-        f"{np.mean([float(row['minutes']) for row in members]):.1f}"])
+        f"{_mean(members, 'agreement'):.2%}",
+        f"{_mean(members, 'sparsity'):.1%}",
+        f"{_mean(members, 'size_bytes') / 1024:,.0f}",
+        f"{_mean(members, 'minutes'):.1f}"])
   return tables.markdown(
       ['stage', 'format', 'seeds', 'test top-1', 'points from float',
        'of the seeds', 'agreement with Keras', 'zeros', 'KiB', 'minutes'],
       lines)
 
 
+def summary() -> str:
+  """Returns the table of the project's README.md, of what is measured."""
+  lines = []
+  for title, name, *key in _SUMMARY:
+    members = _groups(name).get(tuple(key))
+    if members:
+      lines.append([
+          title, f"{_mean(members, 'value'):.2%}", _from_float(members),
+          str(len(members)), f"{_mean(members, 'size_bytes') / 1024:,.0f}",
+          f"{_mean(members, 'gzip_bytes') / 1024:,.0f}"])
+  return tables.markdown(
+      ['file', 'test top-1', 'points from float', 'seeds', 'KiB', 'gzip KiB'],
+      lines)
+
+
 def render() -> None:
-  """Writes the tables of README.md from the kept results."""
-  for name in sorted(os.listdir(RESULTS)):
+  """Writes the tables of both README.md from the kept results."""
+  for file in sorted(os.listdir(RESULTS)):
+    name = file.removesuffix('.csv')
     files.replace_section(
-        os.path.join(_HERE, 'README.md'), name.removesuffix('.csv'),
-        table(os.path.join(RESULTS, name)))
+        os.path.join(_HERE, 'README.md'), name, table(name))
+  files.replace_section(_README, 'fashion_mnist', summary())
 
 
 def main() -> None:
