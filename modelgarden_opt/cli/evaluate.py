@@ -1,9 +1,16 @@
 """`modelgarden-opt evaluate`: accuracy of a run and of its files."""
 
 import argparse
+import datetime
+import json
+import os
 
+from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
+
+# In the run directory: one line for every evaluation.
+FILE = 'evaluations.jsonl'
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -19,21 +26,52 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--predictions', default='', metavar='PATH',
                       help='also write the classes that every model predicts '
                       'to this .npz file')
+  parser.add_argument('--limit', type=int, metavar='N',
+                      help='score on N images at most (default: all)')
+  parser.add_argument('--num_workers', type=int, metavar='N',
+                      help='images that each file is run on at once '
+                      '(default: the number of cores)')
+  parser.add_argument('--per_class', action='store_true',
+                      help='also print the accuracy of every class')
   output.add_flag(parser)
 
 
 def run(args: argparse.Namespace) -> None:
   """Evaluates, and prints a table."""
   config_flags.assert_files('tflite', args.tflite)
+  for name in ('limit', 'num_workers'):
+    value = getattr(args, name)
+    if value is not None and value < 1:
+      raise errors.UsageError(f'{name}: must be >= 1, received {value}')
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.evaluation import evaluate
-  from modelgarden_opt.evaluation import paired
   results = evaluate.evaluate(
       args.model_dir, args.tflite, args.split, args.checkpoint,
-      args.predictions)
+      args.predictions, args.limit, args.num_workers)
   output.write(args, {'results': results})
+  _remember(args.model_dir, results)
+  _show(args, results)
+
+
+def _remember(model_dir: str, results) -> None:
+  """Adds the results to `evaluations.jsonl` of the run, if it is writable."""
+  line = json.dumps({
+      'time': datetime.datetime.now().astimezone().isoformat(
+          timespec='seconds'),
+      'results': [{key: value for key, value in result.items()
+                   if key != 'confusion'} for result in results]})
+  try:
+    with open(os.path.join(model_dir, FILE), 'a', encoding='utf-8') as f:
+      f.write(line + '\n')
+  except OSError:
+    pass  # A run that somebody else keeps can be evaluated, too.
+
+
+def _show(args: argparse.Namespace, results) -> None:
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.evaluation import paired
   names = list(results[0]['metrics'])
   print(output.table(
       ['model', 'format', *names, 'agreement with Keras', 'examples'],
@@ -44,6 +82,28 @@ def run(args: argparse.Namespace) -> None:
       difference = paired.Difference(**r['difference'])
       print(f"{r['model']}: top-1 {difference} points from the first file "
             '(95 % confidence interval, same images)')
+  if args.per_class:
+    print(_by_class(args.model_dir, results))
   if results[0]['data'] != f'{args.split}_data':
     print(f'the run has no {args.split}_data: these are its '
           f"{results[0]['data']}")
+
+
+def _by_class(model_dir: str, results) -> str:
+  """Returns a table of the accuracy of every class."""
+  scored = [r for r in results if 'confusion' in r]
+  if not scored:
+    return 'per class: only of classifiers with at most 100 classes'
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.data import class_names
+  from modelgarden_opt.tasks import run_directory
+  names = class_names.of(run_directory.load_params(model_dir).task) or map(
+      str, range(len(scored[0]['confusion'])))
+  rows = []
+  for index, name in enumerate(names):
+    counts = [r['confusion'][index] for r in scored]
+    if sum(counts[0]):
+      rows.append([name, *(f'{row[index] / sum(row):.4f}' for row in counts),
+                   str(sum(counts[0]))])
+  return output.table(['class', *(r['model'] for r in scored), 'examples'],
+                      rows)

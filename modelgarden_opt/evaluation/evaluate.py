@@ -1,11 +1,15 @@
 """Scores a run's Keras model and `.tflite` files on the same images."""
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 import io
+import sys
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
+import tqdm
 
 from modelgarden_opt import errors
 from modelgarden_opt import files as files_lib
@@ -13,9 +17,9 @@ from modelgarden_opt.data import inputs
 from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import classification
-from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import paired
 from modelgarden_opt.evaluation import segmentation
+from modelgarden_opt.evaluation import workers
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.tasks import semantic_segmentation
 
@@ -26,8 +30,13 @@ def evaluate(
     split: str = 'test',
     checkpoint: str = 'best',
     predictions: str = '',
+    limit: int | None = None,
+    num_workers: int | None = None,
 ) -> list[Mapping[str, Any]]:
   """Scores a run's Keras model and files on one split, in one pass over it.
+
+  The files run on a batch while the Keras model does, and while the next batch
+  is decoded.
 
   Args:
     model_dir: The run directory, which names data and preprocessing.
@@ -36,26 +45,32 @@ def evaluate(
     checkpoint: Checkpoint of the Keras model, see `run_directory.load`.
     predictions: Path of a `.npz` file for the predictions of classifiers:
       `models` [m], `labels` [n] and `classes` [m, n]. Empty: none is written.
+    limit: How many images at most; None for all.
+    num_workers: How many images each file is run on at once, see
+      `workers.Workers`.
 
   Returns:
     One record for the Keras model, then one for every file: `model`, `format`,
     `metrics`, `num_examples`, `agreement` with the Keras model's classes, and
     which data they are of, see `data_record`. Files of classifiers after the
     first one have the `difference` of their top-1 accuracy from it, with its
-    95 % confidence interval.
+    95 % confidence interval. Classifiers of at most 100 classes have their
+    `confusion`: numbers of images [true class][predicted class].
 
   Raises:
     UsageError: If the run, its checkpoint or a file cannot be read.
   """
   run = run_directory.load(model_dir, checkpoint)
-  models = {path: litert_model.Model(path) for path in files}
   keras = make_score(run, split)
-  scores = {path: make_score(run, split) for path in models}
-  for images, labels in representative.labelled_images(run.task, split):
-    reference = run.predict(images)
-    keras.update(reference, labels, reference)
-    for path, model in models.items():
-      scores[path].update(model(images), labels, reference)
+  scores = {path: make_score(run, split) for path in files}
+  with workers.Workers(list(scores), num_workers) as running:
+    for images, labels in _limited(
+        representative.labelled_images(run.task, split), limit):
+      pending = running.start(images)
+      reference = run.predict(images)
+      keras.update(reference, labels, reference)
+      for path, outputs in pending.outputs().items():
+        scores[path].update(outputs, labels, reference)
   data = data_record(run, split, checkpoint)
   if predictions:
     _write_predictions(predictions, {model_dir: keras, **scores})
@@ -65,6 +80,23 @@ def evaluate(
          **_difference(score, next(iter(scores.values()))), **data}
         for path, score in scores.items()),
   ]
+
+
+def _limited(
+    batches: Iterable[tuple[np.ndarray, Any]], limit: int | None,
+) -> Iterator[tuple[np.ndarray, Any]]:
+  """Yields batches until `limit` images, with a bar on a terminal."""
+  left = sys.maxsize if limit is None else limit
+  with tqdm.tqdm(total=limit, unit='image', dynamic_ncols=True,
+                 disable=None) as bar:
+    for images, labels in batches:
+      images, labels = tf.nest.map_structure(
+          lambda values, count=left: values[:count], (images, labels))
+      yield images, labels
+      left -= len(images)
+      bar.update(len(images))
+      if not left:
+        return
 
 
 def _difference(score: Any, first: Any) -> dict[str, Any]:

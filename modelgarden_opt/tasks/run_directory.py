@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 import os
 from typing import Any
 
@@ -45,9 +46,20 @@ class Run:
   weights: str = RAW
 
   def predict(self, images: np.ndarray) -> np.ndarray:
-    """Returns the model's logits of preprocessed images [b, h, w, c]."""
-    outputs = self.model(tf.constant(images), training=False)
-    return factory.logits(outputs).numpy()
+    """Returns the model's logits of preprocessed images [b, h, w, c].
+
+    The model is traced at the first call; it must not change after it.
+    """
+    return self._logits(tf.constant(images)).numpy()
+
+  @functools.cached_property
+  def _logits(self):
+    # A segmentation model is not functional: it has no input.
+    inputs, = self.model.inputs or self.model.backbone.inputs
+    return tf.function(
+        lambda images: factory.logits(self.model(images, training=False)),
+        input_signature=[tf.TensorSpec(inputs.shape, tf.float32)],
+        autograph=False)
 
 
 def exists(model_dir: str) -> bool:

@@ -27,6 +27,26 @@ def test_of_equal_logits_the_lower_index_comes_first():
   assert classification.top_k_accuracy(logits, np.array([2, 1]), 1) == 0.0
 
 
+@pytest.mark.parametrize('dtype', [np.float32, np.int8])
+def test_ranks_are_those_of_a_stable_sort(dtype):
+  rng = np.random.default_rng(1)
+  logits = (3 * rng.normal(size=[300, 9])).astype(dtype)
+  labels = rng.integers(0, 9, 300)
+  order = np.argsort(-logits.astype(float), axis=-1, kind='stable')
+  expected = np.argmax(order == labels[:, np.newaxis], axis=-1)
+  np.testing.assert_array_equal(
+      classification.ranks(logits, labels), expected)
+  # A class that the model does not know is never among the first.
+  assert classification.ranks(logits[:1], np.array([9])) == [9]
+
+
+def test_the_confusion_counts_true_and_predicted_classes():
+  score = classification.Score()
+  logits = np.eye(3)[[0, 1, 1, 2]]
+  score.update(logits, np.array([0, 1, 2, 2]), logits)
+  assert score.record()['confusion'] == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+
+
 def test_agreement_counts_equal_predictions():
   a = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
   b = np.array([[0.0, 9.0], [0.0, 1.0], [0.0, 2.0], [3.0, 0.0]])

@@ -86,3 +86,38 @@ def test_files_are_compared_image_by_image(float_run, tmp_path, capsys):
   assert second['difference']['value'] == pytest.approx(
       right[2].mean() - right[1].mean())
   assert 'int8.tflite: top-1 ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('num_workers', [1, 3])
+def test_workers_change_no_result(num_workers, float_run, tmp_path):
+  path = str(tmp_path / 'm.tflite')
+  exporter.export(float_run, 'float32', path)
+  expected = evaluate.evaluate(float_run, [path])
+  found = evaluate.evaluate(float_run, [path], num_workers=num_workers)
+  assert found == expected
+
+
+def test_a_limit_counts_images(float_run):
+  whole, = evaluate.evaluate(float_run)
+  found, = evaluate.evaluate(float_run, limit=7)
+  assert found['num_examples'] == 7 == np.sum(found['confusion'])
+  more, = evaluate.evaluate(float_run, limit=100_000)
+  assert more == whole
+
+
+def test_an_evaluation_is_remembered_in_the_run(run_with, capsys):
+  model_dir = run_with()
+  for _ in range(2):
+    assert main.main(['evaluate', f'--model_dir={model_dir}', '--limit=20',
+                      '--per_class']) == 0
+  assert 'class' in capsys.readouterr().out
+  with open(os.path.join(model_dir, 'evaluations.jsonl'),
+            encoding='utf-8') as f:
+    records = [json.loads(line) for line in f]
+  assert [r['results'][0]['num_examples'] for r in records[-2:]] == [20, 20]
+
+
+def test_a_limit_below_one_is_refused(float_run, capsys):
+  assert main.main(
+      ['evaluate', f'--model_dir={float_run}', '--limit=0']) == 2
+  assert 'limit: must be >= 1, received 0' in capsys.readouterr().err
