@@ -1,6 +1,7 @@
 """Runs `.tflite` files: float in, float out, whatever the file's types."""
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ class Model:
   def set_input(self, images: np.ndarray) -> None:
     """Places float images of shape `input_shape` in the input tensor."""
     self._interpreter.set_tensor(
-        self._input['index'], _quantize(images, self._input))
+        self._input['index'], quantize(images, self._input))
 
   def invoke(self) -> None:
     """Runs the model on what the input tensor holds."""
@@ -90,7 +91,13 @@ class Model:
         self._interpreter.get_tensor(self._output['index']), self._output)
 
 
-def _quantize(values: np.ndarray, detail) -> np.ndarray:
+def quantize(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+  """Returns floats as the values that an input tensor holds for them.
+
+  Args:
+    values: float array.
+    detail: The tensor's entry of `get_input_details()`.
+  """
   dtype = detail['dtype']
   if dtype == np.float32:
     return values.astype(np.float32)

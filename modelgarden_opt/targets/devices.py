@@ -56,8 +56,9 @@ class Options:
 
 def _ethos_u(name: str, system: str, memory: str) -> Device:
   kind, macs = name.removeprefix('ethos-').rsplit('-', 1)
+  delegates = ('ethos_u',) if kind == 'u85' else ('ethos_u', 'ethos_u55_u65')
   return Device(
-      name, 'ethos_u', ('ethos_u',), f'Arm Ethos-{kind.upper()}, {macs} MACs '
+      name, 'ethos_u', delegates, f'Arm Ethos-{kind.upper()}, {macs} MACs '
       'a cycle, by the Vela compiler',
       {'accelerator': name, 'system': system, 'memory': memory})
 
@@ -76,7 +77,7 @@ DEVICES = {device.name: device for device in (
       for macs in (128, 256, 512, 1024, 2048)),
     Device('tflm', 'tflm', ('tflm',),
            'microcontroller with TensorFlow Lite Micro'),
-    Device('android', 'android', ('xnnpack', 'gpu', 'hexagon'),
+    Device('android', 'android', ('xnnpack', 'gpu', 'nnapi', 'hexagon'),
            'phone: command lines of benchmark_model, and its results'),
     Device('edgetpu', '', ('edgetpu',), 'Coral Edge TPU; rules only'),
 )}

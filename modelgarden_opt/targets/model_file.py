@@ -1,0 +1,259 @@
+"""What the rules of delegates look at: ops and tensors of a `.tflite` file."""
+
+import collections
+from collections.abc import Sequence
+import dataclasses
+import os
+import struct
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from modelgarden_opt import errors
+
+# Ops with a kernel, which is operand 1.
+_KERNEL_OPS = ('CONV_2D', 'DEPTHWISE_CONV_2D', 'FULLY_CONNECTED',
+               'TRANSPOSE_CONV')
+# Axes of height and width in activations and in kernels of four dimensions.
+_HEIGHT, _WIDTH = 1, 2
+
+
+def _names(enum: type) -> dict[int, str]:
+  return {value: name for name, value in vars(enum).items()
+          if isinstance(value, int)}
+
+
+_OP_NAMES = _names(schema.BuiltinOperator)
+_DTYPES = {value: name.lower()
+           for value, name in _names(schema.TensorType).items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+  """A tensor of a file.
+
+  Attributes:
+    name: Its name, where layers left theirs.
+    dtype: E.g. `float32`, `int8`, `int4`.
+    shape: Its shape; a dimension that is open is 1 here.
+    dynamic: Whether a dimension is open.
+    num_scales: How many scales it has, 0 for floats.
+    constant: Whether the file holds its values.
+    scale: Its scale if it has one only.
+    zero_point: What stands for 0 if it has one scale.
+  """
+  name: str
+  dtype: str
+  shape: tuple[int, ...]
+  dynamic: bool
+  num_scales: int
+  constant: bool
+  scale: float | None = None
+  zero_point: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+  """An op of a file; the properties are what rules compare.
+
+  Attributes:
+    name: E.g. `CONV_2D`; that of a custom op is its custom code.
+    custom: Whether it is a custom op.
+    operands: Its operands, None where an optional one is left out.
+    results: Its results.
+    options: Its options, as the schema names them.
+  """
+  name: str
+  custom: bool
+  operands: tuple[Tensor | None, ...]
+  results: tuple[Tensor, ...]
+  options: dict[str, Any]
+
+  @property
+  def where(self) -> str:
+    """Name of the first result, which tells the layer."""
+    return self.results[0].name if self.results else ''
+
+  @property
+  def kernel(self) -> Tensor | None:
+    """The kernel, None for ops without one."""
+    return self.operands[1] if self.name in _KERNEL_OPS else None
+
+  @property
+  def kernel_dtype(self) -> str:
+    """Type of the kernel, '' for ops without one."""
+    return self.kernel.dtype if self.kernel else ''
+
+  @property
+  def kernel_height(self) -> int:
+    """Height of the kernel in pixels, 0 for ops without one."""
+    return self._kernel_size(_HEIGHT)
+
+  @property
+  def kernel_width(self) -> int:
+    """Width of the kernel in pixels, 0 for ops without one."""
+    return self._kernel_size(_WIDTH)
+
+  def _kernel_size(self, axis: int) -> int:
+    four = self.kernel is not None and len(self.kernel.shape) == 4
+    return self.kernel.shape[axis] if four else 0
+
+  @property
+  def per_channel(self) -> bool:
+    """Whether the kernel has a scale for every output channel."""
+    return self.kernel is not None and self.kernel.num_scales > 1
+
+  @property
+  def operand_dtype(self) -> str:
+    """Type of the first operand, '' for ops without one."""
+    first = self.operands[0] if self.operands else None
+    return first.dtype if first else ''
+
+  @property
+  def result_dtype(self) -> str:
+    """Type of the first result, '' for ops without one."""
+    return self.results[0].dtype if self.results else ''
+
+  @property
+  def rank(self) -> int:
+    """Largest number of dimensions of operands and results."""
+    return max((len(t.shape) for t in self._tensors), default=0)
+
+  @property
+  def batch(self) -> int:
+    """Images at a time; 1 for what has one dimension or decodes weights."""
+    shape = self.results[0].shape if self.results else ()
+    first = self.operands[0] if self.operands else None
+    weights = first is not None and first.constant
+    return shape[0] if len(shape) > 1 and not weights else 1
+
+  @property
+  def stride(self) -> int:
+    """Larger one of the two strides, 1 for ops without one."""
+    return self._largest('strideH', 'strideW')
+
+  @property
+  def dilation(self) -> int:
+    """Larger one of the two dilations, 1 for ops without one."""
+    return self._largest('dilationHFactor', 'dilationWFactor')
+
+  @property
+  def activation(self) -> bool:
+    """Whether an activation function is fused into it."""
+    return bool(self.options.get('fusedActivationFunction', 0))
+
+  @property
+  def result_size(self) -> int:
+    """Larger side of the first result in pixels, 0 if it is no image."""
+    shape = self.results[0].shape if self.results else ()
+    return max(shape[_HEIGHT:_WIDTH + 1]) if len(shape) == 4 else 0
+
+  @property
+  def enlargement(self) -> int:
+    """Height of the result as a multiple of the operand's, rounded up."""
+    shapes = [t.shape for t in (*self.operands[:1], *self.results[:1])
+              if t is not None and len(t.shape) == 4]
+    if len(shapes) < 2:
+      return 1
+    return -(-shapes[1][_HEIGHT] // max(1, shapes[0][_HEIGHT]))
+
+  @property
+  def _tensors(self) -> list[Tensor]:
+    return [t for t in (*self.operands, *self.results) if t is not None]
+
+  def _largest(self, *names: str) -> int:
+    return max(int(self.options.get(name) or 1) for name in names)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFile:
+  """A `.tflite` file.
+
+  Attributes:
+    path: Its path.
+    ops: The ops of all its graphs, in their order.
+    inputs: Inputs of the first graph.
+    outputs: Outputs of the first graph.
+  """
+  path: str
+  ops: tuple[Op, ...]
+  inputs: tuple[Tensor, ...]
+  outputs: tuple[Tensor, ...]
+
+  def count(self) -> dict[str, int]:
+    """Returns the number of ops by name."""
+    return dict(collections.Counter(op.name for op in self.ops))
+
+
+def read(path: str) -> ModelFile:
+  """Reads a file.
+
+  Args:
+    path: The file.
+
+  Raises:
+    UsageError: If there is no such file, or it is not a TFLite model.
+  """
+  if not os.path.isfile(path):
+    raise errors.UsageError(f'tflite: there is no file {path!r}')
+  with open(path, 'rb') as f:
+    content = f.read()
+  if len(content) < 8 or not schema.Model.ModelBufferHasIdentifier(content, 0):
+    raise errors.UsageError(f'tflite: {path!r} is not a TFLite model')
+  try:
+    model = schema.ModelT.InitFromPackedBuf(content)
+    codes = [_op_name(code) for code in model.operatorCodes]
+    graphs = [_tensors(model, graph) for graph in model.subgraphs]
+    ops = [_op(op, codes, tensors)
+           for graph, tensors in zip(model.subgraphs, graphs)
+           for op in _listed(graph.operators)]
+    first = model.subgraphs[0]
+    return ModelFile(
+        path, tuple(ops), *(tuple(graphs[0][index] for index in _listed(listed))
+                            for listed in (first.inputs, first.outputs)))
+  except (struct.error, IndexError, TypeError, ValueError, KeyError,
+          AttributeError) as e:
+    raise errors.UsageError(
+        f'tflite: {path!r} is damaged ({type(e).__name__}: {e})') from None
+
+
+def _listed(values: Any) -> Sequence[Any]:
+  return () if values is None else values
+
+
+def _op_name(code: schema.OperatorCodeT) -> tuple[str, bool]:
+  """Returns the name of an operator code, and whether it is a custom one."""
+  name = _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+  if name == 'CUSTOM':
+    return (code.customCode or b'').decode(), True
+  return name, False
+
+
+def _tensors(model: schema.ModelT, graph: Any) -> list[Tensor]:
+  found = []
+  for tensor in graph.tensors:
+    shape = tuple(int(size) for size in _listed(tensor.shape))
+    scales = _quantization(tensor, 'scale')
+    zero_points = _quantization(tensor, 'zeroPoint')
+    data = model.buffers[tensor.buffer].data
+    found.append(Tensor(
+        (tensor.name or b'').decode(), _DTYPES[tensor.type], shape,
+        any(size < 0 for size in (*_listed(tensor.shapeSignature), *shape)),
+        len(scales), data is not None and len(data) > 0,
+        float(scales[0]) if len(scales) == 1 else None,
+        int(zero_points[0]) if len(zero_points) == 1 else 0))
+  return found
+
+
+def _quantization(tensor: schema.TensorT, name: str) -> Sequence[Any]:
+  """Returns scales or zero points of a tensor."""
+  return _listed(getattr(tensor.quantization, name, None))
+
+
+def _op(op: Any, codes, tensors: Sequence[Tensor]) -> Op:
+  name, custom = codes[op.opcodeIndex]
+  return Op(
+      name, custom,
+      tuple(tensors[i] if i >= 0 else None for i in _listed(op.inputs)),
+      tuple(tensors[i] for i in _listed(op.outputs)),
+      dict(vars(op.builtinOptions)) if op.builtinOptions is not None else {})

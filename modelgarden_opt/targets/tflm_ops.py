@@ -1,0 +1,43 @@
+"""Ops of TensorFlow Lite Micro, and how they are registered, as data.
+
+Source: `MicroMutableOpResolver` of tensorflow/tflite-micro, in
+tensorflow/lite/micro/micro_mutable_op_resolver.h (August 2026).
+"""
+
+OPS = frozenset('''
+    ABS ADD ADD_N ARG_MAX ARG_MIN ASSIGN_VARIABLE AVERAGE_POOL_2D BATCH_MATMUL
+    BATCH_TO_SPACE_ND BROADCAST_ARGS BROADCAST_TO CALL_ONCE CAST CEIL
+    CONCATENATION CONV_2D COS CUMSUM DEPTHWISE_CONV_2D DEPTH_TO_SPACE
+    DEQUANTIZE DIV DYNAMIC_UPDATE_SLICE ELU EMBEDDING_LOOKUP EQUAL EXP
+    EXPAND_DIMS FILL FLOOR FLOOR_DIV FLOOR_MOD FULLY_CONNECTED GATHER
+    GATHER_ND GREATER GREATER_EQUAL HARD_SWISH IF L2_NORMALIZATION L2_POOL_2D
+    LEAKY_RELU LESS LESS_EQUAL LOG LOGICAL_AND LOGICAL_NOT LOGICAL_OR LOGISTIC
+    LOG_SOFTMAX MAXIMUM MAX_POOL_2D MEAN MINIMUM MIRROR_PAD MUL NEG NOT_EQUAL
+    PACK PAD PADV2 PRELU QUANTIZE READ_VARIABLE REDUCE_ALL REDUCE_MAX
+    REDUCE_MIN RELU RELU6 RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR
+    REVERSE_V2 ROUND RSQRT SELECT_V2 SHAPE SIN SLICE SOFTMAX SPACE_TO_BATCH_ND
+    SPACE_TO_DEPTH SPLIT SPLIT_V SQRT SQUARE SQUARED_DIFFERENCE SQUEEZE
+    STRIDED_SLICE SUB SUM SVDF TANH TFLite_Detection_PostProcess TRANSPOSE
+    TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM UNPACK VAR_HANDLE WHILE
+    ZEROS_LIKE
+'''.split())
+
+# Methods that are not named after their op in the usual way.
+_METHODS = {
+    'AVERAGE_POOL_2D': 'AveragePool2D',
+    'BATCH_MATMUL': 'BatchMatMul',
+    'CONV_2D': 'Conv2D',
+    'CUMSUM': 'CumSum',
+    'DEPTHWISE_CONV_2D': 'DepthwiseConv2D',
+    'L2_POOL_2D': 'L2Pool2D',
+    'MAX_POOL_2D': 'MaxPool2D',
+    'PADV2': 'PadV2',
+    'TFLite_Detection_PostProcess': 'DetectionPostprocess',
+    'UNIDIRECTIONAL_SEQUENCE_LSTM': 'UnidirectionalSequenceLSTM',
+}
+
+
+def method(op: str) -> str:
+  """Returns the resolver's method that registers an op, e.g. `AddConv2D`."""
+  return 'Add' + _METHODS.get(
+      op, ''.join(word.capitalize() for word in op.split('_')))
