@@ -17,6 +17,8 @@ COMMANDS = {
     'export': 'write a verified .tflite file from a run directory',
     'evaluate': 'measure the accuracy of a run and of its .tflite files',
     'benchmark': 'measure latency and size of .tflite files, interleaved',
+    'target': 'say what a .tflite file costs on a phone, an NPU or a '
+              'microcontroller',
     'predict': 'print the predictions of a .tflite file for one image',
     'inspect': 'show the kernels and ops of any .tflite file',
     'run': 'run the stages of a pipeline YAML; resumes where it stopped',

@@ -2,7 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
+import os
 from typing import Any
+
+from modelgarden_opt import errors
 
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
@@ -11,11 +14,42 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
                       help='also write the results to this file')
 
 
+def assert_writable(args: argparse.Namespace) -> None:
+  """Raises `UsageError` for a directory that cannot be written.
+
+  For commands whose work would be lost; directories that are not there are
+  made when they are needed.
+  """
+  path = args.output_json
+  if not path or '://' in path:
+    return
+  directory = os.path.dirname(os.path.abspath(path))
+  while not os.path.exists(directory):
+    directory = os.path.dirname(directory)
+  if not os.path.isdir(directory) or not os.access(directory, os.W_OK):
+    raise errors.UsageError(
+        f'output_json: {path!r} cannot be written: {directory!r} is no '
+        'directory, or read-only')
+
+
 def write(args: argparse.Namespace, value: Any) -> None:
-  """Writes the results if `--output_json` asks for it."""
-  if args.output_json:
-    from modelgarden_opt import files  # pylint: disable=g-import-not-at-top
+  """Writes the results if `--output_json` asks for it.
+
+  Raises:
+    UsageError: If the file cannot be written.
+  """
+  if not args.output_json:
+    return
+  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+
+  from modelgarden_opt import files
+  try:
     files.write_json(args.output_json, value)
+  except (tf.errors.OpError, OSError) as e:
+    raise errors.UsageError(
+        f'output_json: {args.output_json!r} cannot be written: '
+        f'{errors.of_op(e)}') from None
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,14 +6,14 @@ import string
 
 from modelgarden_opt import errors
 from modelgarden_opt import files
-from modelgarden_opt.targets import model_file
+from modelgarden_opt.evaluation import model_file
 from modelgarden_opt.targets import tflm_ops
 
 # Bytes in a line of the array.
 _WIDTH = 12
 # The arena of the example is a multiple of this.
 _UNIT = 1024
-_HEADER = '''/* {name}, {size} bytes. */
+_HEADER = """/* {name}, {size} bytes. */
 #ifndef MODEL_DATA_H_
 #define MODEL_DATA_H_
 
@@ -29,7 +29,7 @@ extern const unsigned int model_data_size;
 #endif
 
 #endif
-'''
+"""
 
 
 def write(

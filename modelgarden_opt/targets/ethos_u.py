@@ -14,9 +14,9 @@ import tempfile
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt import processes
+from modelgarden_opt.evaluation import model_file
 from modelgarden_opt.targets import devices
-from modelgarden_opt.targets import model_file
-from modelgarden_opt.targets import tools
 
 PACKAGE = 'ethos-u-vela'
 # Custom op that stands for all that runs on the NPU.
@@ -54,10 +54,11 @@ def measure(
     UsageError: If Vela is not installed.
     Failure: If it cannot compile the file.
   """
-  version = tools.version(PACKAGE)
-  vela = tools.find('vela', tools.EXTRA, os.path.dirname(sys.executable))
+  version = processes.version(PACKAGE)
+  vela = processes.find(
+      'vela', processes.EXTRA, os.path.dirname(sys.executable))
   with tempfile.TemporaryDirectory() as directory:
-    finished = tools.run(
+    finished = processes.run(
         [vela, path, '--output-dir', directory,
          '--accelerator-config', device.settings['accelerator'],
          '--config', 'Arm/vela.ini',
@@ -99,8 +100,8 @@ def read_summary(text: str) -> dict[str, Any]:
         'clock_hertz': float(row['core_clock']),
         'weight_bytes': int(row['total_npu_encoded_weights']),
         'dense_weight_bytes': int(row['total_original_weights'])}
-    found |= {field: round(_KIB * float(row[column]))
-              for column, field in _MEMORIES.items()}
+    found |= {field: size for column, field in _MEMORIES.items()
+              if (size := round(_KIB * float(row[column])))}
   except (KeyError, TypeError, ValueError) as e:
     raise errors.Failure(
         f'the summary of vela cannot be read ({type(e).__name__}: {e}); '

@@ -13,8 +13,8 @@ import sys
 import tempfile
 
 from modelgarden_opt import errors
+from modelgarden_opt import processes
 from modelgarden_opt.targets import devices
-from modelgarden_opt.targets import tools
 from modelgarden_opt.targets import user_space
 
 QEMU = 'apt-get install qemu-user'
@@ -72,14 +72,14 @@ def measure(
         f'arch: no instruction set {options.arch!r}'
         f'{errors.nearest(options.arch, ARCHITECTURES)}')
   arch = ARCHITECTURES[options.arch]
-  qemu = tools.find(f'qemu-{arch.name}', QEMU)
-  compiler = tools.find('gcc', GCC)
+  qemu = processes.find(f'qemu-{arch.name}', QEMU)
+  compiler = processes.find('gcc', GCC)
   guest = _guest(arch, options)
   version = _version(qemu, options)
   with tempfile.TemporaryDirectory() as directory:
     plugin = _compile(compiler, arch, version, directory, options)
     counts_path = os.path.join(directory, 'counts')
-    finished = tools.run(
+    finished = processes.run(
         [qemu, '-cpu', arch.processor, '-seed', '1', *guest.flags,
          '-plugin', plugin, guest.python,
          os.path.join(_HERE, 'instruction_driver.py'), os.path.abspath(path),
@@ -123,7 +123,7 @@ def _guest(arch: Architecture, options: devices.Options) -> _Guest:
 
 def _version(qemu: str, options: devices.Options) -> str:
   """Returns the version of QEMU, e.g. `7.2.22`."""
-  said = tools.run([qemu, '--version'], options.time_limit).out
+  said = processes.run([qemu, '--version'], options.time_limit).out
   found = re.search(r'version (\d+(?:\.\d+)*)', said)
   if not found:
     raise errors.Failure(f'{qemu} --version says {said!r}')
@@ -137,7 +137,7 @@ def _compile(
   """Compiles the counting plugin; returns its path."""
   path = os.path.join(directory, 'instruction_counter.so')
   api = 1 if int(version.partition('.')[0]) < _SECOND_API else 2
-  finished = tools.run(
+  finished = processes.run(
       [compiler, '-O2', '-fPIC', '-shared', f'-DAPI_VERSION={api}',
        f'-DMARK={arch.mark}', '-o', path,
        os.path.join(_HERE, 'instruction_counter.c')], options.time_limit)

@@ -15,17 +15,17 @@ last. A new delegate, e.g. the conditions of sparse inference on Arm, is more
 rows with a name of its own; what they compare is a property of `model_file.Op`.
 """
 
+from modelgarden_opt.evaluation.lint import Above
+from modelgarden_opt.evaluation.lint import In
+from modelgarden_opt.evaluation.lint import NotIn
+from modelgarden_opt.evaluation.lint import Rule
 from modelgarden_opt.targets import tflm_ops
-from modelgarden_opt.targets.lint import Above
-from modelgarden_opt.targets.lint import In
-from modelgarden_opt.targets.lint import NotIn
-from modelgarden_opt.targets.lint import Rule
 
 _FLOATS = In(('float32', 'float16'))
 _BORDERS = ('QUANTIZE', 'DEQUANTIZE')
 _INTEGER_DEVICES = ('ethos_u', 'edgetpu', 'hexagon')
 
-GPU_OPS = tuple('''
+GPU_OPS = tuple("""
     ABS ADD ADD_N ATAN2 AVERAGE_POOL_2D BATCH_MATMUL CAST CEIL CONCATENATION
     CONV_2D COS CUMSUM DENSIFY DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE DIV
     DYNAMIC_UPDATE_SLICE ELU EMBEDDING_LOOKUP EQUAL EXP FLOOR FLOOR_DIV
@@ -37,22 +37,22 @@ GPU_OPS = tuple('''
     SELECT_V2 SIGN SIN SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SPLIT_V SQRT SQUARE
     SQUARED_DIFFERENCE STABLEHLO_CLAMP STRIDED_SLICE SUB SUM TANH TILE
     TRANSPOSE TRANSPOSE_CONV
-'''.split())
-HEXAGON_OPS = tuple('''
+""".split())
+HEXAGON_OPS = tuple("""
     ADD ARG_MAX ARG_MIN AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTH_TO_SPACE
     DEPTHWISE_CONV_2D FULLY_CONNECTED HARD_SWISH L2_NORMALIZATION LOGISTIC
     MAXIMUM MAX_POOL_2D MEAN MINIMUM MIRROR_PAD MUL NEG PACK PAD QUANTIZE RELU
     RELU6 RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SLICE SOFTMAX
     SPACE_TO_DEPTH SPLIT STRIDED_SLICE SUB TANH TRANSPOSE TRANSPOSE_CONV
-'''.split())
-EDGETPU_OPS = tuple('''
+""".split())
+EDGETPU_OPS = tuple("""
     ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS
     FULLY_CONNECTED L2_NORMALIZATION LOGISTIC LSTM MAXIMUM MAX_POOL_2D MEAN
     MINIMUM MUL PACK PAD PRELU QUANTIZE REDUCE_MAX REDUCE_MIN RELU RELU6
     RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SLICE
     SOFTMAX SPACE_TO_DEPTH SPLIT SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB
     SUM TANH TRANSPOSE TRANSPOSE_CONV
-'''.split())
+""".split())
 
 RULES = (
     # Shapes.

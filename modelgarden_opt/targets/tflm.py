@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from modelgarden_opt import errors
-from modelgarden_opt.data import representative
+from modelgarden_opt import processes
 from modelgarden_opt.evaluation import litert_loading
 from modelgarden_opt.evaluation import litert_model
+from modelgarden_opt.evaluation import model_file
 from modelgarden_opt.targets import c_array
 from modelgarden_opt.targets import devices
-from modelgarden_opt.targets import model_file
 from modelgarden_opt.targets import tflm_ops
-from modelgarden_opt.targets import tools
 
 PACKAGE = 'tflite-micro'
 # Bytes of arena to try, as multiples of what the file's tensors have.
@@ -56,7 +55,7 @@ def measure(
     Failure: If TFLM cannot run the file; the message is its own.
   """
   del device  # There is only one.
-  version = tools.version(PACKAGE)
+  version = processes.version(PACKAGE)
   file = model_file.read(path)
   if len(file.inputs) != 1 or len(file.outputs) != 1:
     raise errors.UsageError(
@@ -87,14 +86,20 @@ def _inputs(
 ) -> tuple[np.ndarray, str]:
   """Returns inputs in the file's own type, [n, *shape], and their source."""
   shape = tuple(int(size) for size in detail['shape'])
-  kept = (representative.load(options.model_dir) if options.model_dir
-          else None)
+  kept, source = None, 'random'
+  if options.model_dir:  # Without TensorFlow this takes a second.
+    from modelgarden_opt.data import representative  # pylint: disable=g-import-not-at-top
+    kept, source = (
+        representative.load(options.model_dir), representative.FILE_NAME)
+    if kept is None:
+      raise errors.UsageError(
+          f'model_dir: {options.model_dir!r} keeps no {source}')
   if kept is None:
     rng = np.random.default_rng(0)
     count = options.num_images * shape[0]
-    images, source = rng.uniform(-1, 1, (count, *shape[1:])), 'random'
+    images = rng.uniform(-1, 1, (count, *shape[1:]))
   else:
-    images, source = kept.images, representative.FILE_NAME
+    images = kept.images
     if images.shape[1:] != shape[1:]:
       raise errors.UsageError(
           f'model_dir: the images of {options.model_dir!r} have the shape '
@@ -119,7 +124,7 @@ def _run(
       places = [os.path.join(directory, name)
                 for name in ('inputs.npy', 'outputs.npy')]
       np.save(places[0], inputs)
-      finished = tools.run(
+      finished = processes.run(
           [sys.executable, os.path.join(
               os.path.dirname(__file__), 'tflm_driver.py'),
            path, str(min(factor * size, 2**31 - 1)), *places],

@@ -4,7 +4,7 @@ Source: `MicroMutableOpResolver` of tensorflow/tflite-micro, in
 tensorflow/lite/micro/micro_mutable_op_resolver.h (August 2026).
 """
 
-OPS = frozenset('''
+OPS = frozenset("""
     ABS ADD ADD_N ARG_MAX ARG_MIN ASSIGN_VARIABLE AVERAGE_POOL_2D BATCH_MATMUL
     BATCH_TO_SPACE_ND BROADCAST_ARGS BROADCAST_TO CALL_ONCE CAST CEIL
     CONCATENATION CONV_2D COS CUMSUM DEPTHWISE_CONV_2D DEPTH_TO_SPACE
@@ -20,7 +20,7 @@ OPS = frozenset('''
     STRIDED_SLICE SUB SUM SVDF TANH TFLite_Detection_PostProcess TRANSPOSE
     TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM UNPACK VAR_HANDLE WHILE
     ZEROS_LIKE
-'''.split())
+""".split())
 
 # Methods that are not named after their op in the usual way.
 _METHODS = {

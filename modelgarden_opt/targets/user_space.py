@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 from modelgarden_opt import errors
-from modelgarden_opt.targets import tools
+from modelgarden_opt import processes
 
 # Paths in the user space.
 PYTHON = 'usr/bin/python3'
@@ -79,7 +79,7 @@ def assemble(directory: str, sources: str = '') -> None:
     Failure: If packages cannot be fetched.
   """
   for program in ('apt-get', 'dpkg-deb'):
-    tools.find(program, 'this takes a Debian or Ubuntu system')
+    processes.find(program, 'this takes a Debian or Ubuntu system')
   if os.path.isdir(directory) and os.listdir(directory):
     raise errors.UsageError(f'output_dir: {directory!r} is not empty')
   parent = os.path.dirname(os.path.abspath(directory))
@@ -102,7 +102,8 @@ def assemble(directory: str, sources: str = '') -> None:
 
 
 def _run(*command: str) -> None:
-  finished = subprocess.run(command, capture_output=True, text=True, check=False)
+  finished = subprocess.run(
+      command, capture_output=True, text=True, check=False)
   if finished.returncode:
     lines = (finished.stdout + finished.stderr).strip().splitlines()
     raise errors.Failure(

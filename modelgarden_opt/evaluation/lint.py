@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from modelgarden_opt import errors
-from modelgarden_opt.targets import model_file
+from modelgarden_opt.evaluation import model_file
 
 # What a rule looks at -> how it is taken from a file.
 _SUBJECTS = {
@@ -105,6 +105,7 @@ class Finding:
                   for t in self.things[:_NUM_PLACES]],
         'meaning': self.rule.meaning,
         'remedy': self.rule.remedy,
+        'text': self.text(),
     }
 
   def text(self) -> str:
@@ -144,7 +145,8 @@ def check(
   return found
 
 
-def assert_runs(file: model_file.ModelFile, findings: Iterable[Finding]) -> None:
+def assert_runs(
+    file: model_file.ModelFile, findings: Iterable[Finding]) -> None:
   """Raises `UsageError` with every finding that forbids to run the tool."""
   refused = [f.text() for f in findings if f.rule.refuses]
   if refused:
