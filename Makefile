@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 # A file is run by one worker; tests/conftest.py says which files are first.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile \
+  --no-loadscope-reorder -rs
 
 .PHONY: demo test test-slow bench docs lint clean
 
@@ -17,7 +18,11 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST)
 
+# What counts instructions is no Python package: it is installed if it may be.
 test-slow: $(READY)
+	@command -v qemu-x86_64 >/dev/null && command -v gcc >/dev/null || \
+	  { apt-get update && apt-get install --yes qemu-user gcc; } || \
+	  echo 'qemu-user or gcc is missing: tests that need them are skipped'
 	$(PYTEST) -m slow
 
 bench: $(READY)
@@ -37,7 +42,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo 'Python 3.11 or 3.12 is needed'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[dev]'
+	  --constraint constraints.txt --editable '.[dev,targets]'
 	touch $@
 
 clean:

@@ -24,13 +24,14 @@ ALLOWED = {
     'api': {'configs', 'compression', 'modeling', 'training', 'evaluation',
             'export', 'benchmark'},
     'recipes': {'configs', 'benchmark'},
+    'targets': {'data', 'evaluation', 'benchmark'},
     'cli': {'configs', 'compression', 'data', 'modeling', 'tasks', 'training',
             'export', 'evaluation', 'benchmark', 'report', 'pipeline',
-            'recipes'},
+            'recipes', 'targets'},
 }
 # Modules of no part, which everyone may import.
-SHARED = {'callable_module', 'errors', 'files', 'ratios', 'registry',
-          'techniques', 'user_modules'}
+SHARED = {'callable_module', 'errors', 'files', 'processes', 'ratios',
+          'registry', 'techniques', 'user_modules'}
 FILES = sorted(PACKAGE.rglob('*.py'))
 ALL_FILES = FILES + sorted(
     p for d in ('scripts', 'projects', 'tests')

@@ -62,7 +62,7 @@ def measure(
     Failure: If the profiler fails.
   """
   library = _library()
-  file = model_file.read(path)
+  file, = check([path])
   finished = processes.run(
       [sys.executable, _DRIVER, library, path, str(num_threads),
        str(num_runs)], time_limit)
@@ -72,6 +72,23 @@ def measure(
         f"LiteRT's profiler cannot run {path!r} ({finished.end()}): "
         f'{finished.last_line()}')
   return summarize(times, file)
+
+
+def check(paths: Sequence[str]) -> list[model_file.ModelFile]:
+  """Reads files whose ops are to be timed.
+
+  Raises:
+    UsageError: If this release of LiteRT was not tested, or one of them is no
+      TFLite model, or has an open batch size.
+  """
+  _library()
+  found = [model_file.read(path) for path in paths]
+  for file in found:
+    if any(tensor.dynamic for tensor in file.inputs):
+      raise errors.UsageError(
+          f'per_op: {file.path!r} has an open batch size, which the profiler '
+          'does not take; `export --batch_size=1` writes a fixed one')
+  return found
 
 
 def _library() -> str:

@@ -1,10 +1,15 @@
 """`modelgarden-opt benchmark`: latency and size, timed interleaved."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
+
+# Rows of a table of ops that are printed; all are in the JSON file.
+_NUM_SUMS = 12
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +20,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='threads of the interpreter (default: 1)')
   parser.add_argument('--num_runs', type=int, default=100,
                       help='timed runs of every file (default: 100)')
+  parser.add_argument('--per_op', action='store_true',
+                      help="also time every op with LiteRT's profiler, summed "
+                      'by op, kernel and layer')
   output.add_flag(parser)
 
 
@@ -29,7 +37,14 @@ def run(args: argparse.Namespace) -> None:
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import ratios
   from modelgarden_opt.benchmark import latency
+  from modelgarden_opt.benchmark import per_op
+  if args.per_op:
+    per_op.check(args.tflite)
   measured = latency.benchmark(args.tflite, args.num_threads, args.num_runs)
+  if args.per_op:
+    for record in measured['results']:
+      record['per_op'] = per_op.measure(
+          record['model'], args.num_threads, args.num_runs)
   output.write(args, measured)
   found = [ratios.Ratio.of_record(r) for r in measured['results']]
   print(output.table(
@@ -44,3 +59,21 @@ def run(args: argparse.Namespace) -> None:
     print('latency ratio: to the first file, median of paired rounds with its '
           f'95 % confidence interval; a round is {latency.BLOCK} runs of every '
           'file')
+  for record in measured['results'] if args.per_op else ():
+    print(_per_op(record))
+
+
+def _per_op(record: Mapping[str, Any]) -> str:
+  """Returns the times of the ops of a file as text."""
+  found = record['per_op']
+  lines = [f"\n{record['model']}: {len(found['ops'])} ops, "
+           f"{found['milliseconds']:.3f} ms by LiteRT's profiler"]
+  for by in ('op', 'kernel', 'layer'):
+    sums = found[f'by_{by}']
+    rest = len(sums) - _NUM_SUMS
+    lines += ['', output.table(
+        [by, 'ms', 'share', 'ops'],
+        [[r['name'] or 'not known', f"{r['milliseconds']:.3f}",
+          f"{r['share']:.1%}", str(r['count'])] for r in sums[:_NUM_SUMS]])]
+    lines += [f'and {rest} more'] if rest > 0 else []
+  return '\n'.join(lines)
