@@ -64,6 +64,9 @@ RULES = (
          '`export --batch_size=1`'),
     Rule(('edgetpu',), 'op', {'batch': Above(1)},
          'more than one image at a time', '`export --batch_size=1`'),
+    Rule(('ethos_u',), 'op', {'name': 'MEAN', 'batch': Above(1)},
+         'the mean of more than one image at a time stays on the CPU',
+         '`export --batch_size=1`'),
     Rule(('hexagon',), 'op', {'rank': Above(4)},
          'more than four dimensions', ''),
     # Kernels of 4 bits.
@@ -97,6 +100,8 @@ RULES = (
     Rule(('xnnpack', 'gpu', 'edgetpu', 'hexagon', 'nnapi'), 'op',
          {'result_dtype': 'int16'}, 'activations of 16 bits',
          '`export --format=int8`'),
+    Rule(('xnnpack',), 'op', {'operand_dtype': 'int16'},
+         'activations of 16 bits', '`export --format=int8`'),
     Rule(_INTEGER_DEVICES, 'op',
          {'result_dtype': _FLOATS, 'name': NotIn(_BORDERS)},
          'computes in float and stays on the CPU', '`export --format=int8`'),
