@@ -23,7 +23,7 @@ test-slow: $(READY)
 	@command -v qemu-x86_64 >/dev/null && command -v gcc >/dev/null || \
 	  { apt-get update && apt-get install --yes qemu-user gcc; } || \
 	  echo 'qemu-user or gcc is missing: tests that need them are skipped'
-	$(PYTEST) -m slow
+	$(PYTEST) -m 'slow or emulated'
 
 bench: $(READY)
 	$(BIN)/python scripts/bench_model_garden.py
