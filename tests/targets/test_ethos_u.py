@@ -23,7 +23,7 @@ Reason: Unsupported opType
 
 Warning (supported operators) operator: QUANTIZE, ofm: 'mobile_net/conv2d/Fake'
 Reason: Operation has tensor with unsupported DataType Float32 (image)
-Feature-map dataTypes must be one of {"INT16", "INT32", "INT64", "INT8", "UINT8"}
+Feature-map dataTypes must be one of {"INT16", "INT32", "INT8", "UINT8"}
 
 Network summary for zeros80
 """

@@ -21,7 +21,8 @@ _LOOP = """
 #include <sys/syscall.h>
 int main(void) {
   syscall(SYS_getppid);
-  __asm__ volatile("mov $%d, %%%%ecx\\n1: dec %%%%ecx\\njnz 1b" ::: "ecx", "cc");
+  __asm__ volatile("mov $%d, %%%%ecx\\n1: dec %%%%ecx\\njnz 1b"
+                   ::: "ecx", "cc");
   syscall(SYS_getppid);
 }
 """
