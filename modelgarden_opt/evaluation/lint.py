@@ -41,6 +41,15 @@ class NotIn:
 
 
 @dataclasses.dataclass(frozen=True)
+class Has:
+  """A property with several values has this one among them."""
+  value: Any
+
+  def __call__(self, values: Any) -> bool:
+    return self.value in values
+
+
+@dataclasses.dataclass(frozen=True)
 class Above:
   """A number is larger than this."""
   limit: int

@@ -115,6 +115,11 @@ class Op:
     return self.results[0].dtype if self.results else ''
 
   @property
+  def dtypes(self) -> tuple[str, str]:
+    """Types of the first operand and of the first result."""
+    return self.operand_dtype, self.result_dtype
+
+  @property
   def rank(self) -> int:
     """Largest number of dimensions of operands and results."""
     return max((len(t.shape) for t in self._tensors), default=0)

@@ -1,7 +1,7 @@
 """What delegates and devices do not take, as one table.
 
 Sources:
-- xnnpack: measured with LiteRT 2.3, see tests/targets/test_lint.py
+- xnnpack: measured with LiteRT 2.3, see tests/targets/test_lint_rules.py
 - gpu: tensorflow/lite/tools/versioning/gpu_compatibility.cc and
   tensorflow/lite/delegates/gpu/common/model_builder.cc of TensorFlow
 - hexagon: tensorflow/lite/delegates/hexagon/utils.cc of TensorFlow
@@ -16,6 +16,7 @@ rows with a name of its own; what they compare is a property of `model_file.Op`.
 """
 
 from modelgarden_opt.evaluation.lint import Above
+from modelgarden_opt.evaluation.lint import Has
 from modelgarden_opt.evaluation.lint import In
 from modelgarden_opt.evaluation.lint import NotIn
 from modelgarden_opt.evaluation.lint import Rule
@@ -105,13 +106,13 @@ RULES = (
     Rule(_INTEGER_DEVICES, 'op',
          {'result_dtype': _FLOATS, 'name': NotIn(_BORDERS)},
          'computes in float and stays on the CPU', '`export --format=int8`'),
-    Rule((*_INTEGER_DEVICES, 'tflm'), 'input or output', {'dtype': 'float32'},
+    Rule(_INTEGER_DEVICES, 'input or output', {'dtype': 'float32'},
          'float, which the CPU converts at every inference',
          '`export --io_dtype=int8`'),
+    Rule(('tflm',), 'op', {'name': In(_BORDERS), 'dtypes': Has('float32')},
+         'converts floats at every inference', '`export --io_dtype=int8`'),
     Rule(_INTEGER_DEVICES, 'op',
-         {'name': 'QUANTIZE', 'operand_dtype': 'float32'},
-         'converts on the CPU', '`export --io_dtype=int8`'),
-    Rule(_INTEGER_DEVICES, 'op', {'name': 'DEQUANTIZE'},
+         {'name': In(_BORDERS), 'dtypes': Has('float32')},
          'converts on the CPU', '`export --io_dtype=int8`'),
     # One scale a tensor.
     Rule(('hexagon', 'nnapi'), 'op',

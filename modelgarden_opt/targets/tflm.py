@@ -29,6 +29,8 @@ _FACTORS = (2, 8)
 _LEAST_ARENA = 1 << 20
 _ARENA = re.compile(
     r'Arena allocation (total|head|tail) (\d+) bytes')
+# Source of inputs where no run directory gives images.
+_RANDOM = 'random'
 # What TFLM says when the arena is too small.
 _TOO_SMALL = ('Failed to resize buffer', 'Failed to allocate',
               'failed to allocate', 'Arena size is too small')
@@ -75,10 +77,18 @@ def measure(
       'persistent_bytes': arena['tail'],
       'ops': ops, 'resolver': sorted(tflm_ops.method(op) for op in ops),
       **_agreement(interpreter, inputs, outputs), 'images': source,
-      'notes': ['flash bytes are those of the file, without the code of TFLM']}
+      'notes': _notes(source)}
   if options.c_array:
     record['c_array'] = c_array.write(options.c_array, file, arena['total'])
   return record
+
+
+def _notes(source: str) -> list[str]:
+  notes = ['flash bytes are those of the file, without the code of TFLM']
+  if source == _RANDOM:
+    notes.append('compared with LiteRT on random images, whose classes are '
+                 'close to each other; --model_dir gives real ones')
+  return notes
 
 
 def _inputs(
@@ -86,7 +96,7 @@ def _inputs(
 ) -> tuple[np.ndarray, str]:
   """Returns inputs in the file's own type, [n, *shape], and their source."""
   shape = tuple(int(size) for size in detail['shape'])
-  kept, source = None, 'random'
+  kept, source = None, _RANDOM
   if options.model_dir:  # Without TensorFlow this takes a second.
     from modelgarden_opt.data import representative  # pylint: disable=g-import-not-at-top
     kept, source = (

@@ -39,6 +39,8 @@ def _names(*rules, delegates=('npu',)):
     ({'name': 'CONV_2D', 'stride': 1}, 1),
     ({'name': 'ADD', 'stride': 2}, 0),
     ({'activation': True}, 0),
+    ({'dtypes': lint.Has('int8')}, 3),
+    ({'dtypes': lint.Has('float32')}, 0),
 ])
 def test_all_conditions_of_a_rule_must_hold(where, expected):
   found = lint.check(FILE, ['npu'], [_rule(where)])

@@ -62,7 +62,7 @@ def test_tflm_runs_what_its_rules_allow(tiny_file, name):
 
 @pytest.mark.parametrize('delegate, name, names', [
     ('edgetpu', 'hard_swish', 'HARD_SWISH'),
-    ('edgetpu', 'int8', 'DEQUANTIZE'),
+    ('edgetpu', 'int8', 'QUANTIZE, DEQUANTIZE'),
     ('gpu', 'labels', 'ARG_MAX'),
     ('gpu', 'int4_reference', 'DEPTHWISE_CONV_2D, CONV_2D, FULLY_CONNECTED'),
     ('nnapi', 'hard_swish', 'FULLY_CONNECTED'),
