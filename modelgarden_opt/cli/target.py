@@ -38,8 +38,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
       '--device', action='append', required=True, metavar='NAME',
       help='repeatable; ' + '; '.join(
-          f'{name}: {device.meaning}'
-          for name, device in devices.DEVICES.items()))
+          f'{", ".join(names)}: {meaning}'
+          for meaning, names in devices.meanings().items()))
   parser.add_argument('--arch', default='x86_64',
                       help='cpu: x86_64 (Nehalem) or aarch64 (Cortex-A76, '
                       'needs a user space, default: x86_64)')

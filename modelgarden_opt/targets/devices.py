@@ -55,11 +55,10 @@ class Options:
 
 
 def _ethos_u(name: str, system: str, memory: str) -> Device:
-  kind, macs = name.removeprefix('ethos-').rsplit('-', 1)
-  delegates = ('ethos_u',) if kind == 'u85' else ('ethos_u', 'ethos_u55_u65')
+  old = '-u85-' not in name
   return Device(
-      name, 'ethos_u', delegates, f'Arm Ethos-{kind.upper()}, {macs} MACs '
-      'a cycle, by the Vela compiler',
+      name, 'ethos_u', ('ethos_u', *(('ethos_u55_u65',) if old else ())),
+      'Arm Ethos-U with as many MACs a cycle, estimated by its compiler Vela',
       {'accelerator': name, 'system': system, 'memory': memory})
 
 
@@ -93,6 +92,14 @@ def find(name: str) -> Device:
     raise errors.UsageError(
         f'device: no device {name!r}{errors.nearest(name, DEVICES)}')
   return DEVICES[name]
+
+
+def meanings() -> dict[str, list[str]]:
+  """Returns the names of the devices by their meaning."""
+  found: dict[str, list[str]] = {}
+  for device in DEVICES.values():
+    found.setdefault(device.meaning, []).append(device.name)
+  return found
 
 
 Record = dict[str, Any]

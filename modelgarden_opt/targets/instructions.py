@@ -24,6 +24,8 @@ _NUM_RUNS = 2
 # Largest difference between them that is no news, relative.
 TOLERANCE = 1e-6
 _HERE = os.path.dirname(os.path.abspath(__file__))
+# What finds the libraries of this environment.
+_ENVIRONMENT = ('LD_LIBRARY_PATH', 'PYTHONPATH')
 # First major version of QEMU that refuses plugins of the first interface.
 _SECOND_API = 9
 
@@ -113,7 +115,8 @@ class _Guest:
 def _guest(arch: Architecture, options: devices.Options) -> _Guest:
   """Returns this environment if it is of that architecture, or another one."""
   if platform.machine() == arch.name and not options.user_space:
-    return _Guest((), sys.executable, {})
+    return _Guest((), sys.executable, {
+        name: os.environ[name] for name in _ENVIRONMENT if name in os.environ})
   root = options.user_space or user_space.default_directory(arch.name)
   user_space.check(root, arch.name)
   return _Guest(

@@ -123,6 +123,6 @@ def test_rules_and_command_lines_take_no_tensorflow(path):
 def test_the_help_names_every_device(capsys):
   with pytest.raises(SystemExit):
     main.main(['target', '--help'])
-  out = ' '.join(capsys.readouterr().out.split())
+  out = ''.join(capsys.readouterr().out.split())  # Lines end in names.
   for device in devices.DEVICES:
     assert device in out
