@@ -79,10 +79,10 @@ def assemble(directory: str, sources: str = '') -> None:
     UsageError: If apt or dpkg-deb is missing, or the directory is not empty.
     Failure: If packages cannot be fetched.
   """
-  for program in ('apt-get', 'dpkg-deb'):
-    processes.find(program, 'this takes a Debian or Ubuntu system')
   if os.path.isdir(directory) and os.listdir(directory):
     raise errors.UsageError(f'output_dir: {directory!r} is not empty')
+  for program in ('apt-get', 'dpkg-deb'):
+    processes.find(program, 'this takes a Debian or Ubuntu system')
   parent = os.path.dirname(os.path.abspath(directory))
   os.makedirs(parent, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=parent) as work:
