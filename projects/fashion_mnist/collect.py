@@ -128,41 +128,42 @@ def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
   return tuple(str(row[name]) for name in ('stage', 'seed', 'format'))
 
 
-def _groups(name: str) -> dict[tuple[str, str], list[dict[str, str]]]:
+def groups(name: str) -> dict[tuple[str, str], list[dict[str, str]]]:
   """Returns the kept rows of one table by stage and format."""
-  groups = collections.defaultdict(list)
+  found = collections.defaultdict(list)
   with open(os.path.join(RESULTS, f'{name}.csv'), encoding='utf-8') as f:
     for row in csv.DictReader(f):
-      groups[row['stage'], row['format']].append(row)
-  return groups
+      found[row['stage'], row['format']].append(row)
+  return found
 
 
-def _mean(members: list[dict[str, str]], field: str) -> float:
+def mean(members: list[dict[str, str]], field: str) -> float:
+  """Returns the mean of a column."""
   return float(np.mean([float(row[field]) for row in members]))
 
 
-def _from_float(members: list[dict[str, str]]) -> str:
+def from_float(members: list[dict[str, str]]) -> str:
   """Returns the points from float, with half of the interval of one seed."""
   if (members[0]['stage'], members[0]['format']) == ('float', 'float32'):
     return '0'
-  half = 50 * (_mean(members, 'difference_high') -
-               _mean(members, 'difference_low'))
-  return f"{100 * _mean(members, 'difference'):+.2f} ± {half:.2f}"
+  half = 50 * (mean(members, 'difference_high') -
+               mean(members, 'difference_low'))
+  return f"{100 * mean(members, 'difference'):+.2f} ± {half:.2f}"
 
 
 def table(name: str) -> str:
   """Returns the Markdown table of one CSV file: means over the seeds."""
   lines = []
-  for (stage, form), members in _groups(name).items():
+  for (stage, form), members in groups(name).items():
     differences = [100 * float(row['difference']) for row in members]
     lines.append([
-        stage, form, str(len(members)), f"{_mean(members, 'value'):.2%}",
-        _from_float(members),
+        stage, form, str(len(members)), f"{mean(members, 'value'):.2%}",
+        from_float(members),
         f'{min(differences):+.2f} to {max(differences):+.2f}',
-        f"{_mean(members, 'agreement'):.2%}",
-        f"{_mean(members, 'sparsity'):.1%}",
-        f"{_mean(members, 'size_bytes') / 1024:,.0f}",
-        f"{_mean(members, 'minutes'):.1f}"])
+        f"{mean(members, 'agreement'):.2%}",
+        f"{mean(members, 'sparsity'):.1%}",
+        f"{mean(members, 'size_bytes') / 1024:,.0f}",
+        f"{mean(members, 'minutes'):.1f}"])
   return tables.markdown(
       ['stage', 'format', 'seeds', 'test top-1', 'points from float',
        'of the seeds', 'agreement with Keras', 'zeros', 'KiB', 'minutes'],
@@ -173,12 +174,12 @@ def summary() -> str:
   """Returns the table of the project's README.md, of what is measured."""
   lines = []
   for title, name, *key in _SUMMARY:
-    members = _groups(name).get(tuple(key))
+    members = groups(name).get(tuple(key))
     if members:
       lines.append([
-          title, f"{_mean(members, 'value'):.2%}", _from_float(members),
-          str(len(members)), f"{_mean(members, 'size_bytes') / 1024:,.0f}",
-          f"{_mean(members, 'gzip_bytes') / 1024:,.0f}"])
+          title, f"{mean(members, 'value'):.2%}", from_float(members),
+          str(len(members)), f"{mean(members, 'size_bytes') / 1024:,.0f}",
+          f"{mean(members, 'gzip_bytes') / 1024:,.0f}"])
   return tables.markdown(
       ['file', 'test top-1', 'points from float', 'seeds', 'KiB', 'gzip KiB'],
       lines)

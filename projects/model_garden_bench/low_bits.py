@@ -24,7 +24,7 @@ from projects import provenance
 RESULTS = os.path.join(os.path.dirname(__file__), 'results', 'low_bits.csv')
 PAGE = 'docs/benchmarks.md'
 MARK = 'low_bits'
-FAMILIES = ('mobilenet_v2', 'mobilenet_v3_large', 'resnet50')
+FAMILIES = ('mobilenet_v2', 'mobilenet_v3_large', 'resnet18', 'resnet50')
 FLOAT, INT8, POINTWISE, ALL = VARIANTS = (
     'float32', 'int8', '4 bits, pointwise', '4 bits, all but first')
 FIELDS = (*provenance.COLUMNS, 'family', 'image_size', 'variant',
@@ -88,8 +88,16 @@ def measure(family: str, image_size: int, num_runs: int):
             'partitions': record['num_delegate_partitions']}
 
 
+def _kept() -> list[dict[str, str]]:
+  with open(RESULTS, encoding='utf-8') as f:
+    return list(csv.DictReader(f))
+
+
 def write(rows) -> None:
-  """Writes `RESULTS`."""
+  """Writes rows to `RESULTS`, in place of those of the same models."""
+  new = {row['family'] for row in rows}
+  rows += [row for row in _kept() if row['family'] not in new]
+  rows.sort(key=lambda row: FAMILIES.index(row['family']))
   text = io.StringIO()
   writer = csv.DictWriter(text, FIELDS, lineterminator='\n')
   writer.writeheader()
@@ -99,8 +107,7 @@ def write(rows) -> None:
 
 def table() -> str:
   """Returns the kept results as a Markdown table."""
-  with open(RESULTS, encoding='utf-8') as f:
-    rows = list(csv.DictReader(f))
+  rows = _kept()
   sizes = {row['family']: int(row['size_bytes']) for row in rows
            if row['variant'] == INT8}
   lines = []
@@ -122,12 +129,14 @@ def table() -> str:
 def main() -> None:
   """Measures all families, or only renders."""
   parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--family', action='append', choices=FAMILIES,
+                      help='repeatable (default: all)')
   parser.add_argument('--image_size', type=int, default=224)
   parser.add_argument('--num_runs', type=int, default=150)
   parser.add_argument('--render', action='store_true')
   args = parser.parse_args()
   if not args.render:
-    write([row for family in FAMILIES
+    write([row for family in args.family or FAMILIES
            for row in measure(family, args.image_size, args.num_runs)])
   files.replace_section(PAGE, MARK, table())
 
