@@ -2,7 +2,7 @@
 
     python -m projects.fashion_mnist.bits
 
-Accuracy and size are those of `results/`; latency is that of the same kind of
+Accuracy and size are those that `collect` keeps; latency is that of the same kind of
 file at 224 pixels (`projects.model_garden_bench.low_bits`).
 """
 
