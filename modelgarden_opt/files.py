@@ -1,5 +1,6 @@
 """Files that are either whole or not there, on any file system of `tf.io`."""
 
+from collections.abc import Iterator
 import json
 import os
 from typing import Any
@@ -99,13 +100,17 @@ def names(directory: str) -> list[str]:
 def below(directory: str) -> list[str]:
   """Returns the paths of all files below a directory, relative to it, sorted.
 
-  Directories without a file are in it as paths that end in `/`.
+  Directories without a file are in it as paths that end in `/`. Links are
+  followed, except for those to a directory that they are in.
+
+  Raises:
+    UsageError: If a directory cannot be read: what is in it would be missing.
   """
   if '://' in directory:
     import tensorflow as tf  # pylint: disable=g-import-not-at-top
     walk = tf.io.gfile.walk(directory)
   else:
-    walk = os.walk(directory, followlinks=True)
+    walk = _walk(directory)
   found = []
   for parent, children, file_names in walk:
     relative = parent[len(directory):].strip('/')
@@ -113,6 +118,28 @@ def below(directory: str) -> list[str]:
     if relative and not children and not file_names:
       found.append(f'{relative}/')
   return sorted(found)
+
+
+def _walk(directory: str) -> Iterator[tuple[str, list[str], list[str]]]:
+  """Yields what `os.walk` yields, see `below`."""
+  def refuse(error):
+    raise errors.UsageError(
+        f'{error.filename!r} cannot be read: {error.strerror}')
+
+  for parent, children, file_names in os.walk(
+      directory, followlinks=True, onerror=refuse):
+    here = os.path.realpath(parent)
+    children[:] = [name for name in children
+                   if not _contains(os.path.join(parent, name), here)]
+    yield parent, children, file_names
+
+
+def _contains(link: str, directory: str) -> bool:
+  """Whether a link leads to a directory or to one above it."""
+  if not os.path.islink(link):
+    return False
+  target = os.path.realpath(link)
+  return os.path.commonpath([target, directory]) == target
 
 
 def publish(temporary: str, final: str) -> None:

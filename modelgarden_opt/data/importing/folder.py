@@ -1,5 +1,6 @@
 """A folder for every class: SOURCE/CLASS/IMAGE or SOURCE/SPLIT/CLASS/IMAGE."""
 
+import collections
 from collections.abc import Iterable
 import os
 
@@ -10,6 +11,8 @@ from modelgarden_opt.data.importing import source as source_lib
 from modelgarden_opt.data.importing import splitting
 
 _FIRST_BYTES = 16
+# Folders of programs and archives that do not begin with a dot.
+_OF_PROGRAMS = ('__MACOSX', '@eaDir')
 
 
 def read(directory: str) -> source_lib.Source:
@@ -20,12 +23,12 @@ def read(directory: str) -> source_lib.Source:
       the classes.
 
   Raises:
-    UsageError: If a class has no image, or there is only one class.
+    UsageError: If a class has no image, or there is only one class, or only
+      some folders are splits.
   """
-  paths = files.below(directory)
-  tops = {path.split('/')[0] for path in paths if '/' in path}
-  with_splits = bool(tops) and all(splitting.named(top) for top in tops)
-  found, folders, problems = [], set(), []
+  paths, problems = _without_hidden(files.below(directory))
+  with_splits = _with_splits(directory, paths)
+  found, folders = [], set()
   for path in paths:
     *parents, name = path.split('/')
     split = splitting.named(parents.pop(0)) if with_splits and parents else ''
@@ -51,6 +54,49 @@ def read(directory: str) -> source_lib.Source:
   splitting.assert_classes(classes, (item.label for item in items))
   return source_lib.Source(
       source_lib.CLASSIFICATION, classes, items, load, problems)
+
+
+def _without_hidden(
+    paths: Iterable[str]) -> tuple[list[str], list[source_lib.Problem]]:
+  """Takes out what programs hide, such as `.git` and `.ipynb_checkpoints`."""
+  shown, hidden = [], collections.Counter()
+  for path in paths:
+    parts = path.split('/')
+    depth = next((depth for depth, name in enumerate(parts, 1) if (
+        name.startswith('.') or name in _OF_PROGRAMS)), None)
+    if depth is None:
+      shown.append(path)
+    else:
+      hidden['/'.join([*parts[:depth], ''][:len(parts)])] += not (
+          path.endswith('/'))
+  return shown, [source_lib.Problem(
+      name, 'hidden', f'hidden, with {count:,} files' if name.endswith('/')
+      else 'a hidden file') for name, count in hidden.items()]
+
+
+def _with_splits(directory: str, paths: Iterable[str]) -> bool:
+  """Whether the folders of a source are splits: all of them, or none.
+
+  Raises:
+    UsageError: If one that has the name of a split holds folders only, and
+      another is no split: it would become a class.
+  """
+  depths: dict[str, set[bool]] = {}
+  for path in paths:
+    top, *rest = path.split('/')
+    if rest and rest != ['']:
+      depths.setdefault(top, set()).add(len(rest) > 1)
+  tops = {path.split('/')[0] for path in paths if '/' in path}
+  others = sorted(top for top in tops if not splitting.named(top))
+  of_folders = sorted(top for top, deep in depths.items()
+                      if splitting.named(top) and deep == {True})
+  if others and of_folders:
+    raise errors.UsageError(
+        f'source: {", ".join(map(repr, of_folders))} in {directory!r} have the '
+        'name of a split and hold folders, as in SOURCE/SPLIT/CLASS/IMAGE, but '
+        f'{", ".join(map(repr, others[:10]))} beside them would be classes; '
+        'move away what is neither')
+  return bool(tops) and not others
 
 
 def load(item: source_lib.Item) -> source_lib.Loaded:
@@ -89,6 +135,6 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
   Names that are integers are sorted as numbers.
   """
   names = list(names)
-  if all(name.lstrip('-').isdecimal() for name in names):
-    return tuple(sorted(names, key=int))
+  if all(name.removeprefix('-').isdecimal() for name in names):
+    return tuple(sorted(names, key=lambda name: (int(name), name)))
   return tuple(sorted(names))

@@ -1,6 +1,7 @@
 """Every kind of source is guessed, read, or refused with one message."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -51,9 +52,59 @@ def test_folders_of_splits_are_kept(tmp_path):
   assert {item.split for item in source.items} == {'train', 'validation'}
 
 
+def test_what_programs_hide_is_no_class(tmp_path):
+  sources.write_folder(tmp_path, ['ant', 'bee'], count=2)
+  for name in ('.git/config', '.git/refs/head', '__MACOSX/ant/._0.jpg',
+               'ant/.ipynb_checkpoints/0-checkpoint.jpg', 'bee/._0.jpg'):
+    sources.write(tmp_path / name, sources.encoded(sources.image()))
+  (tmp_path / '.empty').mkdir()
+  source = kinds.read(str(tmp_path))[1]
+  assert source.classes == ('ant', 'bee') and len(source.items) == 4
+  assert {(p.name, p.text) for p in source.problems} == {
+      ('.git/', 'hidden, with 2 files'), ('__MACOSX/', 'hidden, with 1 files'),
+      ('ant/.ipynb_checkpoints/', 'hidden, with 1 files'),
+      ('bee/._0.jpg', 'a hidden file'), ('.empty/', 'hidden, with 0 files')}
+
+
+def test_a_folder_beside_those_of_splits_is_not_taken_as_a_class(tmp_path):
+  sources.write_folder(tmp_path / 'train', count=2)
+  sources.write_folder(tmp_path, ['extra'], count=5)
+  with pytest.raises(errors.UsageError, match="'train' in .* but 'extra'"):
+    kinds.read(str(tmp_path))
+
+
+def test_a_class_may_have_the_name_of_a_split(tmp_path):
+  sources.write_folder(tmp_path, ['bus', 'train'], count=2)
+  assert kinds.read(str(tmp_path))[1].classes == ('bus', 'train')
+
+
+def test_a_link_to_a_folder_above_adds_nothing(tmp_path):
+  sources.write_folder(tmp_path / 'data', ['ant', 'bee'], count=2)
+  (tmp_path / 'data/ant/loop').symlink_to(tmp_path / 'data')
+  sources.write_folder(tmp_path, ['cat'], count=2)
+  (tmp_path / 'data/cat').symlink_to(tmp_path / 'cat')
+  source = kinds.read(str(tmp_path / 'data'))[1]
+  assert source.classes == ('ant', 'bee', 'cat') and len(source.items) == 6
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path, monkeypatch):
+  sources.write_folder(tmp_path, count=2)
+  scandir = os.scandir
+
+  def refuse(path):
+    if str(path).endswith('bee'):
+      raise PermissionError(13, 'Permission denied', path)
+    return scandir(path)
+  monkeypatch.setattr(os, 'scandir', refuse)
+  with pytest.raises(errors.UsageError, match="bee' cannot be read: Permiss"):
+    kinds.read(str(tmp_path))
+
+
 def test_names_that_are_numbers_are_in_the_order_of_numbers(tmp_path):
   sources.write_folder(tmp_path, ['10', '9', '1'], count=1)
   assert kinds.read(str(tmp_path))[1].classes == ('1', '9', '10')
+  assert folder.in_order({'1', '01', '-1'}) == ('-1', '01', '1')
+  assert folder.in_order({'--1', '2'}) == ('--1', '2')
 
 
 @pytest.mark.parametrize('name, text', [
