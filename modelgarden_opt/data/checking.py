@@ -110,7 +110,7 @@ def check(config: Any, max_records: int | None = None) -> Report:
   """
   rule = labels.rule_of(config)
   splits, findings = [], []
-  seen: dict[bytes, tuple[str, str]] = {}
+  seen: dict[bytes, tuple[str, str, tuple[int, ...]]] = {}
   for name in labels.SPLITS:
     params = getattr(config, name, None)
     if params is None:
@@ -121,7 +121,7 @@ def check(config: Any, max_records: int | None = None) -> Report:
       params = inputs.resolve(params)
       records = itertools.islice(_records(params), max_records)
       for examined in _examined(records, params, rule, split.field):
-        findings += _add(examined, split, seen)
+        findings += _add(examined, split, seen, rule)
     except errors.UsageError as e:
       findings.append(Finding(split.field, 'unreadable', '', str(e)))
       continue
@@ -236,6 +236,7 @@ def _examine(record: _Record, params, rule) -> _Examined:
     if not content:
       raise images.Unusable('no image', f'{key!r} is missing or empty')
     picture = images.of_file(content)
+    _assert_loaded(content)
   except images.Unusable as e:
     return _Examined(record.place, (
         *found, ('unreadable image', e.text, True)))
@@ -249,6 +250,17 @@ def _examine(record: _Record, params, rule) -> _Examined:
       record.place, tuple(found), hashlib.sha256(content).digest()[:8],
       'png' if content.startswith(b'\x89PNG') else picture.format,
       _classes(features, rule))
+
+
+def _assert_loaded(content: bytes) -> None:
+  """Raises `Unusable` if TensorFlow, as the loader, cannot decode an image."""
+  decode = (tf.io.decode_jpeg if content.startswith(b'\xff\xd8')
+            else tf.io.decode_image)
+  try:
+    decode(content, channels=3)
+  except tf.errors.OpError as e:
+    raise images.Unusable(
+        'damaged', f'TensorFlow cannot decode it: {errors.of_op(e)}') from None
 
 
 def _of_mask(features, picture, rule) -> list[tuple[str, str, bool]]:
@@ -285,7 +297,7 @@ def _classes(features, rule) -> tuple[int, ...]:
       mask.histogram()[:256]) if count and value != masks.IGNORED)
 
 
-def _add(examined: _Examined, split: Split, seen) -> Iterator[Finding]:
+def _add(examined: _Examined, split: Split, seen, rule) -> Iterator[Finding]:
   """Counts a record; yields what was found in it."""
   split.num_records += examined.whole
   split.classes.update(examined.classes)
@@ -295,14 +307,22 @@ def _add(examined: _Examined, split: Split, seen) -> Iterator[Finding]:
     yield Finding(split.field, kind, examined.place, text, wrong)
   if not examined.digest:
     return
-  field, place = seen.setdefault(
-      examined.digest, (split.field, examined.place))
+  field, place, classes = seen.setdefault(
+      examined.digest, (split.field, examined.place, examined.classes))
+  if classes != examined.classes and not (rule and rule.of_pixels):
+    yield Finding(split.field, 'image of two classes', examined.place,
+                  f'its label is {_joined(examined.classes)}, and '
+                  f'{_joined(classes)} in {field}: {place}')
   if field != split.field:
     yield Finding(split.field, 'image of another split', examined.place,
                   f'it is also in {field}: {place}')
   elif place != examined.place:
     yield Finding(split.field, 'image that is there twice', examined.place,
                   f'it is also {place}', wrong=False)
+
+
+def _joined(classes: tuple[int, ...]) -> str:
+  return ', '.join(map(str, classes)) or 'missing'
 
 
 def _of_split(split: Split, rule) -> Iterator[Finding]:

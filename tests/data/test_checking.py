@@ -11,6 +11,7 @@ import yaml
 
 from modelgarden_opt.cli import main
 from modelgarden_opt.data import examples
+from modelgarden_opt.data.importing import images
 from modelgarden_opt.data.importing import importer
 from tests.data.importing import sources
 
@@ -105,6 +106,23 @@ def test_images_in_two_splits_are_wrong_and_twice_in_one_are_a_note(check):
   assert {(f['field'], f['kind'], f['wrong']) for f in found} == {
       ('task.train_data', 'image that is there twice', False),
       ('task.validation_data', 'image of another split', True)}
+
+
+def test_an_image_of_two_classes_is_wrong(check):
+  code, out, found = check([(_jpeg(i), i % 3) for i in range(6)] + [
+      (_jpeg(0), 2)])
+  assert code == 2 and '1 image of two classes' in out
+  text = next(f['text'] for f in found if f['wrong'])
+  assert text.startswith('its label is 2, and 0 in task.train_data')
+
+
+def test_an_image_that_only_tensorflow_refuses_is_wrong(check, monkeypatch):
+  records = [(_jpeg(i), i % 3) for i in range(6)]
+  picture = images.of_file(_jpeg(7))
+  monkeypatch.setattr(images, 'of_file', lambda _: picture)
+  code, out, _ = check([*records, (_jpeg(8)[:-30], 0)])
+  assert code == 2 and 'damaged' not in out.split('wrong')[0]
+  assert 'TensorFlow cannot decode it: ' in out and '__wrapped__' not in out
 
 
 def test_classes_without_images_are_a_note(check):

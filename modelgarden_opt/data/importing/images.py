@@ -22,6 +22,8 @@ _ENDINGS = {'jpeg': ('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo'),
 _OTHER_ENDINGS = ('.bmp', '.gif', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
 ENDINGS = (*_ENDINGS['jpeg'], *_ENDINGS['png'], *_OTHER_ENDINGS)
 _ORIENTATION = 0x0112
+# Place of the bits a channel in a PNG file.
+_PNG_DEPTH = 24
 _ALPHA = ('alpha', 'an alpha channel, which the loader drops')
 
 
@@ -81,7 +83,12 @@ def of_file(content: bytes, name: str = '') -> Picture:
     Unusable: If it is not an image, damaged or too large.
   """
   image = decode(content)
-  remarks = list(_remarks(image, name))
+  if image.mode == 'F' or image.mode == 'I' and image.format not in (
+      'PNG', 'PPM'):
+    raise Unusable(
+        'wrong_pixels', f'{image.format} of 32 bits a pixel, which nothing '
+        'says how to scale; store it with 8 or 16 bits')
+  remarks = list(_remarks(image, content, name))
   stored = _STORED.get(image.format)
   if stored is None:
     remarks.append(('converted', f'{image.format}, stored as PNG'))
@@ -112,6 +119,8 @@ def decode(content: bytes) -> Image.Image:
     raise Unusable('damaged', 'an image without pixels')
   try:
     image.load()
+    if image.format == 'PNG':  # The loader is stricter than what decodes it.
+      Image.open(io.BytesIO(content)).verify()
   except Exception as e:
     raise Unusable('damaged', f'damaged: {_reason(e)}') from None
   return image
@@ -134,7 +143,9 @@ def _reason(error: Exception) -> str:
   return text or type(error).__name__
 
 
-def _remarks(image: Image.Image, name: str) -> Iterator[tuple[str, str]]:
+def _remarks(
+    image: Image.Image, content: bytes, name: str
+) -> Iterator[tuple[str, str]]:
   """Yields (kind, text) of what the loader reads in its own way."""
   ending = os.path.splitext(name)[1].lower()
   stored = _STORED.get(image.format)
@@ -144,9 +155,10 @@ def _remarks(image: Image.Image, name: str) -> Iterator[tuple[str, str]]:
         f'{image.format}'
   if image.mode == 'CMYK':
     yield 'cmyk', 'CMYK, which the loader reads as RGB'
-  elif image.mode.startswith(('I', 'F')):
+  if image.mode.startswith('I') or (
+      image.format == 'PNG' and content[_PNG_DEPTH] == 16):
     yield '16_bit', 'more than 8 bits a channel, of which the loader reads 8'
-  elif image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
+  if image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
     yield _ALPHA
   if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':
     yield 'frames', f'{image.n_frames} frames, of which the first is read'
@@ -157,9 +169,8 @@ def _remarks(image: Image.Image, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _mean(image: Image.Image) -> tuple[float, float, float]:
-  if image.mode.startswith(('I', 'F')):
-    grey = float(np.asarray(image, np.float64).mean())
-    grey /= 257.0 if image.mode != 'F' else 1.0
+  if image.mode.startswith('I'):
+    grey = float(np.asarray(image, np.float64).mean()) / 257.0
     return grey, grey, grey
   counts = np.asarray(image.convert('RGB').histogram(), np.float64)
   red, green, blue = (
@@ -169,6 +180,8 @@ def _mean(image: Image.Image) -> tuple[float, float, float]:
 
 def _png(image: Image.Image) -> bytes:
   content = io.BytesIO()
+  if image.mode.startswith('I'):
+    image = Image.fromarray(np.asarray(image).astype(np.uint16))
   if image.mode not in ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I;16'):
     image = image.convert('RGB')
   image.save(content, 'PNG')

@@ -1,8 +1,11 @@
 """Image files are stored as they are; what is wrong or unusual is said."""
 
+import io
+
 import numpy as np
 from PIL import Image
 import pytest
+import tensorflow as tf
 
 from modelgarden_opt.data.importing import images
 from tests.data.importing import sources
@@ -29,6 +32,45 @@ def test_what_cannot_be_decoded_is_not_used(content, kind, text):
     images.of_file(content, 'a.jpg')
   assert error.value.kind == kind
   assert '0x' not in error.value.text  # No address in memory.
+
+
+def _tiff(array):
+  return sources.encoded(Image.fromarray(array), 'TIFF')
+
+
+@pytest.mark.parametrize('content', [
+    _tiff(np.full([8, 8], 30_000, np.int32)),
+    _tiff(np.full([8, 8], 0.5, np.float32))])
+def test_pixels_of_unknown_scale_are_not_clipped_but_left_out(content):
+  with pytest.raises(images.Unusable, match='TIFF of 32 bits') as error:
+    images.of_file(content, 'a.tif')
+  assert error.value.kind == 'wrong_pixels'
+
+
+@pytest.mark.parametrize('content', [
+    _tiff(np.full([8, 8], 30_000, np.uint16)),
+    sources.encoded(Image.frombytes(
+        'I;16B', (8, 8), np.full([8, 8], 30_000, '>u2').tobytes()), 'TIFF'),
+    b'P5 8 8 65535\n' + np.full([8, 8], 30_000, '>u2').tobytes()])
+def test_16_bits_are_kept(content):
+  picture = images.of_file(content)
+  assert [kind for kind, _ in picture.remarks] == ['16_bit', 'converted']
+  stored = tf.io.decode_png(picture.content, dtype=tf.uint16).numpy()
+  assert np.unique(stored).tolist() == [30_000]
+  assert picture.mean == pytest.approx([30_000 / 257] * 3)
+
+
+def test_16_bits_a_channel_of_a_colour_image_are_reported():
+  for channels, kinds in ((3, ['16_bit']), (4, ['16_bit', 'alpha'])):
+    content = tf.io.encode_png(np.zeros([8, 8, channels], np.uint16)).numpy()
+    assert [kind for kind, _ in images.of_file(content).remarks] == kinds
+
+
+def test_a_png_that_only_one_decoder_accepts_is_damaged():
+  content = sources.encoded(sources.image(), 'PNG')[:-16]
+  Image.open(io.BytesIO(content)).load()
+  with pytest.raises(images.Unusable, match='damaged'):
+    images.of_file(content)
 
 
 def test_size_is_checked_before_an_image_is_decoded(monkeypatch):
