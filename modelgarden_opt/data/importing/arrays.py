@@ -13,6 +13,8 @@ from modelgarden_opt.data.importing import source as source_lib
 from modelgarden_opt.data.importing import splitting
 
 _IMAGES = ('x', 'images', 'image', 'data')
+# More classes without an image are not listed as such: these are no classes.
+_MAX_MISSING = 10_000
 _LABELS = ('y', 'labels', 'label', 'targets')
 
 
@@ -47,9 +49,16 @@ def of_numbers(items, labels, load) -> source_lib.Source:  # pylint: disable=red
   Raises:
     UsageError: If a number is missing or negative, or there is only one.
   """
+  if not labels:
+    raise errors.UsageError('source: there is no image to train with')
   if min(labels) < 0:
     raise errors.UsageError(
         f'labels: must be integers from 0, received {min(labels)}')
+  missing = max(labels) + 1 - len(labels)
+  if missing > _MAX_MISSING:
+    raise errors.UsageError(
+        f'labels: go up to {max(labels)}, but {missing:,} of these numbers '
+        'have no image; must be numbers of classes from 0')
   classes = tuple(str(number) for number in range(max(labels) + 1))
   splitting.assert_classes(classes, labels)
   return source_lib.Source(source_lib.CLASSIFICATION, classes, items, load)

@@ -27,7 +27,8 @@ def describe(
     origin: Where it comes from, and how it was split.
 
   Raises:
-    UsageError: If a split or a class of the training data came out empty.
+    UsageError: If a split or a class of the training data came out empty, or
+      all masks are of one class.
   """
   splits = {summary.split: None for summary in summaries}
   counts = {split: _sum(s.labels for s in summaries if s.split == split)
@@ -83,6 +84,11 @@ def _assert_not_empty(source, num_examples, counts, classes) -> None:
     raise errors.UsageError(
         f'source: no usable image is left for {" and ".join(empty)}')
   if source.task != source_lib.CLASSIFICATION:
+    if len(classes) < 2:
+      raise errors.UsageError(
+          'source: the masks have no pixels but of class 0 and of the ignored '
+          'value 255, and a network needs two classes; give the pixels of a '
+          'class its number: 0, 1, ...')
     return
   lost = [repr(name) for number, name in enumerate(classes)
           if not counts['train'].get(str(number))]
@@ -91,14 +97,36 @@ def _assert_not_empty(source, num_examples, counts, classes) -> None:
         f'source: no usable image is left to train {", ".join(lost[:10])}')
 
 
+def unused(
+    source: source_lib.Source, summaries: Sequence[shards.Summary]
+) -> list[source_lib.Problem]:
+  """Returns what is strange about the numbers in masks without names."""
+  if source.task != source_lib.SEGMENTATION or source.classes:
+    return []
+  present = {*map(int, _sum(summary.labels for summary in summaries))}
+  highest = max(present, default=0)
+  missing = [number for number in range(highest) if number not in present]
+  return [source_lib.Problem(
+      'masks', 'class_without_pixels', f'{len(missing)} of {highest + 1} '
+      f'classes have no pixel, such as {missing[0]}; if {highest} is no class '
+      f'but to be ignored, say --ignore_value={highest}', imported=True)
+         ] if missing else []
+
+
 def duplicates(
-    summaries: Sequence[shards.Summary]) -> list[source_lib.Problem]:
-  """Returns images that are in two splits, byte for byte."""
-  first: dict[str, tuple[str, str]] = {}
+    summaries: Sequence[shards.Summary], classes: Sequence[str]
+) -> list[source_lib.Problem]:
+  """Returns images that are in two splits or classes, byte for byte."""
+  first: dict[str, tuple[str, str, int]] = {}
   found = []
   for summary in summaries:
-    for digest, name in summary.digests:
-      split, other = first.setdefault(digest, (summary.split, name))
+    for digest, name, label in summary.digests:
+      split, other, number = first.setdefault(
+          digest, (summary.split, name, label))
+      if number != label:
+        found.append(source_lib.Problem(
+            name, 'two_classes', f'of {classes[label]!r}, is the same image as '
+            f'{other} of {classes[number]!r}', imported=True))
       if split != summary.split:
         found.append(source_lib.Problem(
             name, 'duplicate', f'of {summary.split}, is the same image as '

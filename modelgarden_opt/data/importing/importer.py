@@ -101,6 +101,7 @@ def import_data(
   if problems:
     raise errors.UsageError('\n'.join(problems))
   shares = splitting.parse_shares(options.splits)
+  _assert_outside(output_dir, path)
   kind, source = kinds.read(path, kind)
   items = splitting.split(source, shares, options.seed)
   given = sorted({item.split for item in source.items} - {''})
@@ -110,6 +111,18 @@ def import_data(
   if source.task == source_lib.SEGMENTATION:
     origin['ignore_value'] = options.ignore_value
   return write(source, items, output_dir, origin, options)
+
+
+def _assert_outside(output_dir: str, path: str) -> None:
+  """Raises `UsageError` if a data set would become a part of its source."""
+  if '://' in output_dir + path:
+    return
+  inner, outer = (os.path.realpath(os.path.expanduser(some))
+                  for some in (output_dir, path))
+  if inner.startswith(os.path.join(outer, '')):
+    raise errors.UsageError(
+        f'output_dir: {output_dir!r} is in the source {path!r}, and would be '
+        'read as a part of it')
 
 
 def read_problems(directory: str) -> list[source_lib.Problem]:
@@ -138,8 +151,9 @@ def write(
     options: How it is written.
 
   Raises:
-    UsageError: If another data set is there, or nothing usable is left.
-    Failure: If a process was killed.
+    UsageError: If another data set is there, or nothing usable is left, or
+      nothing can be written there.
+    Failure: If a process was killed, or a file could not be written.
   """
   output_dir = os.path.expanduser(output_dir)
   output_dir = output_dir.rstrip('/') or output_dir
@@ -149,18 +163,20 @@ def write(
   there = _complete(output_dir, origin)
   if there is not None:
     return Result(output_dir, there, was_complete=True)
+  _prepare(partial, {**origin, 'versions': _versions(source)})
   try:
-    _prepare(partial, {**origin, 'versions': _versions(source)})
     described, problems = _write_all(source, planned, origin, options)
     _finish(partial, output_dir, described, problems)
   except errors.UsageError:
     tf.io.gfile.rmtree(partial)
     raise
-  except (OSError, tf.errors.OpError):
+  except (OSError, tf.errors.OpError) as e:
     # Another process may have imported the same in the meantime.
     described = _described(output_dir, origin)
     if described is None:
-      raise
+      raise errors.Failure(
+          f'{output_dir!r} could not be written: {errors.of_op(e)}; the same '
+          'command goes on, unless another import writes there') from e
   return Result(output_dir, described)
 
 
@@ -169,7 +185,8 @@ def _write_all(source, planned, origin, options) -> tuple[dict, list]:
   summaries = _run(source, planned, options)
   problems = [*source.problems, *(
       source_lib.Problem(*fields) for s in summaries for fields in s.problems)]
-  problems += descriptor.duplicates(summaries)
+  problems += descriptor.unused(source, summaries)
+  problems += descriptor.duplicates(summaries, source.classes)
   try:
     return descriptor.describe(source, summaries, problems, origin), problems
   except errors.UsageError as e:
@@ -250,10 +267,23 @@ def _described(output_dir: str, origin) -> dict[str, Any] | None:
 def _prepare(directory: str, plan: Mapping[str, Any]) -> None:
   """Makes the directory of an import, or keeps that of the same one."""
   path = os.path.join(directory, _PLAN)
-  if files.exists(directory) and files.read_json_if_any(path) != plan:
-    tf.io.gfile.rmtree(directory)
-  tf.io.gfile.makedirs(directory)
-  files.write_json(path, plan)
+  try:
+    if files.exists(directory) and _plan(path) != plan:
+      tf.io.gfile.rmtree(directory)
+    tf.io.gfile.makedirs(directory)
+    files.write_json(path, plan)
+  except (OSError, tf.errors.OpError) as e:
+    raise errors.UsageError(
+        f'output_dir: {directory.removesuffix(PARTIAL)!r} cannot be written: '
+        f'{errors.of_op(e)}') from None
+
+
+def _plan(path: str) -> Any:
+  """Returns the plan of an import, None if there is none or it is damaged."""
+  try:
+    return files.read_json_if_any(path)
+  except errors.UsageError:
+    return None
 
 
 def _run(source, planned, options) -> list[shards.Summary]:

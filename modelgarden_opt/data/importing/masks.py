@@ -37,8 +37,14 @@ def read(directory: str) -> source_lib.Source:
   """
   problems, items = [], []
   for split, image_dir, mask_dir in _folders(directory):
-    masks = {os.path.splitext(path)[0]: path
-             for path in files.below(os.path.join(directory, mask_dir))}
+    masks, known = {}, set()
+    for path in files.below(os.path.join(directory, mask_dir)):
+      stem = os.path.splitext(path)[0]
+      if stem in masks:
+        problems.append(source_lib.Problem(
+            os.path.join(mask_dir, path), 'second_of_a_name',
+            f'{masks[stem]} has the same name and is taken'))
+      masks.setdefault(stem, path)
     for path in files.below(os.path.join(directory, image_dir)):
       name, stem = os.path.join(image_dir, path), os.path.splitext(path)[0]
       if path.endswith('/'):
@@ -46,10 +52,15 @@ def read(directory: str) -> source_lib.Source:
       if not folder.is_image(os.path.join(directory, name)):
         problems.append(source_lib.Problem(
             name, 'not_an_image', 'not an image'))
+      elif stem in known:
+        problems.append(source_lib.Problem(
+            name, 'second_of_a_name', 'another image has the same name, except '
+            'for the ending, and is taken'))
       elif stem not in masks:
         problems.append(source_lib.Problem(
             name, 'no_mask', f'no mask in {mask_dir}'))
       else:
+        known.add(stem)
         mask = os.path.join(directory, mask_dir, masks.pop(stem))
         items.append(source_lib.Item(
             name, os.path.join(directory, name), 0, split, mask=mask))
@@ -143,5 +154,14 @@ def is_one(directory: str) -> bool:
 def _classes(directory: str) -> tuple[str, ...]:
   if CLASSES not in files.names(directory):
     return ()
-  text = files.read_bytes(os.path.join(directory, CLASSES)).decode('utf-8')
-  return tuple(line.strip() for line in text.splitlines() if line.strip())
+  path = os.path.join(directory, CLASSES)
+  try:
+    text = files.read_bytes(path).decode('utf-8-sig')
+  except UnicodeDecodeError as e:
+    raise errors.UsageError(f'{path}: not UTF-8: {e}') from None
+  names = tuple(line.strip() for line in text.strip().splitlines())
+  if '' in names:
+    raise errors.UsageError(
+        f'{path}: line {names.index("") + 1} is empty; the number of a line is '
+        'the number of its class, from 0')
+  return names

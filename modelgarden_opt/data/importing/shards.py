@@ -49,7 +49,7 @@ class Summary:
     sizes: Number of images by `HEIGHTxWIDTH`.
     means: Sum over the images of their mean red, green and blue.
     problems: Fields of `source.Problem`.
-    digests: (digest of the image, its name) of every record.
+    digests: (digest of the image, its name, its class) of every record.
   """
   file: str
   split: str
@@ -61,7 +61,7 @@ class Summary:
   sizes: dict[str, int] = dataclasses.field(default_factory=dict)
   means: list[float] = dataclasses.field(default_factory=lambda: [0.0] * 3)
   problems: list[list[Any]] = dataclasses.field(default_factory=list)
-  digests: list[list[str]] = dataclasses.field(default_factory=list)
+  digests: list[list[Any]] = dataclasses.field(default_factory=list)
 
   def add(self, prepared: preparing.Prepared) -> None:
     """Counts an image that is written."""
@@ -70,7 +70,7 @@ class Summary:
                       for kind, text in picture.remarks]
     self.num_records += 1
     self.means = [a + b for a, b in zip(self.means, picture.mean)]
-    self.digests.append([prepared.digest, name])
+    self.digests.append([prepared.digest, name, prepared.item.label])
     _count(self.formats, picture.format)
     _count(self.sizes, f'{picture.height}x{picture.width}')
     labels = prepared.pixels if prepared.mask is not None else {

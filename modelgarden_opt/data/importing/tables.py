@@ -31,6 +31,11 @@ def read_csv(path: str) -> source_lib.Source:
   if not rows:
     raise errors.UsageError(f'{path}: the file is empty')
   header = [cell.strip().lower() for cell in rows[0]]
+  for number, row in enumerate(rows[1:], 2):
+    if any(row[len(header):]):
+      raise errors.UsageError(
+          f'{path}: line {number} has {len(row)} values for {len(header)} '
+          f'columns; put quotes around what holds {delimiter!r}')
   numbered = [(number, dict(zip(header, row)))
               for number, row in enumerate(rows[1:], 2) if any(row)]
   return _source(path, header, numbered)
@@ -45,7 +50,8 @@ def read_jsonl(path: str) -> source_lib.Source:
 
 
 def _objects(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-  for number, line in enumerate(_text(path).splitlines(), 1):
+  # Not `splitlines`, which also splits at characters that JSON allows.
+  for number, line in enumerate(_text(path).split('\n'), 1):
     if not line.strip():
       continue
     try:
@@ -75,8 +81,8 @@ def _source(path, header, numbered) -> source_lib.Source:
     numbered: (number of the line, value by column).
 
   Raises:
-    UsageError: If a column is missing, rows lack values or there is only one
-      class.
+    UsageError: If a column is missing, rows lack values or contradict each
+      other, or there is only one class.
   """
   columns = {
       meaning: next((name for name in names if name in header), None)
@@ -87,19 +93,34 @@ def _source(path, header, numbered) -> source_lib.Source:
         f'{path}: no column {" and no column ".join(missing)}; expected a '
         'header with path, label and, if you like, split; received '
         f'{", ".join(map(repr, header))}')
-  rows, wrong = [], []
+  rows, wrong, problems = [], [], []
+  lines: dict[tuple[str, str], int] = {}
+  labels: dict[str, tuple[str, int]] = {}
   for number, row in numbered:
     values = {meaning: _cell(row.get(column))
               for meaning, column in columns.items()}
-    split = splitting.named(values['split'])
-    if not values['path'] or not values['label']:
+    name, split = values['path'], splitting.named(values['split'])
+    label, first = labels.setdefault(name, (values['label'], number))
+    if any(isinstance(row.get(columns[key]), (dict, list))
+           for key in _REQUIRED):
+      wrong.append(f'line {number} has a path or a label that is no text and '
+                   'no number')
+    elif not values['path'] or not values['label']:
       wrong.append(f'line {number} has no '
                    f'{"label" if values["path"] else "path"}')
     elif columns['split'] and not split:
       wrong.append(f'line {number} has split {values["split"]!r}; expected '
                    'train, validation or test')
+    elif label != values['label']:
+      wrong.append(f'line {number} has label {values["label"]!r} for {name!r}, '
+                   f'line {first} has {label!r}; an image is of one class')
+    elif (name, split) in lines:
+      problems.append(source_lib.Problem(
+          name, 'listed_twice', f'line {number} is as line '
+          f'{lines[name, split]}, and the image is imported once'))
     else:
-      rows.append((values['path'], values['label'], split))
+      lines[name, split] = number
+      rows.append((name, label, split))
   if wrong or not rows:
     more = f' (and {len(wrong) - 1:,} more lines)' if len(wrong) > 1 else ''
     raise errors.UsageError(f'{path}: {(wrong or ["no rows"])[0]}{more}')
@@ -110,7 +131,7 @@ def _source(path, header, numbered) -> source_lib.Source:
                            numbers[label], split)
            for name, label, split in rows]
   return source_lib.Source(
-      source_lib.CLASSIFICATION, classes, items, folder.load)
+      source_lib.CLASSIFICATION, classes, items, folder.load, problems)
 
 
 def _cell(value: Any) -> str:

@@ -113,8 +113,36 @@ def test_the_same_image_in_two_splits_is_reported(tmp_path):
   source = sources.write_folder(tmp_path / 'in/train')
   sources.write_folder(tmp_path / 'in/test', count=2)
   found = _import(source.parent, tmp_path / 'out').description
-  assert found['problems'] == {'duplicate': 6}
+  # Four of the six have another class there.
+  assert found['problems'] == {'duplicate': 6, 'two_classes': 4}
   assert found['origin']['given_splits'] == ['test', 'train']
+
+
+def test_the_same_image_in_two_classes_is_reported(tmp_path):
+  source = sources.write_folder(tmp_path / 'in')
+  content = (source / 'ant/000.jpeg').read_bytes()
+  sources.write(source / 'cat/copy.jpeg', content)
+  _import(source, tmp_path / 'out')
+  problem, *_ = [p for p in importer.read_problems(str(tmp_path / 'out'))
+                 if p.kind == 'two_classes']
+  assert problem.imported and {'ant/000.jpeg', 'cat/copy.jpeg'} < {
+      problem.name, *problem.text.split()}
+
+
+def test_masks_without_a_second_class_are_refused(tmp_path):
+  source = sources.write_masks(tmp_path / 'in')
+  mask = np.zeros([20, 16], np.uint8)
+  mask[:9] = 255
+  for path in (source / 'masks').iterdir():
+    path.write_bytes(sources.encoded(mask, 'PNG'))
+  with pytest.raises(errors.UsageError, match='of class 0 and of the ignored'):
+    _import(source, tmp_path / 'out')
+  mask[:4] = 250
+  (source / 'masks/003.png').write_bytes(sources.encoded(mask, 'PNG'))
+  found = _import(source, tmp_path / 'out').description
+  assert found['problems'] == {'class_without_pixels': 1}
+  assert 'say --ignore_value=250' in importer.read_problems(
+      str(tmp_path / 'out'))[0].text
 
 
 def test_masks_are_imported_and_wrong_ones_are_listed(tmp_path):
@@ -161,6 +189,34 @@ def test_importing_again_says_that_it_is_complete(tmp_path, capsys):
   assert 'a data set of other files or options' in capsys.readouterr().err
   assert main.main([*argv[:-1], f'--output={source}']) == 2
   assert 'is not empty' in capsys.readouterr().err
+
+
+def test_where_a_data_set_cannot_be(tmp_path, capsys):
+  source = sources.write_folder(tmp_path / 'in')
+  (tmp_path / 'file').write_text('')
+  for output, found in ((source / 'out', 'is in the source'),
+                        (tmp_path / 'file/out', 'cannot be written')):
+    assert main.main(['data', 'import', f'--source={source}',
+                      f'--output_dir={output}']) == 2
+    assert found in capsys.readouterr().err
+  assert len([*source.iterdir()]) == 3
+
+
+def test_an_import_whose_files_are_taken_away_fails_with_one_message(
+    tmp_path, monkeypatch):
+  source = sources.write_folder(tmp_path / 'in')
+
+  def taken(*_):
+    raise FileNotFoundError(2, 'No such file or directory')
+  monkeypatch.setattr(shards, 'write', taken)
+  with pytest.raises(errors.Failure, match='could not be written: .*No such'):
+    _import(source, tmp_path / 'out')
+
+
+def test_a_damaged_plan_begins_again(tmp_path):
+  source = sources.write_folder(tmp_path / 'in')
+  sources.write(tmp_path / 'out.partial/plan.json', b'{')
+  assert _import(source, tmp_path / 'out').description['num_classes'] == 3
 
 
 @pytest.mark.parametrize('flag, found', [

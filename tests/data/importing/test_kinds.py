@@ -124,6 +124,23 @@ def test_tables_name_paths_and_labels(name, text, tmp_path):
   assert first.path == str(tmp_path / 'a.jpg')
 
 
+def test_a_row_that_is_there_twice_is_one_image(tmp_path):
+  path = tmp_path / 't.csv'
+  path.write_text('path,label\na.jpg,x\nb.jpg,y\na.jpg,x\n')
+  source = kinds.read(str(path))[1]
+  assert len(source.items) == 2
+  (problem,) = source.problems
+  assert (problem.name, problem.kind) == ('a.jpg', 'listed_twice')
+  assert problem.text.startswith('line 4 is as line 2')
+
+
+def test_json_may_hold_separators_of_lines(tmp_path):
+  path = tmp_path / 't.jsonl'
+  path.write_text('{"path": "a\u2028.jpg", "label": "x"}\r\n'
+                  '{"path": "b", "label": "y"}\n')
+  assert kinds.read(str(path))[1].items[0].name == 'a\u2028.jpg'
+
+
 @pytest.mark.parametrize('lines', [1, 0])
 def test_labels_of_tables_may_be_numbers(lines, tmp_path):
   path = tmp_path / 't.jsonl'
@@ -136,6 +153,11 @@ def test_labels_of_tables_may_be_numbers(lines, tmp_path):
     ('t.csv', 'a.jpg,cat\n', "no column path and no column label; .*'a.jpg'"),
     ('t.csv', 'path,label\na.jpg,\nb.jpg,x\n', 'line 2 has no label'),
     ('t.csv', 'path,label,split\na.jpg,x,now\n', "line 2 has split 'now'"),
+    ('t.csv', 'path,label\na.jpg,cat, dog\n',
+     'line 2 has 3 values for 2 columns; put quotes'),
+    ('t.csv', 'path,label\na.jpg,x\nb.jpg,y\na.jpg,y\n',
+     "line 4 has label 'y' for 'a.jpg', line 2 has 'x'"),
+    ('t.jsonl', '{"path": "a", "label": {"x": 1}}', 'line 1 .* no number'),
     ('t.csv', '', 'empty'), ('t.csv', 'path,label\n', 'no rows'),
     ('t.csv', 'path,label\na,x\n', "only one class, 'x'"),
     ('t.jsonl', '{"path": "a"', 'line 1: not JSON'),
@@ -155,6 +177,12 @@ def test_idx_files_are_a_source(tmp_path):
   item = source.items[3]
   np.testing.assert_array_equal(source.load(item)[0], arrays['train'][0][3])
   assert item.label == arrays['train'][1][3]
+
+
+def test_idx_files_without_images_are_refused(tmp_path):
+  sources.write_idx(tmp_path, num_train=0, num_test=0)
+  with pytest.raises(errors.UsageError, match='no image to train'):
+    kinds.read(str(tmp_path))
 
 
 def _arrays(directory, as_files, **arrays):
@@ -185,11 +213,37 @@ def test_arrays_are_a_source(as_files, tmp_path):
     ({'x': np.zeros([2, 8, 8], np.uint8), 'y': [0.5, 1]}, 'one integer'),
     ({'x': np.zeros([2, 8, 8], np.uint8), 'y': [-1, 1]}, 'received -1'),
     ({'x': np.zeros([2, 8, 8], np.uint8), 'y': [0, 2]}, "of class '1'"),
+    ({'x': np.zeros([2, 8, 8], np.uint8), 'y': [0, 10**12]},
+     'go up to 10{12}, but'),
     ({'x': np.zeros([2, 8, 8], np.uint8)}, 'always both; received x')])
 def test_arrays_that_cannot_be_read(arrays, found, tmp_path):
   path = _arrays(tmp_path, False, **arrays)
   with pytest.raises(errors.UsageError, match=found):
     kinds.read(path)
+
+
+@pytest.mark.parametrize('content, found', [
+    ('bär\n'.encode('latin-1'), 'classes.txt: not UTF-8'),
+    (b'ground\n\nant\n', 'line 2 is empty')])
+def test_names_of_classes_that_cannot_be_read(content, found, tmp_path):
+  sources.write_masks(tmp_path, count=2)
+  (tmp_path / 'classes.txt').write_bytes(content)
+  with pytest.raises(errors.UsageError, match=found):
+    kinds.read(str(tmp_path))
+
+
+def test_of_two_masks_or_images_with_one_name_one_is_listed(tmp_path):
+  sources.write_masks(tmp_path, count=2)
+  sources.write(tmp_path / 'masks/000.bmp', b'x')
+  sources.write(tmp_path / 'images/000.png', b'x')
+  (tmp_path / 'classes.txt').write_bytes('\ufeffbär\nb\n\n'.encode())
+  source = kinds.read(str(tmp_path))[1]
+  assert source.classes == ('bär', 'b')
+  assert [item.name for item in source.items] == [
+      'images/000.jpg', 'images/001.jpg']
+  assert {(p.name, p.kind) for p in source.problems} == {
+      ('masks/000.png', 'second_of_a_name'),
+      ('images/000.png', 'second_of_a_name')}
 
 
 def test_images_and_masks_are_a_source(tmp_path):
