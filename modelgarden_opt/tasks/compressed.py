@@ -170,6 +170,18 @@ class CompressedTask:
     constraints.apply(constraints.find(model), optimizer)
     return logs
 
+  def inference_step(self, inputs, model):
+    if tf.distribute.get_strategy().num_replicas_in_sync < 2:
+      return super().inference_step(inputs, model)
+    # A replica may get no image of the last batch, and convolutions of a CPU
+    # fail on none. Not by `tf.pad`, which TensorFlow would fuse with them.
+    shape = tf.shape(inputs)
+    count = shape[0]
+    missing = tf.cast(tf.equal(count, 0), tf.int32)
+    image = tf.zeros(tf.concat([[missing], shape[1:]], 0), inputs.dtype)
+    outputs = super().inference_step(tf.concat([inputs, image], 0), model)
+    return tf.nest.map_structure(lambda output: output[:count], outputs)
+
   def build_losses(self, labels, model_outputs, aux_losses=None):
     """Returns the loss of labels, teacher and regularizers."""
     if self._teacher is None or not self._teacher.teaches:

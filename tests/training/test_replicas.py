@@ -8,6 +8,7 @@ percent (`test_replicas_that_do_not_agree_are_far_off`).
 """
 
 import numpy as np
+from official.core import task_factory
 import pytest
 import tensorflow as tf
 
@@ -15,6 +16,7 @@ from modelgarden_opt.compression import replicas as replicas_lib
 from modelgarden_opt.evaluation import evaluate
 from modelgarden_opt.export import exporter
 from modelgarden_opt.training import experiment
+from modelgarden_opt.training import strategies
 
 ONE = {'distribution_strategy': 'off'}
 TWO = {'distribution_strategy': 'mirrored', 'num_logical_cpus': 2}
@@ -117,6 +119,28 @@ def _variables(model_dir, step=STEPS):
           if name.endswith('/.ATTRIBUTES/VARIABLE_VALUE')
           and not name.startswith(('optimizer', 'save_counter'))
           and '.OPTIMIZER_SLOT' not in name}
+
+
+def test_a_replica_may_get_no_image_of_the_last_batch(tiny_params):
+  params = tiny_params('mobilenet_v2', {'runtime': TWO}, {
+      'task': {'model': _MODEL}})
+  strategy = strategies.get_strategy(params)
+  with strategy.scope():
+    task = task_factory.get_task(params.task)
+    model = task.build_model()
+  images = np.random.default_rng(0).normal(
+      size=[3, *params.task.model.input_size]).astype(np.float32)
+  shares = strategy.experimental_distribute_values_from_function(
+      lambda context: tf.constant(
+          images[:0] if context.replica_id_in_sync_group else images))
+
+  @tf.function
+  def run():
+    return strategy.run(task.inference_step, (shares, model))
+  some, none = strategy.experimental_local_results(run())
+  np.testing.assert_allclose(
+      some, model(images, training=False), rtol=1e-4, atol=1e-4)
+  assert none.shape == (0, params.task.model.num_classes)
 
 
 @pytest.mark.parametrize('technique', TECHNIQUES)
