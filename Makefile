@@ -33,6 +33,7 @@ docs: $(READY)
 	$(BIN)/python scripts/bench_model_garden.py --from_json
 	$(BIN)/python scripts/demo.py --from_json
 	$(BIN)/python scripts/render_docs.py
+	$(BIN)/python scripts/render_schema.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -60,14 +60,24 @@ def read_json_if_any(path: str) -> Any:
   return read_json(path) if tf.io.gfile.exists(path) else None
 
 
-def read_bytes(path: str) -> bytes:
-  """Returns the content of a file; of a local one without TensorFlow."""
+def expanded(path: str) -> str:
+  """Returns a path with `~` replaced by the home directory."""
+  return os.path.expanduser(path) if '://' not in path else path
+
+
+def read_bytes(path: str, limit: int = -1) -> bytes:
+  """Returns the content of a file; of a local one without TensorFlow.
+
+  Args:
+    path: The file.
+    limit: At most so many bytes, -1 for all.
+  """
   if '://' not in path:
     with open(path, 'rb') as f:
-      return f.read()
+      return f.read(limit)
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   with tf.io.gfile.GFile(path, 'rb') as f:
-    return f.read()
+    return f.read(limit)
 
 
 def exists(path: str) -> bool:

@@ -24,6 +24,8 @@ class Technique:
       layers, with `_` at its end. Checkpoints with and without them fit.
     suffix: Suffix of the experiments that switch it on.
     stage: Kind of the pipeline stage that adds it.
+    rules: `module:RULES`, what fields of the block obey together (see
+      `configs.rules.rule`); empty for nothing.
   """
   name: str
   block: str
@@ -31,6 +33,7 @@ class Technique:
   variable_prefix: str
   suffix: str
   stage: str
+  rules: str = ''
 
 
 # In the order in which a kernel passes their transforms.
@@ -42,7 +45,8 @@ TECHNIQUES: dict[str, Technique] = {
             make='modelgarden_opt.compression.pruning.pruning_technique:make',
             variable_prefix='pruning_',
             suffix='_pruning',
-            stage='prune'),
+            stage='prune',
+            rules='modelgarden_opt.configs.rules.pruning:RULES'),
         Technique(
             name='clustering',
             block='modelgarden_opt.configs.clustering:Clustering',
@@ -50,7 +54,8 @@ TECHNIQUES: dict[str, Technique] = {
                  'make',
             variable_prefix='clustering_',
             suffix='_clustering',
-            stage='cluster'),
+            stage='cluster',
+            rules='modelgarden_opt.configs.rules.clustering:RULES'),
         Technique(
             name='quantization',
             block='modelgarden_opt.configs.quantization:Quantization',
@@ -58,7 +63,8 @@ TECHNIQUES: dict[str, Technique] = {
                  'quantization_technique:make',
             variable_prefix='quantized_',
             suffix='_qat',
-            stage='qat'),
+            stage='qat',
+            rules='modelgarden_opt.configs.rules.quantization:RULES'),
     )
 }
 

@@ -21,6 +21,7 @@ _TOY = textwrap.dedent('''
     from modelgarden_opt.compression import rules
     from modelgarden_opt.compression import transforms
     from modelgarden_opt.configs import block
+    from modelgarden_opt.configs.schema import fields
 
 
     @dataclasses.dataclass
@@ -30,11 +31,7 @@ _TOY = textwrap.dedent('''
       Attributes:
         scale: By this factor.
       """
-      scale: float = 1.0
-
-      def problems(self, train_steps):
-        return [] if self.scale > 0 else [
-            f'scale: must be > 0, received {self.scale}']
+      scale: float = fields.field(1.0, range='> 0')
 
 
     class Scale(transforms.KernelTransform):

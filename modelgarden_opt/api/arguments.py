@@ -4,7 +4,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-import sys
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,9 @@ from modelgarden_opt import errors
 from modelgarden_opt import techniques
 from modelgarden_opt.configs import block as block_cfg
 from modelgarden_opt.configs import overrides
+from modelgarden_opt.configs.schema import checking
+from modelgarden_opt.configs.schema import live
+from modelgarden_opt.configs.schema import marks
 
 # Arrays are taken in batches of so many images.
 BATCH_SIZE = 32
@@ -39,9 +41,7 @@ def blocks(given: Mapping[str, Any]) -> dict[str, block_cfg.Block]:
       found[name] = _block(name, value, problems)
   if not problems:
     # How many steps there will be, nobody knows yet.
-    problems += [f'{name}.{problem}' for name, block in found.items()
-                 for problem in block.problems(sys.maxsize)]
-    problems += overrides.block_problems(found, '')
+    problems += overrides.problems_of(found)
   if not found and not problems:
     problems.append(f'compress: give one of {", ".join(techniques.TECHNIQUES)}')
   if problems:
@@ -59,10 +59,11 @@ def _block(name: str, value: Any, problems: list[str]) -> block_cfg.Block:
     problems.append(f'{name}: expected a {kind.__name__} or a dictionary of '
                     f'its fields, received {value!r}')
     return block
-  wrong = overrides.check(block, value, f'{name}.')
-  problems += wrong
-  if not wrong:
-    block.override(dict(value), is_strict=True)
+  checker = checking.Checker(live.schema_of(block))
+  checker.block(live.name_of(kind), value, f'{name}.')
+  problems += map(str, checker.problems)
+  if not checker.problems:
+    block.override(marks.plain(value), is_strict=True)
   return block
 
 

@@ -26,15 +26,6 @@ class Block(hyperparams.Config):
     del techniques
     return cls()
 
-  def problems(self, train_steps: int) -> list[str]:
-    """Returns one line for every value that breaks a rule.
-
-    Args:
-      train_steps: `trainer.train_steps`.
-    """
-    del train_steps
-    return []
-
   def last_step(self) -> int:
     """Returns the step from which a checkpoint can be the best one."""
     return 0

@@ -6,13 +6,13 @@ import dataclasses
 from official.modeling import hyperparams
 
 from modelgarden_opt.configs import block
-from modelgarden_opt.configs import checks
+from modelgarden_opt.configs.schema import fields
 
 # In place of an initialization: the values that a clustered kernel has.
 PRESERVE = 'PRESERVE'
 INITIALIZATIONS = (
     'LINEAR', 'RANDOM', 'DENSITY_BASED', 'KMEANS_PLUS_PLUS', PRESERVE)
-NUMBERS = range(2, 257)
+_NUMBERS = {'range': '2 to 256'}
 
 
 @dataclasses.dataclass
@@ -30,7 +30,7 @@ class ClusteringRule(hyperparams.Config):
   path: str = '*'
   layer_type: str = '*'
   enabled: bool | None = None
-  number_of_clusters: int | None = None
+  number_of_clusters: int | None = fields.field(None, **_NUMBERS)
   cluster_per_channel: bool | None = None
 
 
@@ -49,8 +49,9 @@ class Clustering(block.Block):
     preserve_sparsity: Whether zeros stay zeros.
     rules: Overrides by path or layer type; the last match wins.
   """
-  number_of_clusters: int = 16
-  cluster_centroids_init: str = 'KMEANS_PLUS_PLUS'
+  number_of_clusters: int = fields.field(16, **_NUMBERS)
+  cluster_centroids_init: str = fields.field(
+      'KMEANS_PLUS_PLUS', choices=INITIALIZATIONS)
   cluster_per_channel: bool = False
   preserve_sparsity: bool = False
   rules: list[ClusteringRule] = dataclasses.field(default_factory=list)
@@ -60,18 +61,3 @@ class Clustering(block.Block):
     preserved = ({'cluster_centroids_init': PRESERVE}
                  if len(techniques) > 1 else {})
     return cls(preserve_sparsity='pruning' in techniques, **preserved)
-
-  def problems(self, train_steps: int) -> list[str]:
-    del train_steps
-    found = checks.unless_one_of(
-        'cluster_centroids_init', self.cluster_centroids_init, INITIALIZATIONS)
-    least = 3 if self.preserve_sparsity else 2
-    numbers = [('', self.number_of_clusters), *(
-        (f'rules[{index}].', rule.number_of_clusters)
-        for index, rule in enumerate(self.rules)
-        if rule.number_of_clusters is not None)]
-    for prefix, value in numbers:
-      if not least <= value <= NUMBERS[-1]:
-        found.append(f'{prefix}number_of_clusters: must lie in {least} to '
-                     f'{NUMBERS[-1]}, received {value}')
-    return found

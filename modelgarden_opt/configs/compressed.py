@@ -6,6 +6,7 @@ from official.modeling import hyperparams
 
 from modelgarden_opt import techniques
 from modelgarden_opt.configs import distillation as distillation_cfg
+from modelgarden_opt.configs.schema import fields
 
 # One field for every technique, None where it is off.
 _Blocks = dataclasses.make_dataclass(
@@ -38,7 +39,7 @@ class CompressedTask(_Blocks):
   distillation: distillation_cfg.Distillation | None = None
   data: str = ''
   class_names: list[str] = dataclasses.field(default_factory=list)
-  batch_norm_steps: int = 0
+  batch_norm_steps: int = fields.field(0, range='>= 0', unit='batches')
   imports: list[str] = dataclasses.field(default_factory=list)
 
   def without_techniques(self) -> 'CompressedTask':

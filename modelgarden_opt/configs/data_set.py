@@ -8,22 +8,19 @@ so that nothing that reads a configuration has to know it.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import json
 import os
 from typing import Any
-
-from official.core import config_definitions as cfg
 
 from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.configs import catalog
-from modelgarden_opt.configs import image_classification
-from modelgarden_opt.configs import semantic_segmentation
+from modelgarden_opt.configs.rules import rule
+from modelgarden_opt.configs.schema import stored
 
 DESCRIPTOR = 'dataset.json'
-_TASKS = {
-    'image_classification': image_classification.ImageClassificationTask,
-    'semantic_segmentation': semantic_segmentation.SemanticSegmentationTask,
-}
+# What a value is said to come from that none but `task.data` gives.
+STANDS_FOR = 'task.data'
 # Fields by which a split names its source.
 _SOURCES = ('input_path', 'tfds_name', 'embedded_name')
 # Input sizes that follow from small images: multiples of the networks' stride,
@@ -88,20 +85,20 @@ def read(name: str) -> DataSet:
         f'data import` wrote (it has no {DESCRIPTOR}) nor an embedded data set'
         f'{errors.nearest(name, catalog.DATA_SETS)}')
   try:
-    values = files.read_json(path)
+    values = json.loads(files.read_bytes(path))
     images = values['images']
     return DataSet(
         directory, values['task'], tuple(values['classes']),
         values['num_examples'], max(images['height'][1], images['width'][1]),
         tuple(images['formats']))
-  except (ValueError, KeyError, TypeError, IndexError) as e:
+  except (OSError, ValueError, KeyError, TypeError, IndexError) as e:
     raise errors.UsageError(
         f'task.data: {path!r} is damaged ({type(e).__name__}: {e}); import the '
         'data again') from None
 
 
 def expand(
-    config: cfg.ExperimentConfig, sources: Sequence[Mapping[str, Any]]
+    experiment: stored.Experiment, sources: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
   """Returns what has to be overridden before every source, and after the last.
 
@@ -109,7 +106,7 @@ def expand(
   what later ones say. Sizes, which fit any data, win in earlier ones too.
 
   Args:
-    config: The experiment, without overrides.
+    experiment: The experiment, without overrides.
     sources: The overrides in the order of their application.
 
   Raises:
@@ -121,10 +118,11 @@ def expand(
     return expanded
   index = named[-1]
   found = read(_get(sources[index], 'task.data'))
-  if not isinstance(config.task, _TASKS[found.task]):
+  task_of_experiment = rule.View(experiment.values).task
+  if experiment.task != found.task:
     raise errors.UsageError(
         f'task.data: {found.name!r} is of {found.task}, and '
-        f'{config.task.name!r} is an experiment of another task')
+        f'{task_of_experiment.name!r} is an experiment of another task')
   before, after = sources[:index], sources[index:]
   task: dict[str, Any] = {'model': {'num_classes': len(found.classes)}}
   if not _names_a_source(after, 'train_data'):
@@ -136,7 +134,7 @@ def expand(
   task['validation_data']['drop_remainder'] = False
   expanded[index] = {'task': task, 'trainer': {'validation_steps': -1}}
   expanded[-1] = {'task': {
-      **_sizes(config.task, found, sources), 'data': '',
+      **_sizes(task_of_experiment, found, sources), 'data': '',
       'test_data': _test_data(found, before, after)}}
   return expanded
 
@@ -170,7 +168,7 @@ def _test_data(found: DataSet, before, after) -> dict[str, Any] | None:
           **later}
 
 
-def _sizes(task, found: DataSet, sources) -> dict[str, Any]:
+def _sizes(task: rule.View, found: DataSet, sources) -> dict[str, Any]:
   """Returns sizes for small images, where no source gives any."""
   def given(field):
     return any(_get(values, f'task.{field}') for values in sources)

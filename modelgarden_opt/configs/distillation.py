@@ -4,6 +4,8 @@ import dataclasses
 
 from official.modeling import hyperparams
 
+from modelgarden_opt.configs.schema import fields
+
 
 @dataclasses.dataclass
 class Distillation(hyperparams.Config):
@@ -26,25 +28,7 @@ class Distillation(hyperparams.Config):
     feature_weight: Weight of their error, >= 0.
   """
   teacher: str = ''
-  temperature: float = 2.0
-  weight: float = 0.5
+  temperature: float = fields.field(2.0, range='> 0')
+  weight: float = fields.field(0.5, range='[0, 1]')
   features: list[str] = dataclasses.field(default_factory=list)
-  feature_weight: float = 1.0
-
-  def problems(self) -> list[str]:
-    """Returns one line for every value that breaks a rule."""
-    found = []
-    if not self.teacher:
-      found.append('teacher: must name a run directory or a checkpoint, '
-                   f'received {self.teacher!r}')
-    if not self.temperature > 0.0:
-      found.append(f'temperature: must be > 0, received {self.temperature}')
-    if not 0.0 <= self.weight <= 1.0:
-      found.append(f'weight: must lie in [0, 1], received {self.weight}')
-    if not self.feature_weight >= 0.0:
-      found.append(
-          f'feature_weight: must be >= 0, received {self.feature_weight}')
-    if not self.weight and not (self.features and self.feature_weight):
-      found.append('weight: 0 without features teaches nothing; use 0.5, or '
-                   'name features')
-    return found
+  feature_weight: float = fields.field(1.0, range='>= 0')

@@ -5,6 +5,7 @@ import dataclasses
 from official.modeling import hyperparams
 
 from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs.schema import fields
 
 
 @dataclasses.dataclass
@@ -19,7 +20,7 @@ class EmbeddedData(hyperparams.Config):
     source_dir: Directory of the original files of an embedded data set that is
       made of files (`fashion_mnist`); empty for where its package puts them.
   """
-  embedded_name: str = ''
-  embedded_split: str = ''
+  embedded_name: str = fields.field('', choices=('', *catalog.DATA_SETS))
+  embedded_split: str = fields.field('', choices=('', *catalog.SPLITS))
   embedded_dir: str = catalog.EMBEDDED_DIR
   source_dir: str = ''

@@ -5,7 +5,7 @@ import dataclasses
 from official.modeling import hyperparams
 
 from modelgarden_opt.configs import catalog
-from modelgarden_opt.configs import checks
+from modelgarden_opt.configs.schema import fields
 
 LOWERINGS = ('decomposed', 'fused')
 
@@ -19,11 +19,7 @@ class Export(hyperparams.Config):
       which XNNPACK runs; `fused` leaves the int8 HARD_SWISH op to runtimes
       that prefer it. For quantization-aware models.
   """
-  hard_swish: str = 'decomposed'
-
-  def problems(self) -> list[str]:
-    """Returns one line for every value that breaks a rule."""
-    return checks.unless_one_of('hard_swish', self.hard_swish, LOWERINGS)
+  hard_swish: str = fields.field('decomposed', choices=LOWERINGS)
 
 
 @dataclasses.dataclass
@@ -35,8 +31,5 @@ class SegmentationExport(Export):
       classes], `resized_logits` [b, h, w, classes] (bilinear), or `labels`
       [b, h, w], the int32 class of every pixel.
   """
-  output: str = 'logits'
-
-  def problems(self) -> list[str]:
-    return super().problems() + checks.unless_one_of(
-        'output', self.output, catalog.SEGMENTATION_OUTPUTS)
+  output: str = fields.field(
+      'logits', choices=catalog.SEGMENTATION_OUTPUTS)

@@ -10,6 +10,7 @@ from modelgarden_opt import registry
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import embedded
 from modelgarden_opt.configs import export as export_cfg
+from modelgarden_opt.configs.schema import fields
 
 
 @dataclasses.dataclass
@@ -21,9 +22,9 @@ class RandomAffine(hyperparams.Config):
     rotate: Largest rotation in degrees.
     scale: Largest relative change of size.
   """
-  translate: float = 0.0
-  rotate: float = 0.0
-  scale: float = 0.0
+  translate: float = fields.field(0.0, range='[0, 1]')
+  rotate: float = fields.field(0.0, range='[0, 180]', unit='degrees')
+  scale: float = fields.field(0.0, range='[0, 1)')
 
 
 @dataclasses.dataclass
@@ -44,8 +45,8 @@ class SmallCnn(hyperparams.Config):
     filters: Filters of its convolution.
     kernel_size: Height and width of their kernels.
   """
-  filters: int = 12
-  kernel_size: int = 3
+  filters: int = fields.field(12, range='1 to 65536')
+  kernel_size: int = fields.field(3, range='1 to 63')
 
 
 @dataclasses.dataclass
@@ -95,8 +96,8 @@ class Backbone(backbones.Backbone):
   keras: Keras = dataclasses.field(default_factory=Keras)
 
   def __post_init__(self, default_params, restrictions):
-    for name, fields in BACKBONES.items():
-      self.__dict__.setdefault(name, fields())
+    for name, block in BACKBONES.items():
+      self.__dict__.setdefault(name, block())
     super().__post_init__(default_params, restrictions)
 
 

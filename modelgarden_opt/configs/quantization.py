@@ -4,19 +4,26 @@ import dataclasses
 
 from official.modeling import hyperparams
 
-from modelgarden_opt import errors
 from modelgarden_opt.configs import block
-from modelgarden_opt.configs import checks
+from modelgarden_opt.configs.rules import quantization as rules
+from modelgarden_opt.configs.schema import fields
 
 PER_CHANNEL, PER_TENSOR = GRANULARITIES = ('per_channel', 'per_tensor')
-WEIGHT_BITS = range(2, 9)
 # Fewer bits than 8 that files can hold, and which kernels have them.
 LOW_BITS = 4
 POINTWISE, ALL = LOW_BIT_POLICIES = ('pointwise', 'all')
-ACTIVATION_BITS = range(2, 17)
 MAX, MSE, LEARNED = WEIGHT_RANGES = ('max', 'mse', 'learned')
-NEAREST, ADAROUND = ROUNDINGS = ('nearest', 'adaround')
+NEAREST, ADAROUND = ROUNDINGS = ('nearest', rules.ADAROUND)
 NONE, DAMPEN, FREEZE = OSCILLATIONS = ('none', 'dampen', 'freeze')
+_WEIGHT_BITS = {'range': '2 to 8', 'unit': 'bits'}
+_ACTIVATION_BITS = {'range': '2 to 16', 'unit': 'bits'}
+# Users register methods of their own.
+_METHODS = {
+    'choices': ('moving_average', 'min_max', 'percentile', 'mse', 'entropy'),
+    'registry': 'modelgarden_opt.compression.quantization.observers:METHODS'}
+_PERCENTILE = {'range': '(50, 100]', 'unit': 'percent'}
+_STEP = {'range': '>= 0', 'unit': 'steps'}
+_BATCHES = {'range': '>= 0', 'unit': 'batches'}
 
 
 @dataclasses.dataclass
@@ -40,13 +47,13 @@ class QuantizationRule(hyperparams.Config):
   path: str = '*'
   layer_type: str = '*'
   enabled: bool | None = None
-  num_bits_weight: int | None = None
-  num_bits_activation: int | None = None
-  weight_granularity: str | None = None
-  calibration_method: str | None = None
-  calibration_percentile: float | None = None
-  weight_range: str | None = None
-  rounding: str | None = None
+  num_bits_weight: int | None = fields.field(None, **_WEIGHT_BITS)
+  num_bits_activation: int | None = fields.field(None, **_ACTIVATION_BITS)
+  weight_granularity: str | None = fields.field(None, choices=GRANULARITIES)
+  calibration_method: str | None = fields.field(None, **_METHODS)
+  calibration_percentile: float | None = fields.field(None, **_PERCENTILE)
+  weight_range: str | None = fields.field(None, choices=WEIGHT_RANGES)
+  rounding: str | None = fields.field(None, choices=ROUNDINGS)
 
 
 @dataclasses.dataclass
@@ -119,29 +126,31 @@ class Quantization(block.Block):
       calibration, is subtracted from its bias before step 1.
     rules: Overrides by path or layer type; the last match wins.
   """
-  version: str = 'v2'
+  version: str = fields.field('v2', choices=('v2',))
   change_num_bits: bool = False
-  num_bits_weight: int = 8
-  num_bits_activation: int = 8
+  num_bits_weight: int = fields.field(8, **_WEIGHT_BITS)
+  num_bits_activation: int = fields.field(8, **_ACTIVATION_BITS)
   quantize_detection_decoder: bool = False
   quantize_detection_head: bool = False
-  low_bit: str = POINTWISE
-  weight_granularity: str = 'per_channel'
+  low_bit: str = fields.field(POINTWISE, choices=LOW_BIT_POLICIES)
+  weight_granularity: str = fields.field(
+      PER_CHANNEL, choices=GRANULARITIES)
   training: bool = True
-  weight_range: str = MAX
-  rounding: str = NEAREST
-  oscillation: str = NONE
-  oscillation_momentum: float = 0.01
-  dampening_weight: float = 0.1
-  dampening_end_step: int | None = None
-  freezing_threshold: float = 0.02
-  calibration_steps: int = 8
-  calibration_method: str = 'moving_average'
-  calibration_percentile: float = 99.99
-  range_momentum: float = 0.99
-  freeze_ranges_step: int | None = None
-  freeze_batch_norm_step: int | None = None
-  batch_norm_steps: int = 0
+  weight_range: str = fields.field(MAX, choices=WEIGHT_RANGES)
+  rounding: str = fields.field(NEAREST, choices=ROUNDINGS)
+  oscillation: str = fields.field(NONE, choices=OSCILLATIONS)
+  oscillation_momentum: float = fields.field(0.01, range='(0, 1]')
+  dampening_weight: float = fields.field(0.1, range='> 0')
+  dampening_end_step: int | None = fields.field(
+      None, range='>= 1', unit='steps')
+  freezing_threshold: float = fields.field(0.02, range='(0, 1)')
+  calibration_steps: int = fields.field(8, **_BATCHES)
+  calibration_method: str = fields.field('moving_average', **_METHODS)
+  calibration_percentile: float = fields.field(99.99, **_PERCENTILE)
+  range_momentum: float = fields.field(0.99, range='[0, 1)')
+  freeze_ranges_step: int | None = fields.field(None, **_STEP)
+  freeze_batch_norm_step: int | None = fields.field(None, **_STEP)
+  batch_norm_steps: int = fields.field(0, **_BATCHES)
   fold_batch_norm: bool = False
   cross_layer_equalization: bool = False
   bias_correction: bool = False
@@ -150,95 +159,4 @@ class Quantization(block.Block):
   @property
   def rounds_adaptively(self) -> bool:
     """Whether any kernel is rounded by AdaRound."""
-    return ADAROUND in (self.rounding, *(rule.rounding for rule in self.rules))
-
-  def problems(self, train_steps: int) -> list[str]:
-    found = []
-    if self.version != 'v2':
-      found.append(f"version: must be 'v2', received {self.version!r}")
-    for name in ('quantize_detection_decoder', 'quantize_detection_head'):
-      if getattr(self, name):
-        found.append(f'{name}: detection is not supported yet, received true; '
-                     'leave it false')
-    if not self.change_num_bits:
-      for name in ('num_bits_weight', 'num_bits_activation'):
-        if getattr(self, name) != 8:
-          found.append(f'{name}: is used only with change_num_bits: true, '
-                       f'received {getattr(self, name)}')
-    if self.low_bit not in LOW_BIT_POLICIES:
-      found.append(
-          f'low_bit: {self.low_bit!r} is not a policy'
-          f'{errors.nearest(str(self.low_bit), LOW_BIT_POLICIES)}')
-    least = 0 if self.training else 1
-    if self.calibration_steps < least:
-      found.append(f'calibration_steps: must be >= {least}'
-                   f'{"" if self.training else " with training: false"}, '
-                   f'received {self.calibration_steps}')
-    if not self.calibration_steps:
-      found += [
-          f'{name}: needs calibration_steps >= 1, received 0: errors are '
-          'measured on calibrated ranges' for name, wanted in (
-              ('bias_correction', self.bias_correction),
-              ('rounding: adaround', self.rounds_adaptively)) if wanted]
-    if self.batch_norm_steps < 0:
-      found.append(
-          f'batch_norm_steps: must be >= 0, received {self.batch_norm_steps}')
-    if not 0.0 <= self.range_momentum < 1.0:
-      found.append('range_momentum: must lie in [0, 1), received '
-                   f'{self.range_momentum}')
-    for name in ('freeze_ranges_step', 'freeze_batch_norm_step'):
-      if getattr(self, name) is not None and getattr(self, name) < 0:
-        found.append(f'{name}: must be >= 0 or null, received '
-                     f'{getattr(self, name)}')
-    found += self._oscillation_problems(train_steps)
-    found += _shared_problems(self, '')
-    for index, rule in enumerate(self.rules):
-      found += _shared_problems(rule, f'rules[{index}].')
-    return found
-
-  def _oscillation_problems(self, train_steps: int) -> list[str]:
-    """Checks the fields of the chosen method; others are not read."""
-    found = checks.unless_one_of('oscillation', self.oscillation, OSCILLATIONS)
-    if self.oscillation == NONE or found:
-      return found
-    if not 0.0 < self.oscillation_momentum <= 1.0:
-      found.append('oscillation_momentum: must lie in (0, 1], received '
-                   f'{self.oscillation_momentum}')
-    if self.oscillation == FREEZE:
-      if not 0.0 < self.freezing_threshold < 1.0:
-        found.append('freezing_threshold: must lie in (0, 1), received '
-                     f'{self.freezing_threshold}')
-      return found
-    if self.dampening_weight <= 0.0:
-      found.append(f'dampening_weight: must be > 0, received '
-                   f'{self.dampening_weight}')
-    end = self.dampening_end_step
-    if end is None or end < 1:
-      found.append('dampening_end_step: must be >= 1, such as the last step of '
-                   f'training, received {end}')
-    elif end > train_steps:
-      found.append(f'dampening_end_step: {end} is after trainer.train_steps '
-                   f'{train_steps}, so dampening_weight would not be reached')
-    return found
-
-
-def _shared_problems(config: Quantization | QuantizationRule, prefix: str):
-  """Checks the fields that the block and its rules share."""
-  found = []
-  for name, choices in (('num_bits_weight', WEIGHT_BITS),
-                        ('num_bits_activation', ACTIVATION_BITS)):
-    value = getattr(config, name)
-    if value is not None and value not in choices:
-      found.append(f'{prefix}{name}: must lie in {choices[0]} to '
-                   f'{choices[-1]}, received {value}')
-  value = config.calibration_percentile
-  if value is not None and not 50.0 < value <= 100.0:
-    found.append(f'{prefix}calibration_percentile: must be above 50 and at '
-                 f'most 100, received {value}')
-  for name, choices in (('weight_granularity', GRANULARITIES),
-                        ('weight_range', WEIGHT_RANGES),
-                        ('rounding', ROUNDINGS)):
-    value = getattr(config, name)
-    if value is not None:
-      found += checks.unless_one_of(prefix + name, value, choices)
-  return found
+    return rules.rounds_adaptively(self)

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs.schema import marks
 from modelgarden_opt.pipeline import stages
 
 BEST = 'best_ckpt'
@@ -129,7 +130,7 @@ def _train(
       commands=[['train', f'--experiment={training.experiment}',
                  f'--config_file={path}', f'--model_dir={run_dir}']],
       inputs=inputs, outputs=_result(training, model_dir),
-      config=(path, overrides), run_dir=run_dir)
+      config=(path, marks.plain(overrides)), run_dir=run_dir)
 
 
 def checkpoint_field(experiment: str) -> tuple[str, str]:

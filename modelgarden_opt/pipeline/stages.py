@@ -18,7 +18,8 @@ from typing import Any
 from modelgarden_opt import errors
 from modelgarden_opt import techniques as techniques_lib
 from modelgarden_opt.configs import catalog
-from modelgarden_opt.configs import overrides as overrides_lib
+from modelgarden_opt.configs.reading import yaml_file
+from modelgarden_opt.configs.schema import marks
 from modelgarden_opt.pipeline import seeds
 
 # Training stages, and the technique that each adds to those before it.
@@ -269,11 +270,13 @@ def _overrides(
   if path is not None:
     path = str(path).replace(_MODEL, values['model'])
     try:
-      overrides = merge(overrides, overrides_lib.load_yaml(path))
+      overrides = merge(overrides, yaml_file.load(path))
     except errors.UsageError as e:
       problems.append(f'{name}.{e}')
   return merge(
-      overrides, {k: v for k, v in block.items() if k in _OVERRIDES})
+      overrides, marks.Marked(
+          {k: v for k, v in block.items() if k in _OVERRIDES},
+          getattr(block, 'marks', None)))
 
 
 def _removes_channels(overrides: Mapping[str, Any]) -> bool:
@@ -302,10 +305,16 @@ def _clusters_of(
 
 def merge(
     below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns nested mappings put together; the second one wins."""
-  merged = dict(below)
+  """Returns nested mappings put together; the second one wins.
+
+  What knows where it was written still knows.
+  """
+  merged = marks.Marked(below, getattr(below, 'marks', None))
   for key, value in above.items():
     if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
       value = merge(merged[key], value)
     merged[key] = value
+    merged.marks.pop(key, None)
+    if (mark := marks.mark_of(above, key, None)) is not None:
+      merged.marks[key] = mark
   return merged

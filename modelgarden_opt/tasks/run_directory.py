@@ -17,6 +17,7 @@ import yaml
 
 from modelgarden_opt import errors
 from modelgarden_opt import files
+from modelgarden_opt.configs import origins
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling.state import checkpoints
@@ -68,8 +69,12 @@ def exists(model_dir: str) -> bool:
 
 
 def save_params(params: cfg.ExperimentConfig, model_dir: str) -> None:
-  """Writes the resolved configuration of a run to `params.yaml`."""
-  files.write_atomically(os.path.join(model_dir, PARAMS), to_yaml(params))
+  """Writes the resolved configuration of a run to `params.yaml`.
+
+  After the values, comments say which file each of them came from.
+  """
+  files.write_atomically(os.path.join(model_dir, PARAMS), to_yaml(
+      params) + origins.comments(origins.of(params)))
 
 
 def to_yaml(params: cfg.ExperimentConfig) -> str:

@@ -12,6 +12,7 @@ from modelgarden_opt.compression.quantization import histogram
 from modelgarden_opt.compression.quantization import observers
 from modelgarden_opt.compression.quantization import quantizers
 from modelgarden_opt.compression.quantization import range_search
+from modelgarden_opt.configs import overrides
 from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
@@ -215,10 +216,11 @@ def test_a_method_that_does_not_exist_is_named_with_the_nearest(field):
 
 
 @pytest.mark.parametrize(('fields', 'problem'), [
-    ({'calibration_percentile': 50.0}, 'above 50 and at most 100'),
+    ({'calibration_percentile': 50.0}, r'must lie in \(50, 100\]'),
     ({'rules': [{'calibration_percentile': 101.0}]},
      r'rules\[0\].calibration_percentile'),
     ({'training': False, 'calibration_steps': 0}, 'with training: false')])
 def test_values_out_of_range_are_told(fields, problem):
-  found = quantization_cfg.Quantization(fields).problems(10)
+  found = overrides.problems_of(
+      {'quantization': quantization_cfg.Quantization(fields)})
   assert len(found) == 1 and re.search(problem, found[0])

@@ -4,6 +4,7 @@ import pytest
 import tf_keras
 
 from modelgarden_opt.compression import kernels
+from modelgarden_opt.configs import overrides
 from modelgarden_opt.configs import quantization
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling import kernel_report
@@ -57,9 +58,9 @@ def test_other_widths_are_those_of_all_kernels(bits):
 
 def test_policies_are_checked():
   block = quantization.Quantization(low_bit='pointwize')
-  problem, = block.problems(10)
-  assert problem.startswith(
-      "low_bit: 'pointwize' is not a policy; did you mean 'pointwise'?")
+  assert overrides.problems_of({'quantization': block}) == [
+      'quantization.low_bit: must be one of pointwise, all, received '
+      "'pointwize'; did you mean 'pointwise'?"]
 
 
 @pytest.mark.parametrize('layer_type, shape, strides, matrix', [

@@ -10,6 +10,7 @@ from modelgarden_opt.compression.pruning import mask
 from modelgarden_opt.compression.pruning import pruning_technique
 from modelgarden_opt.compression.pruning import schedules
 from modelgarden_opt.compression.pruning import selection
+from modelgarden_opt.configs import overrides
 from modelgarden_opt.configs import pruning as pruning_cfg
 
 SCHEDULE = schedules.Schedule(
@@ -89,7 +90,7 @@ def test_rules_that_match_one_layer_must_not_contradict(
   config = pruning_cfg.Pruning(end_step=100, rules=[
       pruning_cfg.PruningRule(path='conv*', **first),
       pruning_cfg.PruningRule(path='*_0', **second)])
-  assert not config.problems(train_steps=100)
+  assert not overrides.problems_of({'pruning': config}, 100)
   technique = pruning_technique.make(config)
   technique.transform(kernels.Kernel('conv_0', 'Conv2D', (3, 3, 8, 8)))
   technique.transform(kernels.Kernel('conv_1', 'Conv2D', (3, 3, 8, 8)))

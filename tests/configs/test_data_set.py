@@ -81,7 +81,8 @@ def test_fields_of_the_same_file_win(imported):
 
 def test_it_replaces_the_inputs_of_earlier_files(imported):
   task = _resolve(tiny.overrides('/data'),
-                  {'task': {'data': imported['png']}}).task
+                  {'task': {'data': imported['png'],
+                            'train_data': {'global_batch_size': 16}}}).task
   for split in ('train', 'validation', 'test'):
     data = getattr(task, f'{split}_data')
     assert data.embedded_name == '' and data.input_path.startswith(
@@ -90,7 +91,8 @@ def test_it_replaces_the_inputs_of_earlier_files(imported):
   assert list(task.model.input_size) == [32, 32, 3]  # That fits any data.
   assert task.test_data.global_batch_size == 60
   without = _resolve(tiny.overrides('/data'),
-                     {'task': {'data': imported['untested']}}).task
+                     {'task': {'data': imported['untested'],
+                               'train_data': {'global_batch_size': 16}}}).task
   assert without.test_data is None
 
 

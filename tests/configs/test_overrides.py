@@ -92,10 +92,10 @@ def test_detection_fields_left_false_load(tmp_path):
     ('task: {model: {backbone: {type: mobilnet}}}', "did you mean 'mobilenet'"),
     ('task: {train_data: {embedded_name: digit}}', "did you mean 'digits'"),
     ('task: {train_data: {embedded_name: digits, embedded_split: dev}}',
-     'is not a split'),
+     "must be one of '', train, validation, test, received 'dev'"),
     ('runtime: {distribution_strategy: off}', 'expected str, received False'),
     ('runtime: {mixed_precision_dtype: bfloat16}', 'need float32'),
-    ('runtime: {num_logical_cpus: 0}', 'num_logical_cpus: must be >= 1'),
+    ('runtime: {num_logical_cpus: 0}', 'cpus: must lie in 1 to 1024'),
     ('runtime: {num_logical_cpus: 2, distribution_strategy: one_device}',
      'needs distribution_strategy: mirrored'),
     ('runtime: {num_logical_cpus: 2, num_gpus: 1}', 'cannot be combined'),
@@ -128,14 +128,14 @@ def test_an_unknown_experiment_names_the_nearest():
 
 def test_files_apply_in_order_and_the_override_last(tmp_path):
   first, second = tmp_path / 'a.yaml', tmp_path / 'b.yaml'
-  first.write_text('trainer: {train_steps: 1, steps_per_loop: 1}')
-  second.write_text('trainer: {train_steps: 2, validation_interval: 2}')
+  first.write_text('trainer: {train_steps: 1000, steps_per_loop: 1}')
+  second.write_text('trainer: {train_steps: 2000, validation_interval: 2}')
   config = overrides.resolve(
       'mobilenet_v2', [str(first), str(second)],
       'trainer.validation_interval=3,runtime.distribution_strategy=one_device')
   trainer = config.trainer
   assert (trainer.steps_per_loop, trainer.train_steps,
-          trainer.validation_interval) == (1, 2, 3)
+          trainer.validation_interval) == (1, 2000, 3)
   assert config.runtime.distribution_strategy == 'one_device'
 
 

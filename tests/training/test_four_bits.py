@@ -302,16 +302,17 @@ def test_fit_estimates_with_the_images_of_its_callback():
     ({'batch_norm_steps': -1}, 'batch_norm_steps: must be >= 0, received -1'),
 ])
 def test_fields_are_checked(fields, expected):
-  problem, = quantization_cfg.Quantization(**fields).problems(10)
-  assert problem.startswith(expected)
+  problem, = overrides.problems_of(
+      {'quantization': quantization_cfg.Quantization(**fields)}, 10)
+  assert problem.startswith(f'quantization.{expected}')
 
 
 def test_freezing_is_refused_beside_clusters(tiny_params):
   params = tiny_params('mobilenet_v2_cqat', {'task': {'quantization': {
       'oscillation': 'freeze'}}})
-  problem, = overrides.semantic_problems(params)
-  assert problem.startswith(
-      'task.quantization.oscillation: freeze would take single weights')
+  with pytest.raises(errors.UsageError, match=(
+      '^task.quantization.oscillation: freeze would take single weights')):
+    overrides.finish(params)
 
 
 def test_oscillations_are_those_of_few_bits():

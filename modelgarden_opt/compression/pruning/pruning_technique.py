@@ -15,6 +15,7 @@ from modelgarden_opt.compression.pruning import mask
 from modelgarden_opt.compression.pruning import schedules
 from modelgarden_opt.compression.pruning import selection
 from modelgarden_opt.configs import pruning as pruning_cfg
+from modelgarden_opt.configs.rules import pruning as pruning_rules
 
 _MAX_LISTED = 6
 # By how much the sparsity of a kernel may miss its plan without a warning.
@@ -85,7 +86,8 @@ class Pruning:
     scheduled = parameters['pruning_schedule'] != schedules.PRESERVE
     if not reason and scheduled:
       self._contradictory += [
-          f'{path}: {problem}' for problem in pruning_cfg.schedule_problems(
+          f'{path}: {field}: {problem}'
+          for field, problem in pruning_rules.schedule_problems(
               pruning_cfg.PruningRule(**parameters))]
       if max(self._blocks['block_size']) > 1:
         self._check_blocks(path, shape, parameters['final_sparsity'])

@@ -41,7 +41,7 @@ def add_buffer(model: Model, data: bytes) -> int:
 
 
 def op_codes(model: Model) -> list[int]:
-  """Returns the `schema.BuiltinOperator` of every operator code of a model."""
+  """Returns the `BuiltinOperator` of every operator code of a model."""
   return [max(code.builtinCode, code.deprecatedBuiltinCode)
           for code in model.operatorCodes]
 

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.configs import overrides
 from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
@@ -149,6 +150,6 @@ def test_every_mode_is_as_before(float_run, images):
 
 def test_a_wrong_name_is_refused():
   block = quantization_cfg.Quantization(rounding='adaroud')
-  problems = block.problems(10)
-  assert problems == [
-      "rounding: must be one of nearest, adaround, received 'adaroud'"]
+  assert overrides.problems_of({'quantization': block}) == [
+      'quantization.rounding: must be one of nearest, adaround, received '
+      "'adaroud'; did you mean 'adaround'?"]

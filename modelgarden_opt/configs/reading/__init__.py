@@ -1,0 +1,1 @@
+"""Reads overrides: YAML files and the text of `--params_override`."""

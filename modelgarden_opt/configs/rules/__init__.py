@@ -1,0 +1,1 @@
+"""Rules that several fields of a configuration obey together; no TensorFlow."""

@@ -1,0 +1,1 @@
+"""What every field of a configuration takes, as data; no TensorFlow."""

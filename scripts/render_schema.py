@@ -1,0 +1,34 @@
+"""Writes schema.json from the dataclasses: part of `make docs`."""
+
+import os
+import sys
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def text() -> str:
+  """Returns the text of the file."""
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.configs import catalog
+  from modelgarden_opt.configs import overrides
+  from modelgarden_opt.configs.schema import stored
+  found = {}
+  for name in catalog.EXPERIMENTS:
+    config = overrides.base(name)
+    config.task.name = name
+    found[name] = overrides.described(config)
+  return stored.write(found)
+
+
+def main() -> int:
+  """Writes the file."""
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt import files
+  from modelgarden_opt.configs.schema import stored
+  files.write_atomically(str(stored.PATH), text())
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
