@@ -175,7 +175,9 @@ def _example(cls: type, name: str, default) -> str:
 
 
 def _pipeline() -> str:
-  from modelgarden_opt.pipeline import stages  # pylint: disable=g-import-not-at-top
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.pipeline import fields as stage_fields
+  from modelgarden_opt.pipeline import stages
   listed = {
       'trainings': ', '.join(f'`{n}`' for n in stages.TRAININGS),
       'measures': ', '.join(f'`{n}`' for n in stages.MEASURES),
@@ -186,7 +188,8 @@ def _pipeline() -> str:
               for kind in stages.TRAININGS))}
   options = '\n'.join(
       f'| `{name}.{field}` | `--{field}` of `modelgarden-opt {name}`. |'
-      for name, fields in stages._OPTIONS.items() for field in fields
+      for name in stages.MEASURES
+      for field in stage_fields.SCHEMA.blocks[name].fields
       if field != 'names')
   return _PIPELINE.format(options=options, **listed)
 

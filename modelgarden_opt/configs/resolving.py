@@ -24,6 +24,18 @@ from modelgarden_opt.configs.schema import stored
 _MAX_PROBLEMS = 40
 
 
+class WrongConfiguration(errors.UsageError):
+  """A configuration that breaks rules.
+
+  Attributes:
+    problems: Which ones.
+  """
+
+  def __init__(self, problems: Sequence[marks.Problem]):
+    super().__init__(message(problems))
+    self.problems = problems
+
+
 @dataclasses.dataclass(frozen=True)
 class Resolved:
   """A configuration and what is wrong with it.
@@ -41,9 +53,9 @@ class Resolved:
   origins: Mapping[str, marks.Mark]
 
   def raise_if_wrong(self) -> None:
-    """Raises `UsageError` with everything that is wrong, if anything is."""
+    """Raises `WrongConfiguration` if anything is wrong."""
     if self.problems:
-      raise errors.UsageError(message(self.problems))
+      raise WrongConfiguration(self.problems)
 
 
 def message(problems: Sequence[marks.Problem]) -> str:

@@ -1,7 +1,9 @@
 """Finds what is wrong with any stage before the first one runs."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+import dataclasses
 import os
 
 from official.core import config_definitions as cfg
@@ -12,7 +14,8 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt import techniques
 from modelgarden_opt.configs import overrides
-from modelgarden_opt.export import formats
+from modelgarden_opt.configs import resolving
+from modelgarden_opt.configs.schema import marks
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.modeling.channel_pruning import costs
@@ -29,20 +32,26 @@ def resolve(pipeline: stages.Pipeline) -> dict[str, cfg.ExperimentConfig]:
   """
   problems, configs = [], {}
   for training in pipeline.trainings:
-    problems += [
-        f'{training.name}.formats: {name!r} is not an export format'
-        f'{errors.nearest(str(name), formats.FORMATS)}'
-        for name in training.formats if name not in formats.FORMATS]
     try:
       configs[training.name] = _of_run(training) if training.run else (
           overrides.resolve_values(
               training.experiment, {training.name: training.overrides}))
+    except resolving.WrongConfiguration as e:
+      problems += map(str, of_stage(training.name, e.problems))
     except errors.UsageError as e:
-      name = f'{training.name}: '
-      problems += [name + line.removeprefix(name)
-                   for line in str(e).splitlines()]
+      problems += [f'{training.name}: {line}' for line in str(e).splitlines()]
   _raise_if_any(problems)
   return configs
+
+
+def of_stage(
+    name: str, problems: Iterable[marks.Problem]) -> Iterator[marks.Problem]:
+  """Yields problems of a stage's configuration, which say whose they are."""
+  for problem in problems:
+    known = problem.mark is not None and problem.mark.line
+    yield dataclasses.replace(
+        problem, field=f'{name}: {problem.field}',
+        mark=problem.mark if known else None)
 
 
 def _of_run(training: stages.Training) -> cfg.ExperimentConfig:

@@ -81,6 +81,9 @@ def _stage(
   stage.setdefault('kind', name)
   if source is not None:
     stage['from'] = source
-  stage['task'] = task = stage.get('task') or {}
-  task['train_data'] = {**(task.get('train_data') or {}), 'seed': seed}
+  task = stage.get('task') or {}
+  data = task.get('train_data') if isinstance(task, Mapping) else {}
+  if isinstance(task, Mapping) and isinstance(data, (Mapping, type(None))):
+    task['train_data'] = {**(data or {}), 'seed': seed}
+  stage['task'] = task  # Of another type, it is told with the other fields.
   return stage

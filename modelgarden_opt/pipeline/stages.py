@@ -16,32 +16,21 @@ import re
 from typing import Any
 
 from modelgarden_opt import errors
-from modelgarden_opt import techniques as techniques_lib
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs.reading import yaml_file
 from modelgarden_opt.configs.schema import marks
+from modelgarden_opt.pipeline import fields as fields_lib
 from modelgarden_opt.pipeline import seeds
 
-# Training stages, and the technique that each adds to those before it.
-TRAININGS = {'float': None, **{
-    t.stage: t.name for t in techniques_lib.TECHNIQUES.values()}}
-# Stages after the trainings, in the only order that makes sense.
-MEASURES = ('export', 'evaluate', 'benchmark', 'report')
+TRAININGS, MEASURES = fields_lib.TRAININGS, fields_lib.MEASURES
 # Stands for the model in the path of a `config_file`.
 _MODEL = '{model}'
 # A stage's name is that of its run directory, beside these.
 _NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
-_TAKEN = ('complete', 'files', 'outdated')
-# Fields of a training stage that are not overrides of its experiment.
-_OWN_FIELDS = (
-    'kind', 'from', 'preserve', 'formats', 'config_file', 'teacher', 'run',
-    seeds.FIELD)
+_TAKEN = ('all', 'complete', 'files', 'model', 'outdated', 'stages')
 # The only ones of a stage that is a complete run.
 _OF_RUN = ('run', 'kind', 'formats')
-_OVERRIDES = ('task', 'trainer', 'runtime')
-_OPTIONS = {'export': ('io_dtype', 'ptq'), 'evaluate': ('split',),
-            'benchmark': ('num_runs', 'num_threads'),
-            'report': ('title', 'names')}
+_OVERRIDES = fields_lib.OVERRIDES
 
 
 def default_formats(kind: str) -> list[str]:
@@ -106,8 +95,10 @@ def parse(values: Mapping[str, Any]) -> Pipeline:
   Raises:
     UsageError: One message with everything that is wrong with the stages.
   """
+  problems = _problems_of_fields(values)
+  if problems:
+    raise errors.UsageError('\n'.join(problems))
   values = seeds.expand(values, MEASURES)
-  problems: list[str] = []
   names = _stage_names(values, problems)
   if problems:
     raise errors.UsageError('\n'.join(problems))
@@ -117,10 +108,6 @@ def parse(values: Mapping[str, Any]) -> Pipeline:
     if name not in MEASURES:
       _add_training(name, values, trainings, done, problems)
   options = {name: values.get(name) or {} for name in MEASURES}
-  for name, given in options.items():
-    problems += [
-        f'{name}.{field}: no such field{errors.nearest(field, _OPTIONS[name])}'
-        for field in given if field not in _OPTIONS[name]]
   pipeline = Pipeline(list(trainings.values()),
                       [name for name in names if name in MEASURES], options)
   if 'names' in options['report']:
@@ -129,6 +116,21 @@ def parse(values: Mapping[str, Any]) -> Pipeline:
   if problems:
     raise errors.UsageError('\n'.join(problems))
   return pipeline
+
+
+def _problems_of_fields(values: Mapping[str, Any]) -> list[str]:
+  """Checks the fields of all stages, each by itself."""
+  names = values.get('stages')
+  names = [name for name in names if isinstance(name, str)] if isinstance(
+      names, list) else []
+  problems = []
+  for name in dict.fromkeys(('all', *names, *MEASURES)):
+    block = values.get(name)
+    kind = name if name in MEASURES or name == 'all' else fields_lib.TRAINING
+    if isinstance(block, Mapping):
+      problems += map(str, fields_lib.problems(
+          name, kind, block, marks.mark_of(values, name, None)))
+  return problems
 
 
 def _problems_of_names(names: Any, variants: Sequence[str]) -> list[str]:
@@ -152,15 +154,17 @@ def _problems_of_names(names: Any, variants: Sequence[str]) -> list[str]:
 def _stage_names(values: Mapping[str, Any], problems: list[str]) -> list[str]:
   """Returns the stages; checks the names of everything in the file."""
   model, names = values.get('model'), values.get('stages') or []
-  if model not in catalog.MODELS:
-    problems.append(f'model: {model!r} is not a model'
-                    f'{errors.nearest(str(model), catalog.MODELS)}')
+  if not isinstance(model, str) or model not in catalog.MODELS:
+    problems.append(f'model: {marks.shown(model)} is not a model'
+                    f'{errors.nearest(str(model)[:99], catalog.MODELS)}')
   if not names or not isinstance(names, list):
-    problems.append(f'stages: expected a list of stages, received {names!r}')
+    problems.append(f'stages: expected a list of stages, received '
+                    f'{marks.shown(marks.plain(names))}')
     return []
   unnamed = [name for name in names if not isinstance(name, str)]
   if unnamed:
-    problems.append(f'stages: expected names, received {unnamed[0]!r}')
+    problems.append(f'stages: expected names, received '
+                    f'{marks.shown(marks.plain(unnamed[0]))}')
     return []
   known = {'model', 'stages', 'all', *names, *MEASURES}
   problems += [f'{field}: no such stage{errors.nearest(field, known)}'
@@ -179,18 +183,16 @@ def _stage_names(values: Mapping[str, Any], problems: list[str]) -> list[str]:
     if name in measures and needed not in measures and name != 'benchmark':
       problems.append(f'stages: {name} needs {needed}')
   problems += [
-      f'{field}: expected `field: value` pairs, received {block!r}'
+      f'{field}: expected `field: value` pairs, received {marks.shown(block)}'
       for field, block in values.items()
       if field not in ('model', 'stages') and not (
           block is None or isinstance(block, Mapping))]
   if problems:
     return []
-  problems += [
-      f'all.{field}: no such field{errors.nearest(field, _OVERRIDES)}'
-      for field in values.get('all') or {} if field not in _OVERRIDES]
   for name in names:
     block = values.get(name) or {}
-    if name not in MEASURES and _kind(name, block) not in TRAININGS:
+    if name not in MEASURES and 'kind' not in block and (
+        name not in TRAININGS):
       problems.append(
           f'{name}.kind: {_kind(name, block)!r} is not a kind of training'
           f'{errors.nearest(str(_kind(name, block)), TRAININGS)}')
@@ -210,14 +212,11 @@ def _add_training(
 ) -> None:
   """Adds a training to those before it, and what it and they have done."""
   block = values.get(name) or {}
-  fields = (*_OWN_FIELDS, *_OVERRIDES)
-  problems += [f'{name}.{field}: no such field{errors.nearest(field, fields)}'
-               for field in block if field not in fields]
   run = block.get('run', '')
   if run:
     problems += [
         f'{name}.{field}: {run!r} is complete, so it cannot have this field'
-        for field in block if field in fields and field not in _OF_RUN]
+        for field in block if field not in _OF_RUN]
   source = None if run else block.get(
       'from', next(reversed(trainings), None))
   if source is not None and source not in trainings:

@@ -375,7 +375,7 @@ def test_a_pipeline_of_an_earlier_version_goes_on(done):
         {'layer_type': 'Conv3D', 'final_sparsity': 0.1}]}}}},
      "prune: pruning: rule {path: '*', layer_type: 'Conv3D'} matches no layer"),
     ({'prune': {'task': {'pruning': {'pruning_schedule': 'Polynomial'}}}},
-     "prune: task.pruning.pruning_schedule: 'Polynomial' is not registered"),
+     'prune: task.pruning.pruning_schedule: must be one of PolynomialDecay'),
     ({'cluster': {'task': {'clustering': {'rules': [{'path': 'dense_9'}]}}}},
      "cluster: clustering: rule {path: 'dense_9'"),
     ({'qat': {'task': {'init_checkpoint': '/no/where'}}},
@@ -407,12 +407,12 @@ def test_what_is_wrong_with_several_stages_is_told_at_once(
 
 
 @pytest.mark.parametrize('pruning, expected', [
-    ({'target': 'flop'}, "prune: task.pruning.target: 'flop' is not registe"),
+    ({'target': 'flop'}, 'prune: task.pruning.target: must be one of flops'),
     ({'rules': [{'path': 'no', 'enabled': False}]},
      "prune: task.pruning: rule {path: 'no', layer_type: '*'} matches no"),
     ({'keep_ratio': 0.001}, 'prune: task.pruning.keep_ratio: 0.001 is out of'),
     ({'target': 'latency', 'rules': [{'path': '*', 'enabled': False}]},
-     'prune: task.pruning.rules: leave no channels')])
+     'prune: task.pruning.rules[0]: switches pruning off in every layer')])
 def test_what_is_wrong_with_channel_pruning_is_told(
     pruning, expected, data_dir, tmp_path, capsys):
   path = tmp_path / 'channels.yaml'

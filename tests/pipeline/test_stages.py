@@ -3,7 +3,9 @@
 import pytest
 
 from modelgarden_opt import errors
+from modelgarden_opt.export import formats
 from modelgarden_opt.pipeline import commands
+from modelgarden_opt.pipeline import fields
 from modelgarden_opt.pipeline import stages
 
 _FULL = ['float', 'prune', 'cluster', 'qat', 'export', 'evaluate', 'benchmark',
@@ -161,3 +163,25 @@ def test_every_stage_depends_on_what_it_reads():
       'qat': {'cluster'}, 'export': trainings,
       'evaluate': {*trainings, 'export'}, 'benchmark': {'export'},
       'report': {'export', 'evaluate', 'benchmark'}}
+
+
+@pytest.mark.parametrize('values, expected', [
+    ({'qat': {'formats': ['int9']}}, r'qat.formats\[0\]: must be one of float32'),
+    ({'qat': {'formats': 5}}, 'qat.formats: expected list of str'),
+    ({'qat': {'from': ['float']}}, r"qat.from: expected str .*received \['flo"),
+    ({'qat': {'teacher': {}}}, 'qat.teacher: expected str or null, received a'),
+    ({'qat': {'kind': []}}, 'qat.kind: expected str'),
+    ({'qat': {'preserve': 'no'}}, 'qat.preserve: expected bool'),
+    ({'qat': {'config_file': None}}, 'qat.config_file: must not be null'),
+    ({'model': ['mobilenet_v2']}, 'model: .* is not a model'),
+    ({'export': {'io_dtype': 'int9'}}, 'export.io_dtype: must be one of floa'),
+    ({'benchmark': {'num_runs': 0}}, 'benchmark.num_runs: must be >= 1'),
+    ({'report': {'title': 5}}, 'report.title: expected str, received 5'),
+])
+def test_values_of_stages_are_checked(values, expected):
+  with pytest.raises(errors.UsageError, match=expected):
+    stages.parse({'model': 'mobilenet_v2', 'stages': _FULL, **values})
+
+
+def test_formats_are_those_of_export():
+  assert fields.FORMATS == (*formats.FORMATS,)

@@ -40,6 +40,11 @@ _Loader.add_implicit_resolver(
     list('-+0123456789.'))
 
 
+# What was read can be written again.
+yaml.SafeDumper.add_representer(
+    marks.Marked, yaml.SafeDumper.represent_dict)
+
+
 class _Wrong(Exception):
   """A place in the text that is wrong."""
 

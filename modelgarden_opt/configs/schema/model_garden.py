@@ -89,10 +89,6 @@ TAKES: Mapping[str, Mapping[str, Takes]] = {
         'init_checkpoint_modules': Takes(choices=('all', 'backbone')),
         'model_output_keys': _NOT_NEGATIVE,
     },
-    'SemanticSegmentationTask': {
-        'init_checkpoint_modules': Takes(
-            choices=('all', 'backbone', 'decoder')),
-    },
     'DifferentialPrivacyConfig': {
         'clipping_norm': _POSITIVE, 'noise_multiplier': _NOT_NEGATIVE},
     'DataConfig': {
