@@ -24,8 +24,22 @@ keeps its meaning. A YAML file holds only what differs from the experiment:
     modelgarden-opt train --experiment=mobilenet_v2_qat --config_file=configs/image_classification/digits_mobilenet_v2_qat.yaml --dry_run
 
 prints the resolved configuration. `--config_file` may be repeated, later files
-win; `--params_override=a.b=1,c=2` comes last. A mistake ends the command with exit
-code 2 and one message that lists every error; nothing is written."""
+win; `--params_override=a.b=1,c=2` comes last: commas in a value are quoted
+(`a='x,y'`), a list is given as a whole (`a=[1, 2]`), an empty text is `a=''`, and a
+field is set once. A mistake ends the command with exit code 2 and one message that
+lists every error with file, line and column; nothing is written.
+
+    modelgarden-opt validate configs/image_classification/digits_mobilenet_v2_qat.yaml
+    modelgarden-opt validate configs/pipelines/digits_mobilenet_v2.yaml --no_models
+    modelgarden-opt describe task.pruning
+    modelgarden-opt show configs/image_classification/digits_mobilenet_v2_qat.yaml task.quantization
+    modelgarden-opt diff configs/image_classification/digits_mobilenet_v2.yaml configs/image_classification/digits_mobilenet_v2_qat.yaml
+
+`validate` checks without training; of a pipeline it also builds the models, so that
+rules are matched against layers and checkpoints are found, unless `--no_models` is
+given. `describe` shows type, default, range and meaning of any field, the Model
+Garden's included; `show` a resolved file or run directory with the line that every
+value came from; `diff` the fields in which two of them differ."""
 _PIPELINE = """## Pipeline YAML
 
 Read by `modelgarden-opt run`; defined in `modelgarden_opt/pipeline/stages.py`.

@@ -22,6 +22,10 @@ COMMANDS = {
     'predict': 'print the predictions of a .tflite file for one image',
     'inspect': 'show the kernels and ops of any .tflite file',
     'run': 'run the stages of a pipeline YAML; resumes where it stopped',
+    'validate': 'check configurations and pipelines, run nothing',
+    'describe': 'show what a field of a YAML takes and means',
+    'show': 'show a resolved configuration and what came from which file',
+    'diff': 'show in what two runs or YAML files differ',
     'plan': 'show what a configuration does to every kernel',
     'report': 'make a table and a picture from the JSON files of the other '
               'commands',

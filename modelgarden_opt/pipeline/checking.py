@@ -1,9 +1,7 @@
 """Finds what is wrong with any stage before the first one runs."""
 
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-import dataclasses
 import os
 
 from official.core import config_definitions as cfg
@@ -15,12 +13,12 @@ from modelgarden_opt import errors
 from modelgarden_opt import techniques
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.configs import resolving
-from modelgarden_opt.configs.schema import marks
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.modeling.channel_pruning import costs
 from modelgarden_opt.modeling.state import checkpoints
 from modelgarden_opt.pipeline import commands
+from modelgarden_opt.pipeline import fields
 from modelgarden_opt.pipeline import stages
 
 
@@ -37,21 +35,11 @@ def resolve(pipeline: stages.Pipeline) -> dict[str, cfg.ExperimentConfig]:
           overrides.resolve_values(
               training.experiment, {training.name: training.overrides}))
     except resolving.WrongConfiguration as e:
-      problems += map(str, of_stage(training.name, e.problems))
+      problems += map(str, fields.of_stage(training.name, e.problems))
     except errors.UsageError as e:
       problems += [f'{training.name}: {line}' for line in str(e).splitlines()]
   _raise_if_any(problems)
   return configs
-
-
-def of_stage(
-    name: str, problems: Iterable[marks.Problem]) -> Iterator[marks.Problem]:
-  """Yields problems of a stage's configuration, which say whose they are."""
-  for problem in problems:
-    known = problem.mark is not None and problem.mark.line
-    yield dataclasses.replace(
-        problem, field=f'{name}: {problem.field}',
-        mark=problem.mark if known else None)
 
 
 def _of_run(training: stages.Training) -> cfg.ExperimentConfig:

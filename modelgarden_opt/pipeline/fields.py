@@ -1,6 +1,9 @@
 """What the blocks of a staged YAML take, as data."""
 
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from modelgarden_opt import techniques
@@ -92,3 +95,13 @@ def problems(
        for key, value in block.items()), getattr(block, 'marks', None))
   checker.block(kind, of_stage, f'{name}.', mark)
   return checker.problems
+
+
+def of_stage(
+    name: str, problems: Iterable[marks.Problem]) -> Iterator[marks.Problem]:
+  """Yields problems of a stage's configuration, which say whose they are."""
+  for problem in problems:
+    known = problem.mark is not None and problem.mark.line
+    yield dataclasses.replace(
+        problem, field=f'{name}: {problem.field}',
+        mark=problem.mark if known else None)

@@ -166,7 +166,7 @@ def test_every_stage_depends_on_what_it_reads():
 
 
 @pytest.mark.parametrize('values, expected', [
-    ({'qat': {'formats': ['int9']}}, r'qat.formats\[0\]: must be one of float32'),
+    ({'qat': {'formats': ['int9']}}, r'qat.formats\[0\]: must be one of flo'),
     ({'qat': {'formats': 5}}, 'qat.formats: expected list of str'),
     ({'qat': {'from': ['float']}}, r"qat.from: expected str .*received \['flo"),
     ({'qat': {'teacher': {}}}, 'qat.teacher: expected str or null, received a'),

@@ -62,6 +62,18 @@ def load(path: str) -> dict[str, Any]:
   Raises:
     UsageError: If it is missing, not YAML, or not a mapping.
   """
+  return parse(text_of(path), path)
+
+
+def text_of(path: str) -> str:
+  """Returns the text of a YAML file.
+
+  Args:
+    path: See `load`.
+
+  Raises:
+    UsageError: If there is no such file, or it is no text of UTF-8.
+  """
   if '\0' in path:
     raise errors.UsageError(f'config_file: {path!r} is no path')
   path = shipped.locate(files.expanded(path))
@@ -72,7 +84,7 @@ def load(path: str) -> dict[str, Any]:
   except OSError as e:
     raise errors.UsageError(
         f'config_file: {path!r} cannot be read: {e.strerror or e}') from None
-  return parse(_decoded(content, path), path)
+  return _decoded(content, path)
 
 
 def _decoded(content: bytes, name: str) -> str:
