@@ -82,14 +82,9 @@ def resolve(args: argparse.Namespace):
   """
   import_tensorflow()
   # pylint: disable=g-import-not-at-top
-  import gin
-
   from modelgarden_opt import registry_imports  # noqa: F401
+  from modelgarden_opt.cli import gin_bindings
   from modelgarden_opt.configs import overrides
-  try:
-    gin.parse_config_files_and_bindings(
-        args.gin_file, args.gin_params, finalize_config=False)
-  except (OSError, ValueError, SyntaxError) as e:
-    raise errors.UsageError(f'gin_file/gin_params: {e}') from None
+  gin_bindings.apply(args.gin_file, args.gin_params, args.imports)
   return overrides.resolve(
       args.experiment, args.config_file, args.params_override, args.imports)

