@@ -10,6 +10,8 @@ from modelgarden_opt.cli import output
 
 # Rows of a table of ops that are printed; all are in the JSON file.
 _NUM_SUMS = 12
+# More threads than any machine here has cores.
+_MAX_THREADS = 1024
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +31,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   """Times the files, and prints a table."""
   config_flags.assert_files('tflite', args.tflite)
-  if args.num_runs < 1 or args.num_threads < 1:
-    raise errors.UsageError(
-        'num_runs, num_threads: must be >= 1, received '
-        f'{args.num_runs} and {args.num_threads}')
+  if args.num_runs < 1:
+    raise errors.UsageError(f'num_runs: must be >= 1, received {args.num_runs}')
+  if not 1 <= args.num_threads <= _MAX_THREADS:
+    raise errors.UsageError(f'num_threads: must lie in 1 to {_MAX_THREADS}, '
+                            f'received {args.num_threads}')
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import ratios

@@ -9,6 +9,9 @@ from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 from modelgarden_opt.configs import catalog
 
+# Inputs of larger batches do not fit the memory of devices.
+_MAX_BATCH = 4096
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
@@ -54,9 +57,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Exports, and prints what was found in the file."""
-  if args.batch_size < 0:
-    raise errors.UsageError(
-        f'batch_size: must be >= 0, received {args.batch_size}')
+  if not 0 <= args.batch_size <= _MAX_BATCH:
+    raise errors.UsageError(f'batch_size: must lie in 0 to {_MAX_BATCH}, '
+                            f'received {args.batch_size}')
+  if '://' in args.output:
+    raise errors.UsageError(f'output: must be a local path, received '
+                            f'{args.output!r}; copy the file afterwards')
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401

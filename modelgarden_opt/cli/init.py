@@ -16,6 +16,7 @@ from modelgarden_opt.recipes import recipe as recipe_lib
 _DEFAULTS = {'goal': 'accuracy', 'device': 'cpu', 'budget': '30m'}
 # Fewer images train a narrow model as well, and faster.
 _MANY, _NARROW = 20000, 0.35
+_MAX_SIZE = 4096
 # Classes of these look different in a mirror.
 _NOT_MIRRORED = ('digits', 'mnist', 'digits_scenes')
 # What `--data` and so on decide, and `--from` does not take.
@@ -70,12 +71,12 @@ def run(args: argparse.Namespace) -> None:
   if args.width is not None and not 0.05 <= args.width <= 4:
     raise errors.UsageError(
         f'width: must lie in 0.05 to 4, received {args.width}')
-  if args.image_size is not None and (
-      args.image_size < 32 or args.image_size % 32):
+  size = args.image_size
+  if size is not None and (not 32 <= size <= _MAX_SIZE or size % 32):
     raise errors.UsageError(
-        'image_size: must be a multiple of 32, received '
-        f'{args.image_size}; the nearest is '
-        f'{max(32 * round(args.image_size / 32), 32)}')
+        f'image_size: must be a multiple of 32 up to {_MAX_SIZE}, received '
+        f'{size}; the nearest is '
+        f'{min(max(32 * round(size / 32), 32), _MAX_SIZE)}')
   budget = recipe_lib.Budget.parse(args.budget)
   config_flags.import_tensorflow()
   _write(args, budget)

@@ -8,6 +8,7 @@ import sys
 import modelgarden_opt
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
+from modelgarden_opt.cli import paths
 
 # Sub-command -> what it does; each is a module of this package with
 # `add_flags(parser)` and `run(args)`, imported (and TensorFlow with it) late.
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = parse(argv)
   command = importlib.import_module(f'modelgarden_opt.cli.{args.command}')
   try:
+    paths.prepare(args)
     config_flags.import_modules(args)
     return command.run(args) or 0
   except errors.UsageError as e:
@@ -80,12 +82,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_FAILURE
   except BrokenPipeError:
     return EXIT_FAILURE
-  except Exception as e:  # Of an op of the input pipeline, or of anything.
+  except Exception as e:  # Of an op, of a file system, or of anything.
     message = errors.marked_in(str(e))
+    if message is not None:
+      print(f'{args.command}: {message}', file=sys.stderr)
+      return EXIT_USAGE
+    message = paths.told(e)
     if message is None:
       raise
     print(f'{args.command}: {message}', file=sys.stderr)
-    return EXIT_USAGE
+    return EXIT_FAILURE
   except KeyboardInterrupt:
     print(f'{args.command}: interrupted; what was checkpointed is kept, the '
           'same command resumes', file=sys.stderr)

@@ -1,10 +1,16 @@
 """`modelgarden-opt report`: one table and picture from measured JSON files."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.cli import output
+
+# What writes the files of a flag.
+_WRITTEN_BY = {'evaluation': 'evaluate', 'benchmark': 'benchmark',
+               'export': 'export'}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +46,28 @@ def run(args: argparse.Namespace) -> None:
           f'variant: expected NAME=PATH, received {variant!r}')
     variants[name] = path
   joined = results.join(
-      variants, [files.read_json(path) for path in args.evaluation],
-      files.read_json(args.benchmark),
-      [files.read_json(path) for path in args.export])
+      variants,
+      [_read('evaluation', path, 'results') for path in args.evaluation],
+      _read('benchmark', args.benchmark, 'results'),
+      [_read('export', path, 'kernels') for path in args.export])
   page.write(joined, args.output_dir, args.title, args.made_by)
   print(output.table(*page.rows(joined)))
+
+
+def _read(flag: str, path: str, key: str) -> Mapping[str, Any]:
+  """Returns what another command wrote.
+
+  Raises:
+    UsageError: If the file is not one of that command.
+  """
+  found = files.read_json(path)
+  records = found.get(key) if isinstance(found, Mapping) else None
+  right = isinstance(records, list) and all(
+      isinstance(record, Mapping) for record in records)
+  if right and key == 'results':
+    right = all('model' in record for record in records)
+  if not right:
+    raise errors.UsageError(
+        f'{flag}: {path!r} was not written by `{_WRITTEN_BY[flag]} '
+        f'--output_json`: it has no list of {key}')
+  return found

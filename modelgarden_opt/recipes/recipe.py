@@ -20,6 +20,7 @@ _MULTIPLE = 32
 _IMAGE_SIZES = (64, 224)
 # Learning rate of Adam for batches of 128 images, in float training.
 _LEARNING_RATE = 0.004
+_MAX_BUDGET = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +42,10 @@ class Budget:
       UsageError: If it names none.
     """
     match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*(m|e)[a-z]*', text.strip().lower())
-    if not match or not float(match[1]) > 0:
+    if not match or not 0 < float(match[1]) <= _MAX_BUDGET:
       raise errors.UsageError(
-          f"budget: expected minutes ('30m') or epochs ('20e'), received "
-          f'{text!r}')
+          "budget: expected minutes ('30m') or epochs ('20e'), at most "
+          f'{_MAX_BUDGET:,}, received {text[:40]!r}')
     return cls(float(match[1]), match[2])
 
 

@@ -144,13 +144,27 @@ def load(model_dir: str, checkpoint: str = 'best') -> Run:
   tf_keras.backend.reset_uids()
   model = task.build_model()
   items = {'model': model, **getattr(model, 'checkpoint_items', {})}
-  status = tf.train.Checkpoint(**items).read(path)
-  status.expect_partial().assert_existing_objects_matched()
+  _read(items, path)
   ema = params.trainer.optimizer_config.ema
   averaged = ema is not None and _assign_averages(
       model, path, ema.trainable_weights_only)
   return Run(model_dir, params, task, model, path,
              AVERAGED if averaged else RAW)
+
+
+def _read(items: Mapping[str, Any], path: str) -> None:
+  """Reads a checkpoint into parts of a model.
+
+  Raises:
+    UsageError: If it is of another model, or damaged.
+  """
+  try:
+    status = tf.train.Checkpoint(**items).read(path)
+    status.expect_partial().assert_existing_objects_matched()
+  except (ValueError, AssertionError, tf.errors.OpError) as e:
+    what = ' '.join(str(errors.of_op(e)).split())[:300]
+    raise errors.UsageError(
+        f'checkpoint: {path!r} is not one of this run: {what}') from None
 
 
 def _assign_averages(

@@ -1,0 +1,116 @@
+"""The paths that flags give: what is wrong with them is told before any work.
+"""
+
+import argparse
+from collections.abc import Iterator
+import errno
+import os
+import re
+import traceback
+
+from modelgarden_opt import errors
+from modelgarden_opt import files
+
+# Flags that give paths, by their names in the parsed arguments.
+_READ = ('a', 'b', 'benchmark', 'config_file', 'evaluation', 'export', 'files',
+         'gin_file', 'image', 'labels', 'model_dir', 'path', 'pipeline',
+         'source', 'source_dir', 'tflite')
+_FILES = ('output', 'output_json', 'predictions')
+_DIRECTORIES = ('output_dir',)
+# Commands that write into their run directory.
+_MAKE_RUNS = ('train', 'run')
+_MAX_PATH = 4096
+# Where Python's and TensorFlow's file systems raise.
+_OF_FILES = re.compile(r'tensorflow/python/(lib/io|training/checkpoint|'
+                       r'checkpoint)')
+
+
+def prepare(args: argparse.Namespace) -> None:
+  """Expands `~` in all paths, and checks where the command will write.
+
+  Args:
+    args: The arguments of a command; changed in place.
+
+  Raises:
+    UsageError: One message with all paths that cannot be.
+  """
+  problems = []
+  written = {name: False for name in _FILES}
+  written |= {name: True for name in _DIRECTORIES}
+  if args.command in _MAKE_RUNS:
+    written['model_dir'] = True
+  for name in (*_READ, *_FILES, *_DIRECTORIES):
+    value = getattr(args, name, None)
+    if isinstance(value, list):
+      setattr(args, name, [_expanded(name, path, problems) for path in value])
+    elif isinstance(value, str):
+      setattr(args, name, _expanded(name, value, problems))
+  if not problems:
+    for name, directory in written.items():
+      problems += _unwritable(name, getattr(args, name, None), directory)
+  if problems:
+    raise errors.UsageError('\n'.join(problems))
+
+
+def _expanded(name: str, path: str, problems: list[str]) -> str:
+  """Returns a path without `~`."""
+  if '\0' in path or len(path) > _MAX_PATH:
+    problems.append(f'{name}: is no path, received {path[:60]!r}')
+    return path
+  found = files.expanded(path)
+  if found.startswith('~') and not os.path.exists(found):
+    problems.append(f'{name}: there is no home directory for {path!r}')
+  return found
+
+
+def _unwritable(
+    name: str, path: str | None, directory: bool) -> Iterator[str]:
+  """Yields why a file or a directory cannot be made."""
+  if path is None or '://' in path:
+    return
+  if not path:
+    if name == 'output':
+      yield f'{name}: is empty'
+    return
+  if directory and os.path.exists(path) and not os.path.isdir(path):
+    yield f'{name}: {path!r} is there, and no directory'
+    return
+  if not directory and os.path.isdir(path):
+    yield f'{name}: {path!r} is a directory'
+    return
+  parent = path if directory else os.path.dirname(path) or '.'
+  while parent and not os.path.lexists(parent):
+    parent = os.path.dirname(parent)
+  parent = parent or '.'
+  if not os.path.isdir(parent):
+    yield f'{name}: {parent!r}, on the way to {path!r}, is no directory'
+  elif not os.access(parent, os.W_OK | os.X_OK) or _is_read_only(parent):
+    yield f'{name}: {path!r} cannot be made: {parent!r} is not writable'
+
+
+def _is_read_only(directory: str) -> bool:
+  """Whether a file system takes no files, whoever asks."""
+  real = os.path.realpath(directory)
+  return any(real == top or real.startswith(f'{top}/')
+             for top in ('/proc', '/sys')) or bool(
+                 os.statvfs(directory).f_flag & os.ST_RDONLY)
+
+
+def told(error: BaseException) -> str | None:
+  """Returns an error of a file system in one line, None for any other error.
+
+  Args:
+    error: What a command raised.
+  """
+  if isinstance(error, OSError) and error.errno is not None:
+    names = [repr(name) for name in (error.filename, error.filename2) if name]
+    text = f'{" and ".join(names) or "a file"}: {error.strerror}'
+    if error.errno == errno.ENOSPC:
+      text += '; make room, and run the same command again'
+    return text
+  if not hasattr(error, 'error_code'):  # Not one of TensorFlow.
+    return None
+  frames = traceback.extract_tb(error.__traceback__)
+  if not frames or not _OF_FILES.search(frames[-1].filename):
+    return None
+  return ' '.join(errors.of_op(error).split())[:300]
