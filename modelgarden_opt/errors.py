@@ -15,6 +15,9 @@ _OF_GIN = re.compile(r"(\n\s*In call to configurable '[^\n]*)+\s*$")
 # Around a message that an op carries out of a graph.
 _BEGIN, _END = '<usage error>', '</usage error>'
 
+# Longer names have no near ones, and are compared in quadratic time.
+_LONGEST = 99
+
 
 class UsageError(ValueError):
   """Something the user wrote cannot be done as written: exit code 2."""
@@ -27,7 +30,8 @@ class Failure(RuntimeError):
 def nearest(value: str, choices: Iterable[str]) -> str:
   """Returns `; did you mean 'x'? One of: a, b, x`, for the end of a message."""
   choices = sorted(choices)
-  close = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
+  close = difflib.get_close_matches(
+      value[:_LONGEST], choices, n=1, cutoff=0.5)
   hint = f'; did you mean {close[0]!r}?' if close else ';'
   return f'{hint} One of: {", ".join(choices)}'
 

@@ -16,6 +16,7 @@ from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs.rules import rule
+from modelgarden_opt.configs.schema import marks
 from modelgarden_opt.configs.schema import stored
 
 DESCRIPTOR = 'dataset.json'
@@ -81,8 +82,9 @@ def read(name: str) -> DataSet:
   path = os.path.join(directory, DESCRIPTOR)
   if not files.exists(path):
     raise errors.UsageError(
-        f'task.data: {name!r} is neither a directory that `modelgarden-opt '
-        f'data import` wrote (it has no {DESCRIPTOR}) nor an embedded data set'
+        f'task.data: {marks.shown(name)} is neither a directory that '
+        f'`modelgarden-opt data import` wrote (it has no {DESCRIPTOR}) nor an '
+        'embedded data set'
         f'{errors.nearest(name, catalog.DATA_SETS)}')
   try:
     values = json.loads(files.read_bytes(path))

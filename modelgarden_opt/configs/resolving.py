@@ -239,6 +239,10 @@ def _mark_of(
     head, _, tail = field.rpartition('.')
     name, index, _ = tail.partition('[')
     field = f'{head}.{name}' if index and head else head
-  written = [mark for name, mark in origins.items()
-             if name.startswith(problem.related)]
-  return written[-1] if written else None
+  block = f'{problem.field.rpartition(".")[0]}.'
+  for beginnings in (problem.related, (block,)):
+    written = [mark for name, mark in origins.items()
+               if beginnings and name.startswith(beginnings)]
+    if written:
+      return written[-1]
+  return None

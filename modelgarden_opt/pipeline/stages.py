@@ -156,7 +156,7 @@ def _stage_names(values: Mapping[str, Any], problems: list[str]) -> list[str]:
   model, names = values.get('model'), values.get('stages') or []
   if not isinstance(model, str) or model not in catalog.MODELS:
     problems.append(f'model: {marks.shown(model)} is not a model'
-                    f'{errors.nearest(str(model)[:99], catalog.MODELS)}')
+                    f'{errors.nearest(str(model), catalog.MODELS)}')
   if not names or not isinstance(names, list):
     problems.append(f'stages: expected a list of stages, received '
                     f'{marks.shown(marks.plain(names))}')

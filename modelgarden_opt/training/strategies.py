@@ -51,9 +51,18 @@ def _strategy(
   A second one would number its collective ops from the beginning, and
   TensorFlow would take them for those of the first.
   """
-  return distribute_utils.get_distribution_strategy(
-      distribution_strategy=name, all_reduce_alg=all_reduce_alg,
-      num_gpus=num_gpus, num_packs=num_packs, tpu_address=tpu)
+  there = len(tf.config.list_physical_devices('GPU'))
+  if num_gpus > there:
+    raise errors.UsageError(
+        f'runtime.num_gpus: this machine has {there}, received {num_gpus}')
+  try:
+    return distribute_utils.get_distribution_strategy(
+        distribution_strategy=name, all_reduce_alg=all_reduce_alg,
+        num_gpus=num_gpus, num_packs=num_packs, tpu_address=tpu)
+  except (ValueError, KeyError, RuntimeError, tf.errors.OpError) as e:
+    raise errors.UsageError(
+        f'runtime.distribution_strategy: {name!r} cannot be started: '
+        f'{" ".join(errors.of_op(e).split())[:300]}') from None
 
 
 def make_logical_cpus(count: int) -> None:

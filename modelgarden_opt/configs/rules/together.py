@@ -86,7 +86,16 @@ def _the_teacher_teaches(c: rule.View) -> Iterator[rule.Found]:
         'distribution')
 
 
+@rule.reads('task.name')
+def _the_experiment(c: rule.View) -> Iterator[rule.Found]:
+  base = c.base.task.name if c.base is not None else None
+  if base and c.task.name != base:
+    yield (f'is the experiment, {base!r}, and written by the program, received '
+           f'{c.task.name!r}; leave it out')
+
+
 RULES = (
+    _the_experiment,
     _clusters_stay_together, _zeros_are_made_before, _averages_of_what_has_one,
     *(_something_is_left(name) for name in techniques.TECHNIQUES),
     _the_teacher_teaches)

@@ -62,8 +62,8 @@ class Checker:
       else:
         before = len(self.problems)
         found = self._value(block.fields[key], value, f'{path}{key}', at)
-        if len(self.problems) == before or isinstance(value, Mapping) and (
-            isinstance(found, Mapping)):
+        of_block = block.fields[key].block and isinstance(found, Mapping)
+        if len(self.problems) == before or of_block:
           right[key] = found
     return right
 
@@ -77,7 +77,7 @@ class Checker:
         value, (str, type(None))) else False:
       return True
     self._add(f'{path}type', f'{marks.shown(value)} is not a choice'
-              f'{errors.nearest(str(value)[:99], choices)}', mark)
+              f'{errors.nearest(str(value), choices)}', mark)
     return False
 
   def _value(
@@ -167,7 +167,7 @@ def broken(field: fields.Field, value: Any) -> str:
 
 
 def _no_choice(value: Any, choices: list[Any]) -> str:
-  close = errors.nearest(str(value)[:99], map(str, choices)).partition(
+  close = errors.nearest(str(value), map(str, choices)).partition(
       ' One of')[0].rstrip(';')
   if len(choices) > _MAX_CHOICES and close:
     return f'{marks.shown(value)} is not a choice{close}'
