@@ -40,7 +40,7 @@ def _where(mark: marks.Mark) -> str:
     relative = os.path.relpath(source)
     source = source if relative.startswith('..') else relative
   text = f'{source}:{mark.line}' if mark.line else source
-  return ''.join(c if c.isprintable() else '?' for c in text)
+  return marks.printable(text)
 
 
 def parse(text: str) -> dict[str, str]:

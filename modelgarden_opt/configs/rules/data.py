@@ -49,7 +49,8 @@ def _of_split(split: str) -> Iterator[rule.Rule]:
       yield (f'cannot be combined with input_path {data.input_path!r}; set '
              "input_path: ''")
     if data.tfds_name and not data.tfds_split:
-      yield f'{path}.tfds_split', f'must be set with tfds_name {data.tfds_name}'
+      yield f'{path}.tfds_split', (
+          f'must be set with tfds_name {data.tfds_name!r}')
 
   @rule.reads(f'{path}.input_path', f'{path}.embedded_name')
   def paths_that_are_read(c: rule.View) -> Iterator[rule.Found]:

@@ -82,5 +82,10 @@ class Problem:
   related: tuple[str, ...] = ()
 
   def __str__(self) -> str:
-    return ': '.join(str(part) for part in (
-        self.mark, self.field, self.text) if part)
+    return printable(': '.join(str(part) for part in (
+        self.mark, self.field, self.text) if part))
+
+
+def printable(text: str) -> str:
+  """Returns a text in one line, without characters that move a cursor."""
+  return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
