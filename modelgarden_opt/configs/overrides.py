@@ -177,9 +177,10 @@ def problems_of(
   """
   problems, plain = [], {}
   for name, block in blocks.items():
-    checker = checking.Checker(live.schema_of(block))
-    plain[name] = live.plain(block)
-    checker.block(live.name_of(type(block)), plain[name], f'task.{name}.')
+    schema, kind = live.schema_of(block), live.name_of(type(block))
+    checker = checking.Checker(schema)
+    plain[name] = schema.merge(kind, schema.defaults(kind), checker.block(
+        kind, live.plain(block), f'task.{name}.'))
     problems += checker.problems
   values: dict[str, Any] = {'task': plain}
   if train_steps is not None:

@@ -149,10 +149,12 @@ def of_values(
     experiment: The configuration with its schema.
     base: The experiment that it was made of, if it is known.
   """
-  checker = checking.Checker(experiment.schema)
-  checker.block(experiment.root, experiment.values)
+  schema, root = experiment.schema, experiment.root
+  checker = checking.Checker(schema)
+  right = schema.merge(root, base or schema.defaults(root),
+                       checker.block(root, experiment.values))
   problems = checker.problems + rule.apply(
-      every.rules(), experiment.values, base,
+      every.rules(), right, base,
       [problem.field for problem in checker.problems])
   return Resolved(experiment.values, {}, problems, {})
 

@@ -186,7 +186,7 @@ def test_export_and_evaluation_need_no_teacher(
 @pytest.mark.parametrize('block, message', [
     ({'teacher': ''}, 'task.distillation.teacher: must name'),
     ({'teacher': 'x', 'temperature': 0.0}, 'temperature: must be > 0'),
-    ({'teacher': 'x', 'temperature': float('nan')}, 'temperature: must be > 0'),
+    ({'teacher': 'x', 'temperature': float('nan')}, 'must be a finite number'),
     ({'teacher': 'x', 'weight': 1.5}, r'weight: must lie in \[0, 1\]'),
     ({'teacher': 'x', 'weight': 0.0}, 'weight: 0 without features'),
     ({'teacher': 'x', 'feature_weight': -1.0}, 'feature_weight: must be >= 0'),

@@ -269,7 +269,7 @@ def test_batch_norm_is_estimated_anew_behind_the_last_masks(
     ({'sparsity_m_by_n': [2, 4], 'rules': [{'final_sparsity': 0.75}]},
      'rules[0].final_sparsity: is m / n = 0.5 with sparsity_m_by_n [2, 4], '
      'received 0.75'),
-    ({'sparsity_m_by_n': [2]}, '[m, n] with 0 < m < n, received [2]'),
+    ({'sparsity_m_by_n': [2]}, 'must have 2 elements, received 1: [2]'),
 ])
 def test_a_block_that_cannot_work_is_refused(tiny_params, block, expected):
   config = tiny_params('mobilenet_v2_pruning', {'task': {'pruning': {
