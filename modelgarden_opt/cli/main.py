@@ -37,7 +37,9 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+  """Returns the parser; only the command that is given knows its flags."""
+  given = next((word for word in argv if not word.startswith('-')), None)
   parser = argparse.ArgumentParser(
       prog='modelgarden-opt', allow_abbrev=False,
       description='Trains, compresses, exports and measures vision models of '
@@ -49,14 +51,17 @@ def _parser() -> argparse.ArgumentParser:
   for name, description in COMMANDS.items():
     subparser = subparsers.add_parser(
         name, help=description, description=description, allow_abbrev=False)
-    importlib.import_module(f'modelgarden_opt.cli.{name}').add_flags(subparser)
-    config_flags.add_import_flag(subparser)
+    if name == given:
+      importlib.import_module(
+          f'modelgarden_opt.cli.{name}').add_flags(subparser)
+      config_flags.add_import_flag(subparser)
   return parser
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
   """Returns the arguments of a command; exits with 2 if they are wrong."""
-  return _parser().parse_args(argv)
+  argv = sys.argv[1:] if argv is None else argv
+  return _parser(argv).parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
