@@ -2,8 +2,8 @@
 
     python -m projects.fashion_mnist.bits
 
-Accuracy and size are those that `collect` keeps; latency is that of the same kind
-of file at 224 pixels (`projects.model_garden_bench.low_bits`).
+Accuracy and size are those that `collect` keeps. Latency is that of the same
+kind of file at 224 pixels (`projects.model_garden_bench.low_bits`).
 """
 
 import csv
