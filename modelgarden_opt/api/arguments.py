@@ -4,6 +4,8 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -98,11 +100,12 @@ def images(
     float32 arrays [b, h, w, c].
 
   Raises:
-    UsageError: If there are no images, or they have another shape.
+    UsageError: If there are no images, or they have another shape or values
+      that are no numbers.
   """
   count = 0
   for batch, _ in labelled(data, field):
-    batch = np.asarray(batch, np.float32)
+    batch = floats(batch, field)
     if batch.ndim == len(shape):
       batch = batch[np.newaxis]
     fits = batch.ndim == len(shape) + 1 and all(
@@ -118,10 +121,43 @@ def images(
     raise errors.UsageError(f'{field}: holds no images')
 
 
+def floats(batch: Any, field: str) -> np.ndarray:
+  """Returns a batch of images as float32.
+
+  Raises:
+    UsageError: If it holds anything but finite numbers.
+  """
+  try:
+    batch = np.asarray(batch, np.float32)
+  except (TypeError, ValueError) as e:
+    raise errors.UsageError(
+        f'{field}: expected images, received {type(batch).__name__}: {e}'
+    ) from None
+  if not np.isfinite(batch).all():
+    raise errors.UsageError(f'{field}: holds values that are not finite')
+  return batch
+
+
+def path(value: Any, field: str) -> str:
+  """Returns a path as text.
+
+  Raises:
+    UsageError: If it is none.
+  """
+  if not isinstance(value, (str, os.PathLike)):
+    raise errors.UsageError(
+        f'{field}: expected a path, received {type(value).__name__}')
+  return os.fspath(value)
+
+
 def labelled(data: Any, field: str) -> Iterator[tuple[Any, Any]]:
   """Yields pairs of images and labels (None without any), see `images`."""
   if isinstance(data, tuple) and len(data) == 2 and _is_array(data[0]):
     size = len(data[0])
+    if len(data[1]) != size:
+      raise errors.UsageError(
+          f'{field}: expected a label for each of the {size} images, received '
+          f'{len(data[1])}')
     for start in range(0, size, BATCH_SIZE):
       chosen = slice(start, start + BATCH_SIZE)
       yield data[0][chosen], data[1][chosen]

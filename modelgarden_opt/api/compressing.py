@@ -48,7 +48,9 @@ def compress(
   Args:
     model: A functional or `Sequential` model: of Keras layers, with branches,
       nested models and layers that are called several times, of
-      `tf_keras.applications`, or of the Model Garden.
+      `tf_keras.applications`, or of the Model Garden. Or what this function
+      returned, to be compressed by more: give its techniques again, such as
+      `pruning={'pruning_schedule': 'Preserve'}`.
     quantization: Fields of the `quantization:` block of a YAML file
       (docs/configuration.md), or the block; `{}` for its defaults, None for
       float.
@@ -60,12 +62,14 @@ def compress(
 
   Raises:
     UsageError: If a field is wrong, or the model has layers that cannot be
-      treated as configured; all of them are in one message.
+      treated as configured; all of them are in one message. Also if the model
+      is compressed already, and by what is not given here.
   """
   keras_models.assert_model(model)
   blocks = arguments.blocks({
       'quantization': quantization, 'pruning': pruning,
       'clustering': clustering, **others})
+  _assert_kept(model, blocks)
   pruned = _without_channels(model, blocks.get('pruning'))
   filters = dict(pruned.candidate.filters) if pruned else {}
   for block in blocks.values():
@@ -88,6 +92,17 @@ def compress(
   if calibration_data is not None:
     calibrate(compressed, calibration_data)
   return compressed
+
+
+def _assert_kept(model, blocks) -> None:
+  """Raises `UsageError` if a compressed model would lose a technique."""
+  origin = getattr(model, 'origin', None) or compressed_model.Origin()
+  lost = [name for name in origin.blocks if name not in blocks]
+  if lost:
+    raise errors.UsageError(
+        f'model: {model.name!r} is compressed by {" and ".join(lost)} already, '
+        'and would lose that; give the block again (for pruning, '
+        "pruning_schedule 'Preserve' keeps the zeros), or give the float model")
 
 
 def again(
@@ -181,6 +196,7 @@ def save(model: tf_keras.Model, path: str) -> None:
     Failure: If what was written is not the model.
   """
   keras_models.assert_model(model)
+  path = arguments.path(path, 'path')
   origin = getattr(model, 'origin', None)
   if origin is not None and not isinstance(origin.float_model, dict):
     raise errors.UsageError(f'model: {origin.float_model or "has no origin"}')
@@ -243,6 +259,7 @@ def load_model(
   Raises:
     UsageError: If there is no model at `path`, or Keras cannot load it.
   """
+  path = arguments.path(path, 'path')
   if not os.path.exists(path):
     raise errors.UsageError(f'path: there is no file or directory {path!r}')
   inner = os.path.join(path, _IN_SAVED_MODEL)
@@ -250,4 +267,6 @@ def load_model(
     return tf_keras.models.load_model(
         inner if os.path.exists(inner) else path, custom_objects)
   except (OSError, ValueError, TypeError) as e:
-    raise errors.UsageError(f'path: Keras cannot load {path!r}: {e}') from e
+    raise errors.UsageError(
+        f'path: Keras cannot load {path!r}: '
+        f'{keras_models.reason(path, e)}') from e

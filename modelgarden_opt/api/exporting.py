@@ -88,6 +88,7 @@ def export(
   """
   keras_models.assert_model(model)
   exporter.assert_format(format)
+  path = arguments.path(path, 'path')
   data = options.pop('representative', representative_data)
   request = _request(options)
   shape = arguments.image_shape(model)

@@ -1,5 +1,6 @@
 """Accuracy and latency of models in memory and of files."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import os
@@ -47,7 +48,7 @@ def evaluate(
     if labels is None:
       raise errors.UsageError(
           'data: expected images and labels, received images only')
-    images = np.asarray(images, np.float32)
+    images = arguments.floats(images, 'data')
     outputs = predict(images)
     if outputs.ndim != 2:
       raise errors.UsageError(
@@ -108,11 +109,14 @@ def benchmark(paths: Sequence[str] | str, **options: Any) -> Mapping[str, Any]:
   Raises:
     UsageError: If a file is missing or cannot be loaded.
   """
-  paths = [paths] if isinstance(paths, (str, os.PathLike)) else [*paths]
+  single = isinstance(paths, (str, os.PathLike)) or (
+      not isinstance(paths, Iterable))
+  paths = [paths] if single else [*paths]
   if not paths:
     raise errors.UsageError('paths: expected one file at least, received none')
   for name in ('num_threads', 'num_runs'):
     if options.get(name, 1) < 1:
       raise errors.UsageError(
           f'{name}: must be >= 1, received {options[name]}')
-  return latency.benchmark([os.fspath(path) for path in paths], **options)
+  return latency.benchmark(
+      [arguments.path(path, 'paths') for path in paths], **options)

@@ -1,7 +1,9 @@
 """Float models that users build or save with tf_keras."""
 
+import json
 import os
 from typing import Any
+import zipfile
 
 from official.vision.modeling import factory as official_factory
 import tensorflow as tf
@@ -133,9 +135,23 @@ def _load(path: str, kept: str) -> tf_keras.Model:
     model = tf_keras.models.load_model(path, compile=False)
   except (OSError, ValueError, TypeError) as e:
     raise errors.UsageError(
-        f'{_FIELD}.path: tf_keras cannot load {path!r}: {e}') from e
+        f'{_FIELD}.path: tf_keras cannot load {path!r}: '
+        f'{reason(path, e)}') from e
   assert_model(model, f'{_FIELD}.path')
   return model
+
+
+def reason(path: str, error: Exception) -> str:
+  """Returns why a saved model cannot be loaded: Keras 3 wrote it, or as said.
+  """
+  try:
+    with zipfile.ZipFile(path) as content:
+      version = json.loads(content.read('metadata.json'))['keras_version']
+  except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+    return str(error)
+  if not str(version).startswith('3.'):
+    return str(error)
+  return f'it was saved by Keras {version}, and Keras 2 is needed: {_REMEDY}'
 
 
 def keep(config: Any, directory: str) -> None:

@@ -99,10 +99,22 @@ def test_what_cannot_be_exported_is_one_message_and_no_file(
 @pytest.mark.parametrize(('data', 'expected'), [
     (IMAGES, 'expected images and labels'),
     ((IMAGES, LABELS + 1), 'must lie in 0 to 3.*received 4'),
+    ((IMAGES, LABELS[:9]), 'a label for each of the .* received 9'),
+    ((IMAGES * np.inf, LABELS), 'not finite'),
     ([], 'holds no images')])
 def test_data_that_cannot_be_scored_are_refused(quantized, data, expected):
   with pytest.raises(errors.UsageError, match=expected):
     modelgarden_opt.evaluate(quantized, data)
+
+
+def test_what_is_no_path_is_refused(quantized):
+  for call in (lambda: modelgarden_opt.benchmark(quantized),
+               lambda: modelgarden_opt.benchmark([quantized]),
+               lambda: modelgarden_opt.export(quantized, None),
+               lambda: modelgarden_opt.save(quantized, None),
+               lambda: modelgarden_opt.load_model(3)):
+    with pytest.raises(errors.UsageError, match='paths?: expected a path'):
+      call()
 
 
 def test_files_that_are_not_there_are_refused(tmp_path):

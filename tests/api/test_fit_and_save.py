@@ -195,6 +195,23 @@ def test_pruned_then_quantized_keeps_its_zeros():
   assert _sparsity(both) == pytest.approx(0.5, abs=0.01)
 
 
+def test_a_compressed_model_does_not_lose_a_technique_silently():
+  quantized = modelgarden_opt.compress(sequential(), quantization={})
+  with pytest.raises(
+      errors.UsageError, match='compressed by quantization already'):
+    modelgarden_opt.compress(quantized, pruning=_SPARSE)
+
+
+def test_a_file_of_keras_3_gets_the_remedy(tmp_path):
+  # TensorFlow brings Keras 3, whose models nothing here takes.
+  import keras  # pylint: disable=g-import-not-at-top
+  path = str(tmp_path / 'm.keras')
+  keras.Sequential([keras.layers.Input([4]), keras.layers.Dense(2)]).save(path)
+  with pytest.raises(
+      errors.UsageError, match='saved by Keras 3.*TF_USE_LEGACY_KERAS'):
+    modelgarden_opt.load_model(path)
+
+
 def test_calibration_takes_any_form_of_data():
   data = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(32)
   ranges = []
@@ -260,6 +277,10 @@ _OfKeras3.__module__ = 'keras.src.models.functional'
     (None, {'quantization': {}, 'calibration_data': IMAGES[:, :8]},
      r'images of shape \[16, 16, 3\].*received \[8, 16, 3\]'),
     (None, {'quantization': {}, 'calibration_data': []}, 'holds no images'),
+    (None, {'quantization': {}, 'calibration_data': IMAGES * np.nan},
+     'data: holds values that are not finite'),
+    (None, {'quantization': {}, 'calibration_data': 'images.npy'},
+     'data: expected images, received str'),
 ])
 def test_what_cannot_be_done_is_one_message(model, blocks, expected):
   with pytest.raises(errors.UsageError, match=f'(?s){expected}'):
