@@ -117,7 +117,12 @@ def check_files(params: inputs.DataConfig, rule: Rule, field: str) -> None:
   """
   if params.file_type not in COMPRESSION:
     return
-  paths = inputs.files(params)
+  try:
+    paths = inputs.files(params)
+  except errors.UsageError as e:
+    raise errors.UsageError(
+        f'{field}.{e} If the data of a run were moved, say so in its '
+        'params.yaml.') from None
   limit = _MAX_BYTES_OF_MASKS if rule.of_pixels else _MAX_BYTES
   versions, small = _versions(paths, limit, field)
   if (versions, rule) in _right:

@@ -261,3 +261,6 @@ def test_evaluation_needs_no_training_data(float_run, tmp_path):
   assert not inputs.overlap(task.test_data, gone)
   with pytest.raises(errors.UsageError, match='does not match any files'):
     inputs.files(gone)
+  with pytest.raises(
+      errors.UsageError, match='task.train_data.input_path: .*gone-.*params'):
+    labels.check_files(gone, labels.rule_of(task), 'task.train_data')
