@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import os
-import sys
 from typing import Any
 
 import numpy as np
