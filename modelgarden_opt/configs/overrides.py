@@ -51,6 +51,7 @@ def resolve(
     config_files: Sequence[str] = (),
     params_override: str | None = None,
     imports: Sequence[str] = (),
+    trained: bool = False,
 ) -> cfg.ExperimentConfig:
   """Returns a validated experiment configuration.
 
@@ -60,19 +61,22 @@ def resolve(
     params_override: YAML, JSON or `a.b=1,c=2` string (or a YAML file's path),
       applied last.
     imports: Modules to import beside those that `task.imports` names.
+    trained: See `resolving.resolve`.
 
   Raises:
     UsageError: One message with every unknown field, wrong type and broken
       rule of all files together.
   """
   return resolve_values(
-      experiment, resolving.read(config_files, params_override), imports)
+      experiment, resolving.read(config_files, params_override), imports,
+      trained)
 
 
 def resolve_values(
     experiment: str,
     sources: Mapping[str, Mapping[str, Any]],
     imports: Sequence[str] = (),
+    trained: bool = False,
 ) -> cfg.ExperimentConfig:
   """Returns a validated experiment configuration.
 
@@ -81,6 +85,7 @@ def resolve_values(
     sources: Overrides in the order of their application, by the name that
       messages call them.
     imports: Modules to import beside those that `task.imports` names.
+    trained: See `resolving.resolve`.
 
   Raises:
     UsageError: One message with everything that is wrong.
@@ -90,7 +95,7 @@ def resolve_values(
   config = base(experiment)
   # A run directory knows by this name which configuration classes it holds.
   config.task.name = experiment
-  resolved = resolving.resolve(described(config), sources)
+  resolved = resolving.resolve(described(config), sources, trained)
   resolved.raise_if_wrong()
   _override(config, resolved.overrides)
   config.task.imports = modules

@@ -110,6 +110,7 @@ def imports_of(
 def resolve(
     experiment: stored.Experiment,
     sources: Mapping[str, Mapping[str, Any]],
+    trained: bool = False,
 ) -> Resolved:
   """Returns a configuration: an experiment with overrides applied.
 
@@ -117,6 +118,8 @@ def resolve(
     experiment: The experiment.
     sources: Overrides in the order of their application, by the name that
       messages call them.
+    trained: Whether a run was trained with it. Then no rule is applied: a
+      later rule must not lock anybody out of a run.
   """
   schema, root = experiment.schema, experiment.root
   checker = checking.Checker(schema)
@@ -132,7 +135,7 @@ def resolve(
     overrides = _merged(schema, root, overrides, part)
     values = schema.merge(root, values, part)
     _trace(part, marks.Mark(name), origins)
-  together = rule.apply(
+  together = [] if trained else rule.apply(
       every.rules(), values, experiment.values,
       [problem.field for problem in problems])
   problems += [dataclasses.replace(problem, mark=_mark_of(problem, origins))

@@ -119,7 +119,8 @@ def load_params(model_dir: str) -> cfg.ExperimentConfig:
     raise errors.UsageError(
         f'{os.path.join(model_dir, PARAMS)}: task.name does not name the '
         'experiment')
-  return overrides.resolve(name, [os.path.join(model_dir, PARAMS)])
+  return overrides.resolve(
+      name, [os.path.join(model_dir, PARAMS)], trained=True)
 
 
 def load(model_dir: str, checkpoint: str = 'best') -> Run:

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
 from modelgarden_opt import errors
 from modelgarden_opt.data import representative
@@ -117,3 +118,14 @@ def test_a_damaged_list_of_checkpoints_is_one_message(float_run, tmp_path):
       r"model_dir: '.*best_ckpt/checkpoint', which names the checkpoints "
       'there, is damaged')):
     run_directory.load(str(model_dir))
+
+
+def test_a_later_rule_locks_nobody_out_of_a_run(float_run, tmp_path):
+  model_dir = tmp_path / 'run'
+  shutil.copytree(float_run, model_dir)
+  path = model_dir / run_directory.PARAMS
+  values = yaml.safe_load(path.read_text())
+  values['trainer']['optimizer_config']['warmup'] = {
+      'type': 'linear', 'linear': {'warmup_steps': 10**6}}
+  path.write_text(yaml.safe_dump(values))
+  assert run_directory.load(str(model_dir)).params.task.name
