@@ -1,4 +1,7 @@
-"""Writes schema.json from the dataclasses: part of `make docs`."""
+"""Writes schema.json from the dataclasses: part of `make docs`.
+
+With --check nothing is written: the exit code is 1 if the file is another one.
+"""
 
 import os
 import sys
@@ -26,6 +29,9 @@ def main() -> int:
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import files
   from modelgarden_opt.configs.schema import stored
+  if sys.argv[1:] == ['--check']:
+    with open(stored.PATH, encoding='utf-8') as f:
+      return int(f.read() != text())
   files.write_atomically(str(stored.PATH), text())
   return 0
 

@@ -1,5 +1,6 @@
 """Compressed Keras models: made, trained by plain `fit`, saved and loaded."""
 
+import importlib
 import subprocess
 import sys
 
@@ -204,7 +205,7 @@ def test_a_compressed_model_does_not_lose_a_technique_silently():
 
 def test_a_file_of_keras_3_gets_the_remedy(tmp_path):
   # TensorFlow brings Keras 3, whose models nothing here takes.
-  import keras  # pylint: disable=g-import-not-at-top
+  keras = importlib.import_module('keras')
   path = str(tmp_path / 'm.keras')
   keras.Sequential([keras.layers.Input([4]), keras.layers.Dense(2)]).save(path)
   with pytest.raises(

@@ -141,7 +141,7 @@ def test_saved_models_of_both_kinds_give_their_weights(
 
 @pytest.mark.parametrize(('fields', 'expected'), [
     ({}, 'received neither'),
-    ({'builder': 'a:b', 'path': 'c'}, 'received both'),
+    ({'builder': 'a:b', 'path': 'c'}, "cannot be combined with path 'c'"),
     ({'builder': 'two_branches'}, 'expected package.module:function'),
     ({'builder': 'no_such.module:f'}, "there is no module 'no_such'"),
     ({'builder': 'tests.user_models:two_branch'},

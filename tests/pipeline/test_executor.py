@@ -222,9 +222,10 @@ def test_overrides_of_stages_are_checked_before_anything_runs(
 
 
 @pytest.mark.parametrize('block, expected', [
-    ({'qat': {'formats': ['int9']}}, "qat.formats: 'int9' is not an export"),
-    ({'benchmark': {'num_runs': 'many'}}, "invalid int value: 'many'"),
-    ({'evaluate': {'split': 'tset'}}, "invalid choice: 'tset'"),
+    ({'qat': {'formats': ['int9']}}, 'qat.formats[0]: must be one of float32'),
+    ({'benchmark': {'num_runs': 'many'}},
+     "benchmark.num_runs: expected int, received 'many'"),
+    ({'evaluate': {'split': 'tset'}}, 'evaluate.split: must be one of train'),
 ])
 def test_mistakes_of_late_stages_are_told_before_anything_runs(
     block, expected, config_file, tmp_path, capsys):

@@ -195,7 +195,7 @@ def test_where_a_data_set_cannot_be(tmp_path, capsys):
   source = sources.write_folder(tmp_path / 'in')
   (tmp_path / 'file').write_text('')
   for output, found in ((source / 'out', 'is in the source'),
-                        (tmp_path / 'file/out', 'cannot be written')):
+                        (tmp_path / 'file/out', 'is no directory')):
     assert main.main(['data', 'import', f'--source={source}',
                       f'--output_dir={output}']) == 2
     assert found in capsys.readouterr().err
