@@ -63,7 +63,7 @@ def export(
     representative_data: Any = None,
     **options: Any,
 ) -> Mapping[str, Any]:
-  """Writes a verified file; nothing is left behind if verification fails.
+  """Writes a verified file; no file is left if verification fails.
 
   Args:
     model: A float model, or what `compress` returned. One image goes in, and

@@ -204,7 +204,7 @@ def _with_test_data(
 def _merged(
     schema: fields.Schema, name: str, below: Any, above: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Returns two overrides as one; a block that was null starts anew."""
+  """Returns two overrides as one; a block that was null starts again."""
   merged = dict(below) if isinstance(below, Mapping) else {}
   entries = schema.blocks[name].fields if name else {}
   for key, value in above.items():

@@ -71,7 +71,7 @@ class Op:
 
   @property
   def where(self) -> str:
-    """Name of the first result, which tells the layer."""
+    """Name of the first result, which names the layer."""
     return self.results[0].name if self.results else ''
 
   @property

@@ -23,14 +23,11 @@ DELEGATES = {
 _COMMON = ('--warmup_runs=20', '--num_runs=200', '--enable_op_profiling=true')
 
 
-def measure(
-    path: str, device: devices.Device, options: devices.Options
-) -> devices.Record:
+def measure(path: str, options: devices.Options) -> devices.Record:
   """Returns the commands for a file, or the results of one of them.
 
   Args:
     path: The file.
-    device: The device.
     options: `num_threads` and `results` are read.
 
   Returns:
@@ -39,7 +36,6 @@ def measure(
   Raises:
     UsageError: If the results cannot be read.
   """
-  del device  # There is only one.
   record = {'tool': _TOOL, 'version': ''}
   if not options.results:
     return {**record, 'commands': commands(path, options.num_threads),

@@ -31,9 +31,10 @@ class Device:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What a measurement may depend on beside file and device.
+  """What a measurement may depend on beside the file.
 
   Attributes:
+    settings: Those of the device.
     arch: Instruction set of `cpu`: `x86_64` or `aarch64`.
     user_space: Directory of the aarch64 user space; '' for the usual place.
     model_dir: Run directory whose images are fed to a file; '' for none.
@@ -44,6 +45,7 @@ class Options:
       there is none.
     time_limit: Seconds that a tool may take for one file.
   """
+  settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
   arch: str = 'x86_64'
   user_space: str = ''
   model_dir: str = ''

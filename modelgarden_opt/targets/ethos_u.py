@@ -30,21 +30,18 @@ _MEMORIES = {
 }
 _REASON = re.compile(
     r"operator: (\w+), ofm: '([^\n]*)'\s*\nReason: ([^\n]*)")
-# The tensor at the end of a reason, which `first` tells.
+# The tensor at the end of a reason; `first` names it.
 _TENSOR = re.compile(r'\s*\([^\n]*\)$')
 # Kinds of reasons that a record lists.
 _NUM_REASONS = 10
 
 
-def measure(
-    path: str, device: devices.Device, options: devices.Options
-) -> devices.Record:
+def measure(path: str, options: devices.Options) -> devices.Record:
   """Compiles a file for an NPU, and returns what Vela says of it.
 
   Args:
     path: The file.
-    device: The device, whose settings are Vela's.
-    options: `time_limit` is read.
+    options: `settings` (Vela's) and `time_limit` are read.
 
   Returns:
     `milliseconds` of an inference, memory and encoded weights in bytes, and
@@ -60,10 +57,10 @@ def measure(
   with tempfile.TemporaryDirectory() as directory:
     finished = processes.run(
         [vela, path, '--output-dir', directory,
-         '--accelerator-config', device.settings['accelerator'],
+         '--accelerator-config', options.settings['accelerator'],
          '--config', 'Arm/vela.ini',
-         '--system-config', device.settings['system'],
-         '--memory-mode', device.settings['memory']], options.time_limit)
+         '--system-config', options.settings['system'],
+         '--memory-mode', options.settings['memory']], options.time_limit)
     summaries = glob.glob(os.path.join(directory, '*_summary_*.csv'))
     compiled = glob.glob(os.path.join(directory, '*_vela.tflite'))
     if finished.returncode or not summaries or not compiled:
@@ -77,7 +74,8 @@ def measure(
         if not (op.custom and op.name == _NPU_OP))
   return {
       'tool': 'vela', 'version': version,
-      'system': device.settings['system'], 'memory': device.settings['memory'],
+      'system': options.settings['system'],
+      'memory': options.settings['memory'],
       **summary, 'num_cpu_ops': cpu_ops.total(), 'cpu_ops': dict(cpu_ops),
       'reasons': reasons(finished.out),
       'notes': _notes(cpu_ops.total(), 'milliseconds' in summary)}

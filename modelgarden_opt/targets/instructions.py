@@ -51,14 +51,11 @@ ARCHITECTURES = {a.name: a for a in (
 )}
 
 
-def measure(
-    path: str, device: devices.Device, options: devices.Options
-) -> devices.Record:
+def measure(path: str, options: devices.Options) -> devices.Record:
   """Counts the instructions of one inference on one thread.
 
   Args:
     path: The file.
-    device: The device.
     options: `arch`, `user_space` and `time_limit` are read.
 
   Returns:
@@ -68,7 +65,6 @@ def measure(
     UsageError: If the emulator, the compiler or the user space is missing.
     Failure: If the file does not run on that processor.
   """
-  del device  # There is only one.
   if options.arch not in ARCHITECTURES:
     raise errors.UsageError(
         f'arch: no instruction set {options.arch!r}'

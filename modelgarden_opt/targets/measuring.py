@@ -1,6 +1,7 @@
 """Every file on every device: rules first, then the device's tool."""
 
 from collections.abc import Sequence
+import dataclasses
 import importlib
 import os
 from typing import Any
@@ -58,7 +59,8 @@ def _record(
 ) -> devices.Record:
   if device.tool:
     tool = importlib.import_module(f'{__package__}.{device.tool}')
-    measured = tool.measure(file.path, device, options)
+    measured = tool.measure(file.path, dataclasses.replace(
+        options, settings=device.settings))
   else:
     measured = _by_rules(findings)
   return {'model': file.path, 'device': device.name, **measured,

@@ -36,14 +36,11 @@ _TOO_SMALL = ('Failed to resize buffer', 'Failed to allocate',
               'failed to allocate', 'Arena size is too small')
 
 
-def measure(
-    path: str, device: devices.Device, options: devices.Options
-) -> devices.Record:
+def measure(path: str, options: devices.Options) -> devices.Record:
   """Runs a file in TFLM and in LiteRT.
 
   Args:
     path: The file.
-    device: The device.
     options: `model_dir`, `num_images`, `c_array` and `time_limit` are read.
 
   Returns:
@@ -56,7 +53,6 @@ def measure(
       one output.
     Failure: If TFLM cannot run the file; the message is its own.
   """
-  del device  # There is only one.
   version = processes.version(PACKAGE)
   file = model_file.read(path)
   if len(file.inputs) != 1 or len(file.outputs) != 1:

@@ -1,8 +1,6 @@
 """`validate`, `describe`, `show`, `diff` and `list`, without TensorFlow."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -10,6 +8,7 @@ import yaml
 from modelgarden_opt.cli import main
 from modelgarden_opt.configs import catalog
 from tests import conftest
+from tests import without_tensorflow
 
 _QAT = 'configs/image_classification/digits_mobilenet_v2_qat.yaml'
 _FLOAT = 'configs/image_classification/digits_mobilenet_v2.yaml'
@@ -35,13 +34,7 @@ def test_shipped_files_are_right(capsys):
     ['validate', _QAT], ['validate', '--no_models', _PIPELINE],
     ['describe', 'task.pruning'], ['show', _QAT], ['diff', _QAT, _FLOAT]])
 def test_none_of_them_imports_tensorflow(argv):
-  script = (
-      'import sys\n'
-      'from modelgarden_opt.cli import main\n'
-      f'assert main.main({argv!r}) == 0\n'
-      'assert "tensorflow" not in sys.modules\n')
-  subprocess.run([sys.executable, '-c', script], check=True,
-                 capture_output=True, cwd=conftest.REPOSITORY)
+  assert without_tensorflow.run(argv).returncode == 0
 
 
 def test_every_mistake_of_every_file_is_told(tmp_path, capsys):

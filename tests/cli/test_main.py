@@ -11,6 +11,7 @@ import yaml
 from modelgarden_opt.cli import main
 from modelgarden_opt.configs import catalog
 from tests import conftest
+from tests import without_tensorflow
 
 
 def _run(capsys, *argv):
@@ -26,16 +27,7 @@ def _run(capsys, *argv):
     ['--help'], ['list'], ['train', '--help'], ['data', 'list'],
     ['train', '--no_such_flag'], ['tarin']])
 def test_help_lists_and_usage_errors_do_not_import_tensorflow(argv):
-  script = (
-      'import sys\n'
-      'from modelgarden_opt.cli import main\n'
-      'try:\n'
-      f'  main.main({argv!r})\n'
-      'except SystemExit:\n'
-      '  pass\n'
-      'assert "tensorflow" not in sys.modules\n')
-  subprocess.run([sys.executable, '-c', script], check=True,
-                 capture_output=True, cwd=conftest.REPOSITORY)
+  without_tensorflow.run(argv)
 
 
 def test_list_names_every_experiment_and_its_twins(capsys):

@@ -1,4 +1,4 @@
-"""`plan` tells every kernel and its size without training."""
+"""`plan` lists every kernel and its size without training."""
 
 import json
 

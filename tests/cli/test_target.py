@@ -3,14 +3,12 @@
 import importlib.metadata
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
 from modelgarden_opt.cli import main
 from modelgarden_opt.targets import devices
-from tests import conftest
+from tests import without_tensorflow
 
 
 def _run(capsys, *argv):
@@ -111,13 +109,8 @@ def test_a_missing_emulator_says_how_to_install_it(
 
 
 def test_rules_and_command_lines_take_no_tensorflow(path):
-  script = (
-      'import sys\n'
-      'from modelgarden_opt.cli import main\n'
-      f'code = main.main(["target", "--tflite={path}", "--device=android"])\n'
-      'assert code == 0 and "tensorflow" not in sys.modules\n')
-  subprocess.run([sys.executable, '-c', script], check=True,
-                 capture_output=True, cwd=conftest.REPOSITORY)
+  assert without_tensorflow.run(
+      ['target', f'--tflite={path}', '--device=android']).returncode == 0
 
 
 def test_the_help_names_every_device(capsys):

@@ -220,7 +220,7 @@ def test_an_activation_without_integer_recipe_is_refused_by_name():
 def _copy_from_peer(twin, peer):
   """Gives twin and peer's block the same weights and ranges.
 
-  The lower end behind a ReLU is 0 in the twin; the peer's is on its way there
+  The lower end after a ReLU is 0 in the twin; the peer's is on its way there
   from -6.
   """
   entry = topology.BLOCKS[topology.key(rules.float_class(type(twin)))]

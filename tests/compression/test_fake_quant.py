@@ -46,7 +46,7 @@ def test_covered_is_the_unfused_definition(num_bits, relu, jit):
         x, low - 1e-3, high + 1e-3, num_bits, relu)
 
   if relu:
-    low = low + 1e-3  # The range behind a ReLU starts at 0.
+    low = low + 1e-3  # The range after a ReLU starts at 0.
   # Nudging moves a two-sided range by up to half a step and clips what the
   # covered definition does not: compare where the op passes a gradient.
   got, want = (_value_and_gradient(f, jit) for f in (fused, unfused))

@@ -2,8 +2,6 @@
 
 import io
 import struct
-import subprocess
-import sys
 import zipfile
 import zlib
 
@@ -21,7 +19,7 @@ from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import pictures
 from modelgarden_opt.evaluation import predict
 from modelgarden_opt.tasks import run_directory
-from tests import conftest
+from tests import without_tensorflow
 
 
 @pytest.fixture(scope='module')
@@ -192,15 +190,8 @@ def test_a_missing_file_is_told_at_once(flag, tmp_path):
   there.write_text('x')
   arguments = {'tflite': there, 'image': there, 'labels': there,
                flag: tmp_path / 'none'}
-  command = ['predict', *(f'--{k}={v}' for k, v in arguments.items())]
-  script = (
-      'import sys\n'
-      'from modelgarden_opt.cli import main\n'
-      f'code = main.main({command!r})\n'
-      'assert "tensorflow" not in sys.modules\n'
-      'sys.exit(code)')
-  done = subprocess.run([sys.executable, '-c', script], capture_output=True,
-                        text=True, check=False, cwd=conftest.REPOSITORY)
+  done = without_tensorflow.run(
+      ['predict', *(f'--{k}={v}' for k, v in arguments.items())])
   assert done.returncode == 2
   assert f'{flag}: there is no file' in done.stderr
 
@@ -208,11 +199,7 @@ def test_a_missing_file_is_told_at_once(flag, tmp_path):
 @pytest.mark.parametrize('command', ['benchmark', 'evaluate', 'inspect'])
 def test_other_commands_miss_their_files_at_once_as_well(command):
   more = ['--model_dir=x'] if command == 'evaluate' else []
-  script = ('import sys\nfrom modelgarden_opt.cli import main\n'
-            f'code = main.main(["{command}", "--tflite=none", *{more}])\n'
-            'assert "tensorflow" not in sys.modules\nsys.exit(code)')
-  done = subprocess.run([sys.executable, '-c', script], capture_output=True,
-                        text=True, check=False, cwd=conftest.REPOSITORY)
+  done = without_tensorflow.run([command, '--tflite=none', *more])
   assert done.returncode == 2 and 'there is no file' in done.stderr
 
 

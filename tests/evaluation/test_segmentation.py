@@ -1,4 +1,4 @@
-"""mIoU of Keras and of files, by one rule; predictions of one's own picture."""
+"""mIoU of Keras and of files, by one rule; predictions of a picture."""
 
 import numpy as np
 from PIL import Image

@@ -30,7 +30,7 @@ from tests import tiny
 SIZE = 64
 MOBILENET = 'deeplabv3_mobilenet_v2'
 PLUS = 'deeplabv3plus_mobilenet_v2'
-# Name -> overrides of the model behind the five blocks of `tests.tiny`.
+# Name -> overrides of the model after the five blocks of `tests.tiny`.
 OPTIONS = {
     'dilated': {'decoder': {'aspp': {'dilation_rates': [2, 4]}},
                 'head': {'num_convs': 1}},

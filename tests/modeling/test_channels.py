@@ -197,6 +197,6 @@ def test_estimated_statistics_are_those_of_the_batches(neutral):
   np.testing.assert_allclose(
       first.moving_variance,
       np.mean([o.var((0, 1, 2), ddof=1) for o in outputs], 0), rtol=1e-3)
-  # Whatever the layers behind it read: they see normalized values.
+  # Whatever the layers after it read: they see normalized values.
   outputs = neutral(tf.concat(batches, 0), training=False)
   assert np.all(np.isfinite(outputs))

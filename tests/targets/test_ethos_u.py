@@ -80,11 +80,15 @@ def test_zeros_save_weight_bytes(tiny_file, measure):
   assert zeros['weight_bytes'] < 0.8 * dense['weight_bytes']
 
 
+def _options(device, **fields):
+  return devices.Options(settings=devices.find(device).settings, **fields)
+
+
 @pytest.mark.parametrize('device', [
     name for name, d in devices.DEVICES.items() if d.tool == 'ethos_u'])
 def test_vela_knows_every_device_of_the_table(tiny_file, device):
   found = ethos_u.measure(
-      tiny_file('int8_io'), devices.find(device), devices.Options())
+      tiny_file('int8_io'), _options(device))
   assert found['milliseconds'] > 0 and found['num_cpu_ops'] == 0
   # Weights are in flash, or in the DRAM of larger systems.
   assert ('flash_bytes' in found) != ('dram_bytes' in found)
@@ -99,8 +103,7 @@ def test_a_float_file_runs_on_the_cpu_alone(tiny_file, measure):
 
 def test_a_file_that_kills_vela_is_one_message(tiny_file):
   with pytest.raises(errors.Failure, match='SIGFPE'):
-    ethos_u.measure(tiny_file('int4_xnnpack'),
-                    devices.find('ethos-u55-128'), devices.Options())
+    ethos_u.measure(tiny_file('int4_xnnpack'), _options('ethos-u55-128'))
 
 
 def test_a_vela_that_hangs_is_killed(tiny_file, tmp_path, monkeypatch):
@@ -109,5 +112,5 @@ def test_a_vela_that_hangs_is_killed(tiny_file, tmp_path, monkeypatch):
   vela.chmod(0o755)
   monkeypatch.setattr(processes, 'find', lambda *args: str(vela))
   with pytest.raises(errors.Failure, match='--time_limit'):
-    ethos_u.measure(tiny_file('int8'), devices.find('ethos-u55-128'),
-                    devices.Options(time_limit=0.3))
+    ethos_u.measure(
+        tiny_file('int8'), _options('ethos-u55-128', time_limit=0.3))

@@ -14,7 +14,6 @@ from modelgarden_opt.targets import devices
 from modelgarden_opt.targets import instructions
 from modelgarden_opt.targets import user_space
 
-CPU = devices.find('cpu')
 # Two instructions a round of the loop, between two marks.
 _LOOP = """
 #include <unistd.h>
@@ -66,14 +65,14 @@ def test_a_file_that_does_not_run_there_is_told(emulator, tiny_file, tmp_path):
   with open(tiny_file('float32'), 'rb') as f:
     path.write_bytes(f.read()[:3000])
   with pytest.raises(errors.Failure, match='does not run on Nehalem'):
-    instructions.measure(str(path), CPU, devices.Options())
+    instructions.measure(str(path), devices.Options())
 
 
 @pytest.mark.emulated
 def test_an_emulation_that_takes_too_long_is_ended(emulator, tiny_file):
   with pytest.raises(errors.Failure, match='--time_limit'):
     instructions.measure(
-        tiny_file('float32'), CPU, devices.Options(time_limit=0.2))
+        tiny_file('float32'), devices.Options(time_limit=0.2))
 
 
 @pytest.fixture(scope='module')
@@ -90,7 +89,7 @@ def larger_file(tmp_path_factory):
 
 
 def _is_repeated(path, **options):
-  counts = [instructions.measure(path, CPU, devices.Options(**options))[
+  counts = [instructions.measure(path, devices.Options(**options))[
       'instructions'] for _ in range(3)]
   assert counts[0] > 5e6
   assert np.ptp(counts) <= instructions.TOLERANCE * counts[0]
@@ -125,7 +124,7 @@ def test_what_is_missing_is_told(
   monkeypatch.setenv('PATH', str(tmp_path))
   with pytest.raises(errors.UsageError, match=(
       f'{program} is not installed: apt-get install {install}')):
-    instructions.measure(tiny_file('float32'), CPU, devices.Options())
+    instructions.measure(tiny_file('float32'), devices.Options())
 
 
 def test_a_compiler_that_fails_is_told(tmp_path, monkeypatch):
@@ -157,7 +156,7 @@ def test_the_plugin_speaks_the_interface_of_the_version(
 def test_an_unknown_instruction_set_is_told(tiny_file):
   with pytest.raises(errors.UsageError, match="did you mean 'aarch64'"):
     instructions.measure(
-        tiny_file('float32'), CPU, devices.Options(arch='aarch46'))
+        tiny_file('float32'), devices.Options(arch='aarch46'))
 
 
 def test_a_directory_that_is_no_user_space_is_told(tmp_path):

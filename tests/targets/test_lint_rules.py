@@ -39,25 +39,26 @@ def test_xnnpack_leaves_out_what_its_rules_say(tiny_file, name):
 def test_vela_leaves_to_the_cpu_what_the_rules_say(tiny_file, name):
   pytest.importorskip('ethosu.vela')
   path, device = tiny_file(name), devices.find('ethos-u55-128')
+  options = devices.Options(settings=device.settings)
   found = _findings(path, *device.delegates)
   if any(f.rule.refuses for f in found):
     with pytest.raises(errors.Failure, match='SIGFPE'):
-      ethos_u.measure(path, device, devices.Options())
+      ethos_u.measure(path, options)
   else:
     assert _num_ops(found) == ethos_u.measure(
-        path, device, devices.Options())['num_cpu_ops']
+        path, options)['num_cpu_ops']
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_tflm_runs_what_its_rules_allow(tiny_file, name):
   pytest.importorskip('tflite_micro')
-  path, device = tiny_file(name), devices.find('tflm')
+  path = tiny_file(name)
   options = devices.Options(num_images=1)
   if any(f.rule.refuses for f in _findings(path, 'tflm')):
     with pytest.raises(errors.Failure, match='cannot run'):
-      tflm.measure(path, device, options)
+      tflm.measure(path, options)
   else:
-    assert tflm.measure(path, device, options)['arena_bytes'] > 0
+    assert tflm.measure(path, options)['arena_bytes'] > 0
 
 
 @pytest.mark.parametrize('delegate, name, names', [

@@ -79,7 +79,7 @@ def test_a_run_without_images_is_told(tiny_file, tmp_path, measure):
 
 def test_an_op_that_is_missing_is_named(tiny_file):
   with pytest.raises(errors.Failure, match="'DENSIFY'"):
-    tflm.measure(tiny_file('sparse'), devices.find('tflm'), devices.Options())
+    tflm.measure(tiny_file('sparse'), devices.Options())
 
 
 def test_a_batch_of_four_is_one_call(tiny_file, measure):

@@ -66,7 +66,7 @@ def test_an_interrupted_run_resumes_where_its_checkpoint_is(
   model_dir = str(tmp_path)
   first = tiny_params('mobilenet_v2', {'trainer': {'train_steps': 60}})
   experiment.run_experiment(first, 'train', model_dir)
-  # What a killed run leaves behind the checkpoint: lines, one of them torn.
+  # What a killed run leaves after its checkpoint: lines, one of them torn.
   with open(os.path.join(model_dir, 'metrics.jsonl'), 'a') as f:
     f.write('{"step": 90, "split": "train"}\n{"step": 1')
   experiment.run_experiment(tiny_params('mobilenet_v2'), 'train', model_dir)

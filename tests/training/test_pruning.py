@@ -216,7 +216,7 @@ def test_the_last_step_is_that_of_every_schedule(
 
 def test_a_run_that_starts_again_writes_step_0_once(
     tiny_params, float_run, tmp_path):
-  """A run that was killed before its first checkpoint leaves rows behind."""
+  """A run that was killed before its first checkpoint leaves rows."""
   (tmp_path / 'metrics.jsonl').write_text('{"step": 0, "split": "train"}\n')
   params = tiny_params('mobilenet_v2_pruning', {
       'task': {'pruning': {**PRUNING, 'begin_step': 0, 'end_step': 0,

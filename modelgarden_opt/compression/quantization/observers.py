@@ -103,7 +103,7 @@ class MeanExtremes(Extremes):
 
 
 class HistogramObserver(Observer):
-  """A range that a histogram of all values tells."""
+  """A range found in a histogram of all values."""
 
   def __init__(self, known: Known):
     super().__init__(known)

@@ -167,7 +167,7 @@ class ActivationQuantizer(tf.Module):
         observers.Known(self.num_bits, self._lower, self._percentile))
 
   def end_batch(self) -> None:
-    """Tells a batch's end; within one a layer may run several times."""
+    """Ends a batch; within one a layer may run several times."""
     self._observer.end_batch()
 
   def end_calibration(self) -> None:
