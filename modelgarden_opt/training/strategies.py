@@ -76,7 +76,7 @@ def make_logical_cpus(count: int) -> None:
   """
   cpu, = tf.config.list_physical_devices('CPU')
   made = tf.config.get_logical_device_configuration(cpu) or ()
-  if len(made) >= count:
+  if max(1, len(made)) >= count:  # Without a list there is one.
     return
   try:
     tf.config.set_logical_device_configuration(

@@ -4,6 +4,9 @@ A second strategy would number its collective ops from the beginning, and
 TensorFlow would take them for those of the first.
 """
 
+import subprocess
+import sys
+
 import pytest
 import tensorflow as tf
 
@@ -40,6 +43,16 @@ def test_moving_averages_need_a_strategy(strategy_of):
   averaged = strategy_of(
       off, optimizer_config={'ema': {'average_decay': 0.9}})
   assert isinstance(averaged, tf.distribute.OneDeviceStrategy)
+
+
+def test_one_cpu_is_always_there():
+  # In a process of its own: this one has several.
+  subprocess.run([sys.executable, '-c', (
+      'import tensorflow as tf\n'
+      'from modelgarden_opt.training import strategies\n'
+      'tf.ones([])\n'
+      'strategies.make_logical_cpus(1)\n')], check=True,
+                 cwd=conftest.REPOSITORY)
 
 
 def test_cpus_cannot_be_added_to_a_process_that_runs(strategy_of):
