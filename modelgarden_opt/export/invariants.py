@@ -79,12 +79,17 @@ def _compare(
 ) -> list[str]:
   """Finds a kernel of the model for every kernel of a file, all of one shape.
 
-  Some of the model's may be left over: its outputs do not depend on them.
+  Some of the model's may be left over: its outputs do not depend on them. One
+  of the file that equals another is of the same layer, which is called several
+  times, or has lost no more than that one.
   """
-  lines = []
+  lines, compared = [], []
   # Those with most values first, each to the one with fewest that it may be of.
   left = sorted(items, key=lambda item: len(np.unique(item[1])))
   for kernel in sorted(kernels, key=lambda kernel: -kernel.distinct):
+    if any(np.array_equal(kernel.values, other) for other in compared):
+      continue
+    compared.append(kernel.values)
     losses = [_losses(*item, kernel, quantized) for item in left]
     if not losses:
       return [*lines, f'{kernel.name}: the model has fewer such kernels']

@@ -125,6 +125,22 @@ def test_files_that_are_not_there_are_refused(tmp_path):
       call(str(tmp_path / 'no.tflite'))
 
 
+@pytest.mark.parametrize('file_format', ['float32', 'int8'])
+def test_a_layer_that_is_called_twice_keeps_its_zeros(file_format, tmp_path):
+  twice = layers.Conv2D(3, 3, padding='same', activation='relu')
+  image = tf_keras.Input([16, 16, 3])
+  x = layers.Flatten()(twice(twice(image)))
+  blocks = {'pruning': {
+      'pruning_schedule': 'ConstantSparsity', 'end_step': 0}}
+  if file_format == 'int8':
+    blocks |= {'quantization': {}, 'calibration_data': IMAGES}
+  model = modelgarden_opt.compress(
+      tf_keras.Model(image, layers.Dense(4)(x)), **blocks)
+  found = modelgarden_opt.export(
+      model, str(tmp_path / 'm.tflite'), file_format, IMAGES)
+  assert found['sparsity'] == pytest.approx(0.5, abs=0.02)
+
+
 def test_mobilenet_v2_of_keras_applications_becomes_a_file_of_integers(
     tmp_path):
   model = tf_keras.applications.MobileNetV2(
