@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> None:
         f'{size}; the nearest is '
         f'{min(max(32 * round(size / 32), 32), _MAX_SIZE)}')
   budget = recipe_lib.Budget.parse(args.budget)
+  if args.output:
+    _assert_new(args.output)
   config_flags.import_tensorflow()
   _write(args, budget)
 
@@ -124,10 +126,15 @@ def _copy(args: argparse.Namespace) -> None:
     _save(args.output or os.path.basename(path), f.read())
 
 
-def _save(path: str, text: str) -> None:
-  """Writes a file that must not be there yet."""
+def _assert_new(path: str) -> None:
+  """Raises `UsageError` for a file that is there."""
   if os.path.exists(path):
     raise errors.UsageError(f'output: {path!r} is there already; give another')
+
+
+def _save(path: str, text: str) -> None:
+  """Writes a file that must not be there yet."""
+  _assert_new(path)
   from modelgarden_opt import files  # pylint: disable=g-import-not-at-top
   files.write_atomically(path, text)
   print(f'wrote {path}')
