@@ -1,0 +1,70 @@
+"""What a variant is: the technique that made it, and how it is told apart.
+
+Colours are those of Okabe and Ito (Color Universal Design, 2008), which people
+with any colour vision tell apart, lightened where the page is dark; the shape
+of a marker says how the weights are stored, so that no meaning hangs on colour
+alone.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """A technique, or techniques that are shown alike.
+
+  Attributes:
+    label: What it is called in legends.
+    light: Its colour on a white page.
+    dark: Its colour on a dark page.
+  """
+  label: str
+  light: str
+  dark: str
+
+
+FAMILIES: dict[str, Family] = {
+    'float': Family('float', '#5c6672', '#aeb8c4'),
+    'ptq': Family('post-training quantization', '#0072b2', '#56b4e9'),
+    'qat': Family('quantization-aware training', '#d55e00', '#ff8f40'),
+    'pruning': Family('pruned', '#009e73', '#3ddba6'),
+    'clustering': Family('clustered', '#a0478f', '#e79bd0'),
+    'channels': Family('fewer channels', '#8a6d00', '#e9c84a'),
+    'combined': Family('pruned or clustered, then QAT', '#8c1d2f', '#ff8a99'),
+}
+# Formats without integers in training: what a float run becomes afterwards.
+_AFTERWARDS = ('float16', 'dynamic_int8', 'int8', 'int16x8', 'mixed')
+# How weights are stored -> marker.
+MARKERS = {'float32': 'circle', 'float16': 'triangle', 'int8': 'square',
+           'int4': 'diamond', 'dynamic_int8': 'cross', 'int16x8': 'hexagon'}
+
+
+def of(blocks: Mapping[str, Mapping[str, Any]], file_format: str) -> str:
+  """Returns the family of a file.
+
+  Args:
+    blocks: The techniques that its run switches on, by name, with their
+      blocks.
+    file_format: Its export format.
+  """
+  quantization = blocks.get('quantization')
+  of_channels = (blocks.get('pruning') or {}).get('granularity') == 'channel'
+  trained = quantization is not None and quantization.get('training', True)
+  if 'clustering' in blocks or 'pruning' in blocks:
+    if quantization is not None:
+      return 'combined'
+    if of_channels:
+      return 'channels'
+    return 'clustering' if 'clustering' in blocks else 'pruning'
+  if quantization is not None:
+    return 'qat' if trained else 'ptq'
+  return 'ptq' if file_format in _AFTERWARDS else 'float'
+
+
+def marker(variant: Mapping[str, Any]) -> str:
+  """Returns the shape that stands for how the weights of a file are stored."""
+  if 'int4' in (variant.get('kernel_types') or {}):
+    return MARKERS['int4']
+  return MARKERS.get(variant.get('format', ''), 'circle')
