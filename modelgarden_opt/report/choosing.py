@@ -165,7 +165,7 @@ def compared(variant: Variant, first: Variant) -> str:
       parts.append(f'{variant[field] / 1024:,.0f} KiB{word} '
                    f'({variant[field] / first[field]:.2f}x)')
   if variant.get('median_ms') and variant.get('ratio') is not None:
-    parts.append(f'{variant["median_ms"]:.3g} ms '
+    parts.append(f'{milliseconds(variant["median_ms"])} '
                  f'({ratios.Ratio.of_record(variant)})')
   return ', '.join(parts)
 
@@ -181,6 +181,11 @@ def difference(variant: Variant, first: Variant) -> str:
     text += (f', 95 % interval {signed(100 * found["low"])} to '
              f'{signed(100 * found["high"])}')
   return text
+
+
+def milliseconds(value: float) -> str:
+  """Returns a latency with four digits or so, and its unit."""
+  return f'{value:.3f} ms' if value < 10 else f'{value:.1f} ms'
 
 
 def signed(points: float) -> str:

@@ -4,6 +4,7 @@ Files are told apart by what they hold, not by their names, so that a report
 needs nothing but directories. What is newer replaces what is older.
 """
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -143,6 +144,17 @@ def find(roots: Sequence[str]) -> Found:
     raise errors.UsageError(
         f'runs: neither a .tflite file nor the JSON output of `export` or '
         f'`evaluate` below {", ".join(map(repr, roots))}')
+  return found
+
+
+def given(
+    evaluations: Iterable[Any], benchmark: Any, exports: Iterable[Any]
+) -> Found:
+  """Returns what JSON files hold that were named one by one."""
+  found = Found([])
+  for kind, values in (('evaluation', evaluations), ('benchmark', [benchmark]),
+                       ('export', exports)):
+    found.values[kind] = [('', value) for value in values]
   return found
 
 

@@ -69,11 +69,7 @@ def join(
         raise errors.UsageError(
             f'variant {name}: no {kind} record of {path!r}'
             f'{errors.nearest(path, known)}')
-  found = finding.Found([])
-  found.values['evaluation'] = [('', e) for e in evaluations]
-  found.values['benchmark'] = [('', benchmark)]
-  found.values['export'] = [('', e) for e in exports]
-  return collect(found, variants)
+  return collect(finding.given(evaluations, benchmark, exports), variants)
 
 
 def collect(

@@ -13,6 +13,8 @@ from modelgarden_opt.configs import catalog
 from modelgarden_opt.report import finding
 
 _METRICS = 'metrics.jsonl'
+# Value of a field that a configuration does not have.
+_MISSING = object()
 # The parser in C reads a configuration twenty times as fast.
 _LOADER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 
@@ -141,6 +143,19 @@ def differences(runs: Mapping[str, Run]) -> list[tuple[str, list[Any]]]:
   """
   fields = [flat(run.params) for run in runs.values()]
   names = dict.fromkeys(name for values in fields for name in values)
-  columns = {name: [f.get(name) for f in fields] for name in sorted(names)}
-  return [(name, values) for name, values in columns.items()
-          if len(set(map(repr, values))) > 1]
+  columns = {name: [f.get(name, _MISSING) for f in fields]
+             for name in sorted(names)}
+  # A run without a block says so once, not in every field of it.
+  blocks = {name for name, values in columns.items() if None in values and
+            any(other.startswith(f'{name}.') for other in columns)}
+  found = []
+  for name, values in columns.items():
+    if name in blocks:
+      values = ['yes' if v is _MISSING else 'no' for v in values]
+    elif any(name.startswith(f'{block}.') for block in blocks):
+      values = [None if v is _MISSING else v for v in values]
+      if len({repr(v) for v in values if v is not None}) < 2:
+        continue
+    if len(set(map(repr, values))) > 1:
+      found.append((name, [None if v is _MISSING else v for v in values]))
+  return found

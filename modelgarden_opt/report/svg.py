@@ -241,6 +241,25 @@ def marker(name: str) -> Markup:
                 f'{_shape(name, 8, 8)}</svg>')
 
 
+def interval(value: float, low: float, high: float, most: float) -> Markup:
+  """Returns an interval around zero, small enough for a cell of a table.
+
+  Args:
+    value: What was measured.
+    low: Lower end of its interval.
+    high: Upper end of it.
+    most: The value at the right edge, minus that at the left; ends beyond are
+      cut.
+  """
+  a, b, c = (44 + 42 * min(1.0, max(-1.0, v / most))
+             for v in (low, value, high))
+  return Markup(
+      '<svg class="glyph" viewBox="0 0 88 14" width="88" height="14" '
+      'aria-hidden="true"><path class="axis" d="M44 0v14"/>'
+      f'<path class="whisker" d="M{a:.1f} 7H{c:.1f}"/>'
+      f'<circle class="mark" cx="{b:.1f}" cy="7" r="3"/></svg>')
+
+
 def _labels(
     frame: _Frame, points: Sequence[Point], floor: float) -> Iterable[str]:
   """Yields the labels that find room, the most important point's first."""
