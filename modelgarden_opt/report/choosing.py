@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import math
+import re
 from typing import Any
 
+from modelgarden_opt import errors
 from modelgarden_opt import ratios
 
 # Scores of a variant, of which it has one, and what people call them.
@@ -16,6 +18,9 @@ COSTS = {
     'flash': ('size_bytes',),
     'latency': ('median_ms',),
 }
+_UNITS = {'': 1, 'B': 1, 'kB': 1000, 'KB': 1000, 'MB': 10**6, 'KiB': 2**10,
+          'MiB': 2**20}
+_SIZE = re.compile(r'(?P<number>\d+(\.\d+)?) ?(?P<unit>[kKM]?i?B)?')
 # Points of accuracy that a file may lose where nobody says otherwise.
 MAX_DROP = 0.5
 
@@ -181,6 +186,20 @@ def difference(variant: Variant, first: Variant) -> str:
     text += (f', 95 % interval {signed(100 * found["low"])} to '
              f'{signed(100 * found["high"])}')
   return text
+
+
+def parse_bytes(text: str) -> float:
+  """Returns a size in bytes: `600000`, `600KiB`, `0.6MB`.
+
+  Raises:
+    UsageError: If the text is none.
+  """
+  found = _SIZE.fullmatch(text.strip())
+  if not found:
+    raise errors.UsageError(
+        f'max_size: expected a number of bytes, or one with a unit of '
+        f'{", ".join(u for u in _UNITS if u)}; received {text!r}')
+  return float(found['number']) * _UNITS[found['unit'] or '']
 
 
 def milliseconds(value: float) -> str:

@@ -148,11 +148,12 @@ def find(roots: Sequence[str]) -> Found:
 
 
 def given(
-    evaluations: Iterable[Any], benchmark: Any, exports: Iterable[Any]
+    evaluations: Iterable[Any], benchmarks: Iterable[Any],
+    exports: Iterable[Any],
 ) -> Found:
   """Returns what JSON files hold that were named one by one."""
   found = Found([])
-  for kind, values in (('evaluation', evaluations), ('benchmark', [benchmark]),
+  for kind, values in (('evaluation', evaluations), ('benchmark', benchmarks),
                        ('export', exports)):
     found.values[kind] = [('', value) for value in values]
   return found

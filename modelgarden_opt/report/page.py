@@ -8,7 +8,6 @@ from typing import Any
 from modelgarden_opt import files
 from modelgarden_opt import ratios
 from modelgarden_opt.evaluation import paired
-from modelgarden_opt.report import choosing
 from modelgarden_opt.report import tables
 
 # Columns of the table: heading, field, format.

@@ -60,16 +60,21 @@ def join(
   Raises:
     UsageError: If a file was not evaluated or not benchmarked.
   """
-  evaluations, exports = list(evaluations), list(exports)
-  scored = {r['model']: r for e in evaluations for r in e['results']}
-  timed = {r['model']: r for r in benchmark['results']}
-  for name, path in variants.items():
-    for kind, known in (('evaluation', scored), ('benchmark', timed)):
+  found = finding.given(evaluations, [benchmark], exports)
+  assert_measured(variants, found)
+  return collect(found, variants)
+
+
+def assert_measured(
+    variants: Mapping[str, str], found: finding.Found) -> None:
+  """Raises `UsageError` if a file was not evaluated or not benchmarked."""
+  for kind in ('evaluation', 'benchmark'):
+    known = [r['model'] for value in found.of(kind) for r in value['results']]
+    for name, path in variants.items():
       if path not in known:
         raise errors.UsageError(
             f'variant {name}: no {kind} record of {path!r}'
             f'{errors.nearest(path, known)}')
-  return collect(finding.given(evaluations, benchmark, exports), variants)
 
 
 def collect(
