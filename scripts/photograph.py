@@ -9,6 +9,7 @@ would press.
 
 import argparse
 import base64
+import fcntl
 import itertools
 import json
 import os
@@ -24,11 +25,21 @@ _NAMES = ('chromium', 'chromium-browser', 'google-chrome')
 # Width in pixels, and whether it is that of a phone.
 _WIDTHS = ((390, True), (1440, False))
 _SECONDS = 60
+# The protocol wants its pipes to be 3 and 4.
+_START = ('import os, sys; os.dup2(int(sys.argv[1]), 3); '
+          'os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])')
 
 
 def program() -> str | None:
   """Returns the path of the browser, None if there is none."""
   return next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+def _high(descriptor: int) -> int:
+  """Returns a file descriptor that is neither 3 nor 4."""
+  moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
+  os.close(descriptor)
+  return moved
 
 
 class Browser:
@@ -40,11 +51,10 @@ class Browser:
 
   def __init__(self):
     self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    to_read, self._out = os.pipe()
-    self._in, to_write = os.pipe()
-    # The protocol wants 3 and 4; the shell moves the pipes there.
+    to_read, self._out = map(_high, os.pipe())
+    self._in, to_write = map(_high, os.pipe())
     self._process = subprocess.Popen(
-        ['sh', '-c', f'exec "$@" 3<&{to_read} 4>&{to_write}', 'sh', program(),
+        [sys.executable, '-c', _START, str(to_read), str(to_write), program(),
          '--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars',
          '--remote-debugging-pipe', '--disable-dev-shm-usage',
          f'--user-data-dir={self._profile.name}', 'about:blank'],

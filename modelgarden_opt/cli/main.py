@@ -21,8 +21,8 @@ COMMANDS = {
     'inspect': 'show the kernels and ops of any .tflite file',
     'run': 'run the stages of a pipeline YAML; resumes where it stopped',
     'plan': 'show what a configuration does to every kernel',
-    'report': 'make a table and a picture from the JSON files of the other '
-              'commands',
+    'report': 'make one page of everything that was measured, and check it',
+    'recommend': 'say what to do next: by constraints, or from measured files',
     'data': 'import and check your own images; build embedded data sets',
     'list': 'list the experiments',
 }

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
   rules = thresholds.load(args.check) if args.check else None
   variants = _variants(args)
   found = _found(args, variants)
-  output_dir = args.output_dir or _default_output(args)
+  output_dir = _output_dir(args)
   made = document.make(found, variants, args.title, args.made_by, limits)
   broken = thresholds.check(rules, made.variants) if rules else []
   if args.samples:
@@ -143,10 +143,19 @@ def _found(args: argparse.Namespace, variants: dict[str, str] | None):
   return found
 
 
-def _default_output(args: argparse.Namespace) -> str:
-  if len(args.runs) != 1:
+def _output_dir(args: argparse.Namespace) -> str:
+  """Returns the directory to write to, which is there then."""
+  if not args.output_dir and len(args.runs) != 1:
     raise errors.UsageError('output_dir: expected a directory')
-  return args.runs[0]
+  path = args.output_dir or args.runs[0]
+  try:
+    os.makedirs(path, exist_ok=True)
+  except OSError as e:
+    raise errors.UsageError(
+        f'output_dir: {path!r} cannot be made: {e.strerror}') from None
+  if not os.access(path, os.W_OK):
+    raise errors.UsageError(f'output_dir: {path!r} cannot be written')
+  return path
 
 
 def _add_samples(made, number: int, path: str) -> None:

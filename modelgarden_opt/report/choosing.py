@@ -23,6 +23,8 @@ _UNITS = {'': 1, 'B': 1, 'kB': 1000, 'KB': 1000, 'MB': 10**6, 'KiB': 2**10,
 _SIZE = re.compile(r'(?P<number>\d+(\.\d+)?) ?(?P<unit>[kKM]?i?B)?')
 # Points of accuracy that a file may lose where nobody says otherwise.
 MAX_DROP = 0.5
+# A limit of fewer points is exceeded as this one is.
+_LEAST_DROP = 0.1
 
 Variant = Mapping[str, Any]
 
@@ -85,6 +87,26 @@ def failures(
   return found
 
 
+def margins(
+    variant: Variant, first: Variant, constraints: Constraints) -> list[str]:
+  """Returns how far a variant that meets all constraints is from each."""
+  found = [f'accuracy: {difference(variant, first)} from {first["name"]}, '
+           f'{signed(-constraints.max_drop)} are allowed']
+  low = (variant.get('difference') or {}).get('low')
+  if low is not None and -100 * low > constraints.max_drop:
+    found[0] += '; the interval reaches beyond that, more images would tell'
+  if constraints.max_bytes is not None:
+    found.append(
+        f'size: {variant["size_bytes"]:,} bytes of {constraints.max_bytes:,.0f}'
+        f' ({1 - variant["size_bytes"] / constraints.max_bytes:.0%} to spare)')
+  if constraints.max_ms is not None:
+    found.append(
+        f'latency: {milliseconds(variant["median_ms"])} of '
+        f'{milliseconds(constraints.max_ms)} '
+        f'({1 - variant["median_ms"] / constraints.max_ms:.0%} to spare)')
+  return found
+
+
 def choose(
     variants: Sequence[Variant], constraints: Constraints) -> Variant | None:
   """Returns the variant with the least cost that meets all constraints.
@@ -105,10 +127,21 @@ def choose(
 
 def nearest(
     variants: Sequence[Variant], constraints: Constraints) -> Variant | None:
-  """Returns the variant that misses fewest constraints, then loses least."""
+  """Returns the variant that misses fewest constraints, by the least."""
   known = [v for v in variants if drop(v, variants[0]) is not None]
   return min(known, default=None, key=lambda v: (
-      len(failures(v, variants[0], constraints)), drop(v, variants[0])))
+      len(failures(v, variants[0], constraints)),
+      _excess(v, variants[0], constraints), drop(v, variants[0])))
+
+
+def _excess(
+    variant: Variant, first: Variant, constraints: Constraints) -> float:
+  """Returns how many times a limit is exceeded that is exceeded most."""
+  lost = drop(variant, first) / max(constraints.max_drop, _LEAST_DROP)
+  return max([1.0, lost] + [
+      variant[field] / limit for limit, field in (
+          (constraints.max_bytes, 'size_bytes'),
+          (constraints.max_ms, 'median_ms')) if limit and variant.get(field)])
 
 
 def dominators(variants: Sequence[Variant]) -> list[str | None]:

@@ -79,10 +79,7 @@ class Report:
         chain.append(directory)
         directory = self.runs[directory].source
       known += chain[::-1]
-    if not known:
-      return {}
-    common = os.path.commonpath([os.path.dirname(k) for k in known])
-    return {os.path.relpath(k, common): self.runs[k] for k in known}
+    return {name: self.runs[k] for k, name in finding.short(known).items()}
 
   @property
   def class_names(self) -> list[str]:

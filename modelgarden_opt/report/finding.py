@@ -4,6 +4,7 @@ Files are told apart by what they hold, not by their names, so that a report
 needs nothing but directories. What is newer replaces what is older.
 """
 
+import collections
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -110,6 +111,18 @@ def _ending_like(path: str, known: Sequence[str]) -> str:
   best = max(scores.values(), default=0)
   fitting = [k for k, score in scores.items() if score == best]
   return fitting[0] if best and len(fitting) == 1 else ''
+
+
+def short(paths: Sequence[str]) -> dict[str, str]:
+  """Returns names of paths: as much of their ends as tells them apart."""
+  names = {path: os.path.basename(path) for path in paths}
+  for _ in range(max((p.count('/') for p in paths), default=0)):
+    counts = collections.Counter(names.values())
+    for path, name in names.items():
+      rest = path[:-len(name)].rstrip('/')
+      if counts[name] > 1 and rest:
+        names[path] = f'{os.path.basename(rest)}/{name}'
+  return names
 
 
 def _common(a: Sequence[str], b: Sequence[str]) -> int:

@@ -216,20 +216,15 @@ def names_of(found: finding.Found, records: '_Records') -> dict[str, str]:
              for e in found.of('earlier') for v in e['variants']
              if isinstance(v, Mapping) and {'model', 'name'} <= v.keys()}
   paths.sort(key=lambda p: _order(p, records, list(earlier)))
-  shown = {path: earlier.get(path) or _stem(path) for path in paths}
-  for depth in range(1, 8):
-    counts = collections.Counter(shown.values())
-    for path in paths:
-      parents = os.path.dirname(path).split('/')
-      if path not in earlier and depth <= len(parents) and (
-          counts[shown[path]] > 1 or shown[path] == 'model'):
-        shown[path] = f'{parents[-depth]}/{_stem(path)}' if depth == 1 else (
-            f'{parents[-depth]}/{shown[path]}')
-  return {name: path for path, name in shown.items()}
+  shown = finding.short([_named(p) for p in paths if p not in earlier])
+  return {earlier.get(path) or shown[_named(path)]: path for path in paths}
 
 
-def _stem(path: str) -> str:
-  return os.path.splitext(os.path.basename(path))[0]
+def _named(path: str) -> str:
+  """Returns a path without what says nothing: its ending, and `model`."""
+  stem = os.path.splitext(path)[0]
+  return os.path.dirname(stem) if (
+      os.path.basename(stem) == 'model' and '/' in stem) else stem
 
 
 def _order(

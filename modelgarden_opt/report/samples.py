@@ -19,6 +19,8 @@ def panel(
 ) -> Markup:
   """Returns the samples of a `samples.json`; empty if it has none to show.
 
+  Those that files see differently come first.
+
   Args:
     found: Its content, see `evaluation/samples.py`.
     shown: Names of the variants to show by path of the file.
@@ -44,6 +46,7 @@ def panel(
             for name, p in seen if 'class' in p]})
   if not cards:
     return Markup()
+  cards.sort(key=lambda card: len({seen[1] for seen in card['seen']}) < 2)
   return html.render('samples', cards=cards,
                      wide=any(card['overlays'] for card in cards))
 
