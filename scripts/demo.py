@@ -3,8 +3,8 @@
 Runs configs/pipelines/digits_qat.yaml: trains MobileNetV2 in float, fine-tunes
 it with quantization-aware training, exports float32, PTQ int8 and QAT int8
 files, measures those very files and writes report.html, report.md, report.png
-and results.json. With --from_json the table and the picture of the README are made
-again from existing results.
+and results.json. With --from_json the table and the picture of the README are
+made again from existing results.
 """
 
 import argparse

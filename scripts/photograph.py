@@ -10,6 +10,7 @@ would press.
 import argparse
 import base64
 import fcntl
+import io
 import itertools
 import json
 import os
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from PIL import Image
 
 _NAMES = ('chromium', 'chromium-browser', 'google-chrome')
 # Width in pixels, and whether it is that of a phone.
@@ -157,7 +160,7 @@ class Browser:
     return answer['result'].get('value')
 
   def picture(self, path: str, whole: bool = False) -> None:
-    """Writes a PNG file of the window, or of the whole page."""
+    """Writes a PNG file of the window, or of the whole page: 256 colors."""
     options = {'captureBeyondViewport': whole}
     if whole:
       size = self.call('Page.getLayoutMetrics')['cssContentSize']
@@ -165,8 +168,9 @@ class Browser:
                          'height': size['height'], 'scale': 1}
     answer = self.call('Page.captureScreenshot', format='png', **options)
     os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-    with open(path, 'wb') as f:
-      f.write(base64.b64decode(answer['data']))
+    content = io.BytesIO(base64.b64decode(answer['data']))
+    with Image.open(content) as picture:
+      picture.convert('RGB').quantize(256).save(path, optimize=True)
 
 
 def photograph(

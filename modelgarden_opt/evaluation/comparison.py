@@ -36,8 +36,8 @@ class Pair:
   def sqnr_db(self) -> float | None:
     """The first file's weights over the change of them, in dB.
 
-    Infinite where nothing changed; None where shapes cannot be compared. Layouts
-    of one size are: a pointwise convolution that became a dense layer.
+    Infinite where nothing changed; None where sizes differ. Layouts of one size
+    are compared: a pointwise convolution may have become a dense layer.
     """
     if not self.before or not self.after or (
         self.before.size != self.after.size):

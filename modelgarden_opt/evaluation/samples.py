@@ -10,7 +10,6 @@ import base64
 from collections.abc import Mapping
 from collections.abc import Sequence
 import io
-import itertools
 from typing import Any
 
 import numpy as np
@@ -88,12 +87,12 @@ def _take(
   """Returns index, image [h, w, c] and label of the chosen images."""
   found, start = [], 0
   for images, labels in representative.labelled_images(task, split):
-    for index in itertools.takewhile(
-        lambda i, end=start + len(images): i < end, chosen[len(found):]):
+    end = start + len(images)
+    for index in [i for i in chosen[len(found):] if i < end]:
       whole = not isinstance(labels, Mapping)
       found.append((index, images[index - start],
                     int(labels[index - start]) if whole else None))
-    start += len(images)
+    start = end
     if len(found) == len(chosen):
       break
   return found

@@ -153,7 +153,7 @@ def find(roots: Sequence[str]) -> Found:
     value = _read(path)
     if kind_of(value):
       found.values[kind_of(value)].append((path, value))
-  if not found.files and not found.values['export'] + found.values['evaluation']:
+  if not (found.files or found.of('export') or found.of('evaluation')):
     raise errors.UsageError(
         f'runs: neither a .tflite file nor the JSON output of `export` or '
         f'`evaluate` below {", ".join(map(repr, roots))}')

@@ -170,7 +170,7 @@ def _asset(name: str) -> str:
 
 
 def page(
-    title: str, sections: Sequence[Section], lead: Markup = Markup(),
+    title: str, sections: Sequence[Section], lead: Markup | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> str:
   """Returns a whole page.
@@ -178,11 +178,12 @@ def page(
   Args:
     title: Its heading.
     sections: Its parts; with more than two, links to them stand on top.
-    lead: What comes before them.
+    lead: What comes before them, if anything.
     facts: Small print under the heading, by what it is.
   """
   script = _asset('script.js')
   digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
   return str(render(
-      'page', title=title, sections=sections, lead=lead, facts=facts or {},
-      style=Markup(_asset('style.css')), script=Markup(script), digest=digest))
+      'page', title=title, sections=sections, lead=lead or Markup(),
+      facts=facts or {}, style=Markup(_asset('style.css')),
+      script=Markup(script), digest=digest))

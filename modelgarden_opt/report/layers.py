@@ -119,7 +119,7 @@ def table(
        [html.Cell('{}:{}'.format(*k['m_by_n']) if k.get('m_by_n') else '–')
         for k in kernels]),
       (column('ms', help="by LiteRT's profiler"),
-       [html.number(m, '{:.4f}', max((x or 0 for x in milliseconds)))
+       [html.number(m, '{:.4f}', max(x or 0 for x in milliseconds))
         for m in milliseconds]),
       (column('SQNR dB', help='of the output against float, on real samples'),
        [html.number((sqnr or {}).get(n), '{:.1f}', 60) for n in shown]),

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import dataclasses
 import math
 
-from markupsafe import escape
 from markupsafe import Markup
+from markupsafe import escape
 
 # Height of a line of text, and width of a letter, in units of the chart.
 _LINE, _LETTER = 13, 6.2

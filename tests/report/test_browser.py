@@ -104,7 +104,7 @@ def test_it_fits_phones_and_desktops_in_light_and_dark(
   browser.scheme(scheme)
   browser.open(path)
   assert browser.run('document.documentElement.scrollWidth') <= width
-  red = browser.run("getComputedStyle(document.body).backgroundColor")
+  red = browser.run('getComputedStyle(document.body).backgroundColor')
   assert (int(red.removeprefix('rgb(').split(',')[0]) < 128) == dark
   browser.picture(str(tmp_path / 'page.png'))
   content = (tmp_path / 'page.png').read_bytes()

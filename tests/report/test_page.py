@@ -54,7 +54,7 @@ def test_a_page_loads_nothing(page):
   assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
   assert 'http' not in re.sub(r'http-equiv|http://www.w3.org/\S*', '', page)
   policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
-  assert policy.startswith("default-src &#39;none&#39;") or (
+  assert policy.startswith('default-src &#39;none&#39;') or (
       policy.startswith("default-src 'none'"))
 
 
