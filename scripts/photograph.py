@@ -170,7 +170,8 @@ class Browser:
     os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
     content = io.BytesIO(base64.b64decode(answer['data']))
     with Image.open(content) as picture:
-      picture.convert('RGB').quantize(256).save(path, optimize=True)
+      picture.convert('RGB').quantize(
+          256, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
 
 
 def photograph(

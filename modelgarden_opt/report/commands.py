@@ -34,7 +34,7 @@ def of(
   path = found.path_of(variant['model'])
   exports = {found.path_of(e['model']): e for e in found.of('export')}
   export = _recorded(recorded, 'export', 'output', path, found)
-  if not export and path in exports:
+  if not export and exports.get(path, {}).get('checkpoint'):
     export = [_export(exports[path], variant)]
   commands = [
       *_trainings(variant.get('run', ''), recorded, runs, found), *export,
@@ -67,7 +67,7 @@ def _trainings(
     seen.add(directory)
     run = runs.get(directory)
     made = [c for c in recorded if c[0] == 'train' and directory in map(
-        os.path.realpath, _flags(c, 'model_dir'))]
+        found.run_of, _flags(c, 'model_dir'))]
     if not made and run and run.experiment:
       made = [['train', f'--experiment={run.experiment}',
                f'--config_file={os.path.join(directory, finding.RUN_PARAMS)}',

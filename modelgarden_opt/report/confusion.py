@@ -44,6 +44,41 @@ def panel(
       name, counts, before, names, first[0] if same else ''))
 
 
+def of_segmentation(
+    chosen: tuple[str, Sequence[float]], first: tuple[str, Sequence[float]],
+    class_names: Sequence[str],
+) -> Markup:
+  """Returns the intersection over union of every class, worst change first.
+
+  Args:
+    chosen: Name of the file and its IoU by class.
+    first: Those of the file that it is compared with; may be the same one.
+    class_names: Names of the classes, empty if they are not known.
+  """
+  (name, after), (other, before) = chosen, first
+  names = list(class_names) or [str(i) for i in range(len(after))]
+  columns = [html.Column('class', False), html.Column(f'{name}, IoU')]
+  compared = other != name and len(before) == len(after)
+  if compared:
+    columns += [html.Column(other), html.Column('points')]
+  order = sorted(range(len(after)), key=lambda i: (
+      after[i] - before[i] if compared else 0.0))
+  rows = []
+  for i in order:
+    cells = [html.Cell(names[i]), html.number(100 * after[i], '{:.1f} %', 100)]
+    if compared:
+      cells += [html.number(100 * before[i], '{:.1f} %'),
+                _points(100 * (after[i] - before[i]))]
+    rows.append(html.Row(cells))
+  return html.table(html.Table('IoU by class', columns, rows))
+
+
+def _points(change: float) -> html.Cell:
+  """Returns the cell of a change in points."""
+  return html.number(change, '{:+.1f}', style='worse' if change < 0 else (
+      'better' if change > 0 else 'same'))
+
+
 def _matrix(name: str, counts: np.ndarray, names: Sequence[str]) -> Markup:
   shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
   return html.render(
@@ -95,8 +130,6 @@ def _classes(
              html.number(share, '{:.1f} %', 100)]
     if len(columns) > 3:
       was = 100 * np.diag(before)[i] / of_class[i]
-      cells += [html.number(was, '{:.1f} %'), html.number(
-          share - was, '{:+.1f}', style='worse' if share < was else (
-              'better' if share > was else 'same'))]
+      cells += [html.number(was, '{:.1f} %'), _points(share - was)]
     rows.append(html.Row(cells))
   return html.table(html.Table('Accuracy by class', columns, rows))

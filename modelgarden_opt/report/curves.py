@@ -78,5 +78,11 @@ def _facts(run: runs_lib.Run) -> list[str]:
   seconds = [r['time'] for r in run.metrics if 'time' in r]
   facts = [run.experiment, f'{run.steps:,} steps']
   if len(seconds) > 1:
-    facts.append(f'{(seconds[-1] - seconds[0]) / 60:,.0f} minutes')
+    facts.append(_duration(seconds[-1] - seconds[0]))
   return [fact for fact in facts if fact]
+
+
+def _duration(seconds: float) -> str:
+  if seconds < 120:
+    return f'{seconds:.0f} seconds'
+  return f'{seconds / 60:,.0f} minutes'

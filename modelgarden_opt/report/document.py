@@ -141,7 +141,7 @@ def to_html(report: Report) -> str:
       ('devices', 'Devices', details.targets(report.found, report.paths), ''),
       ('samples', 'Samples', _samples(report), ''),
       ('classes', 'Classes', _confusion(report),
-       _CLASSES.format(report.chosen['name'])),
+       _classes_note(report)),
       ('layers', 'Layers', _layers(report), ''),
       ('sensitivity', 'Sensitivity', _analysis(report), ''),
       ('trials', 'Trials of the search', _search(report), ''),
@@ -174,6 +174,12 @@ _CURVES = ('Thin lines are training batches, thick ones validation; dashed is '
            'the schedule that the zeros follow.')
 _CONFIGURATION = ('Fields of params.yaml; soft values are those of the first '
                   'run.')
+
+
+def _classes_note(report: Report) -> str:
+  if report.chosen.get('per_class_iou'):
+    return 'Intersection over union of every class, worst change first.'
+  return _CLASSES.format(report.chosen['name'])
 
 
 def _layers(report: Report) -> Markup:
@@ -217,6 +223,10 @@ def _search(report: Report) -> Markup:
 
 def _confusion(report: Report) -> Markup:
   chosen, first = report.chosen, report.variants[0]
+  if chosen.get('per_class_iou'):
+    return confusion.of_segmentation(
+        (chosen['name'], chosen['per_class_iou']),
+        (first['name'], first.get('per_class_iou') or ()), report.class_names)
   by_name = {name: report.predictions[path]
              for path, name in report.paths.items()
              if path in report.predictions}

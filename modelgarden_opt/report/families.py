@@ -1,8 +1,8 @@
 """What a variant is: the technique that made it, and how it is told apart.
 
-Colours are those of Okabe and Ito (Color Universal Design, 2008), which people
-with any colour vision tell apart, lightened where the page is dark; the shape
-of a marker says how the weights are stored, so that no meaning hangs on colour
+Colors are those of Okabe and Ito (Color Universal Design, 2008), which people
+with any color vision tell apart, darker on white and lighter on black; the shape
+of a marker says how the weights are stored, so that no meaning hangs on color
 alone.
 """
 
@@ -17,8 +17,8 @@ class Family:
 
   Attributes:
     label: What it is called in legends.
-    light: Its colour on a white page.
-    dark: Its colour on a dark page.
+    light: Its color on a white page.
+    dark: Its color on a dark page.
   """
   label: str
   light: str
@@ -26,13 +26,13 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
-    'float': Family('float', '#5c6672', '#aeb8c4'),
+    'float': Family('float', '#6b7580', '#aeb8c4'),
     'ptq': Family('post-training quantization', '#0072b2', '#56b4e9'),
     'qat': Family('quantization-aware training', '#d55e00', '#ff8f40'),
     'pruning': Family('pruned', '#009e73', '#3ddba6'),
-    'clustering': Family('clustered', '#a0478f', '#e79bd0'),
-    'channels': Family('fewer channels', '#8a6d00', '#e9c84a'),
-    'combined': Family('pruned or clustered, then QAT', '#8c1d2f', '#ff8a99'),
+    'clustering': Family('clustered', '#b5478c', '#e79bd0'),
+    'channels': Family('fewer channels', '#8f7700', '#f0e442'),
+    'combined': Family('pruned or clustered, then QAT', '#000000', '#ffffff'),
 }
 # Formats without integers in training: what a float run becomes afterwards.
 _AFTERWARDS = ('float16', 'dynamic_int8', 'int8', 'int16x8', 'mixed')

@@ -85,10 +85,37 @@ def test_panels_appear_with_the_records_of_other_commands(
     assert f'>{title}</h2>' in page
   assert 'ethos-u55-128' in text and '4,096' in text and 'a note' in text
   assert 'trial_1' in text and 'settings.bits' in text
-  assert 'image 7: b' in text and '✗ c 0.75' in text
+  assert 'image 7: b' in text and '✗ c (0.75)' in text
   # The noise stands beside the kernel of the same name.
   kernels = page.split('<caption>Kernels of qat_int8')[1].split('</table>')[0]
   assert re.search(r'block/conv2d</th>.*12\.3</td>', kernels)
+
+
+def test_classes_of_segmentation_are_compared(tmp_path, write_json):
+  root = conftest.make(tmp_path / 'runs')
+  for path in root.glob('files/*predictions.npz'):
+    path.unlink()
+  for run in ('float', 'qat', 'prune'):
+    path = root / f'files/{run}_evaluation.json'
+    value = json.loads(path.read_text())
+    for r in value['results']:
+      r['metrics'] = {'mean_iou': 0.5}
+      r['per_class_iou'] = [0.4, 0.6, 0.5 if run == 'float' else 0.45]
+    write_json(path, value)
+  text = text_of(page_of(root))
+  assert '50.00 % mIoU' in text
+  assert 'c 45.0 % 50.0 % -5.0' in text and 'b 60.0 % 60.0 % +0.0' in text
+
+
+def test_an_inspected_foreign_file_is_a_variant(tmp_path, write_json):
+  (tmp_path / 'a.tflite').write_bytes(b'12')
+  write_json(tmp_path / 'a.json', {
+      'model': str(tmp_path / 'a.tflite'), 'ops': {'ADD': 1}, 'sparsity': 0.0,
+      'kernels': [], 'float_ops': {}, 'num_delegate_partitions': 0,
+      'num_undelegated_ops': 1, 'size_bytes': 2})
+  page = page_of(tmp_path)
+  assert 'none of them was evaluated' in page
+  assert 'says how it was made' in page  # Not a command that never ran.
 
 
 def test_a_picture_that_is_none_is_not_shown(tmp_path, write_json):
