@@ -160,7 +160,7 @@ class Browser:
     return answer['result'].get('value')
 
   def picture(self, path: str, whole: bool = False) -> None:
-    """Writes a PNG file of the window, or of the whole page: 256 colors."""
+    """Writes a PNG file of the window, or of the whole page."""
     options = {'captureBeyondViewport': whole}
     if whole:
       size = self.call('Page.getLayoutMetrics')['cssContentSize']
@@ -168,10 +168,8 @@ class Browser:
                          'height': size['height'], 'scale': 1}
     answer = self.call('Page.captureScreenshot', format='png', **options)
     os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-    content = io.BytesIO(base64.b64decode(answer['data']))
-    with Image.open(content) as picture:
-      picture.convert('RGB').quantize(
-          256, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
+    with Image.open(io.BytesIO(base64.b64decode(answer['data']))) as picture:
+      picture.convert('RGB').save(path, optimize=True)
 
 
 def photograph(

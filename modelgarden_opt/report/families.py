@@ -1,9 +1,9 @@
 """What a variant is: the technique that made it, and how it is told apart.
 
-Colors are those of Okabe and Ito (Color Universal Design, 2008), which people
-with any color vision tell apart, darker on white and lighter on black; the shape
-of a marker says how the weights are stored, so that no meaning hangs on color
-alone.
+Colors follow those of Okabe and Ito (Color Universal Design, 2008), darker on
+white and lighter on black, so that people with any color vision tell them apart
+(tests/report/test_families.py computes it); the shape of a marker says how the
+weights are stored.
 """
 
 from collections.abc import Mapping
@@ -26,12 +26,12 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
-    'float': Family('float', '#6b7580', '#aeb8c4'),
+    'float': Family('float', '#848d96', '#7d8792'),
     'ptq': Family('post-training quantization', '#0072b2', '#56b4e9'),
-    'qat': Family('quantization-aware training', '#d55e00', '#ff8f40'),
-    'pruning': Family('pruned', '#009e73', '#3ddba6'),
-    'clustering': Family('clustered', '#b5478c', '#e79bd0'),
-    'channels': Family('fewer channels', '#8f7700', '#f0e442'),
+    'qat': Family('quantization-aware training', '#d55e00', '#e8762c'),
+    'pruning': Family('pruned', '#009e73', '#12b886'),
+    'clustering': Family('clustered', '#7a2f63', '#f0b8de'),
+    'channels': Family('fewer channels', '#5c5000', '#f0e442'),
     'combined': Family('pruned or clustered, then QAT', '#000000', '#ffffff'),
 }
 # Formats without integers in training: what a float run becomes afterwards.

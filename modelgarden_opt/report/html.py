@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.resources
+import math
 from typing import Any
 
 import jinja2
@@ -40,6 +41,13 @@ class Cell:
   style: str = ''
   href: str = ''
   title: str = ''
+
+  @property
+  def key(self) -> str:
+    """Its value as the script of a page reads it."""
+    if math.isinf(self.value):
+      return 'Infinity' if self.value > 0 else '-Infinity'
+    return f'{self.value:.6g}'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import math
 from typing import Any
 
@@ -119,7 +120,7 @@ def _columns(variants: Sequence[Variant], scale: float):
   return [
       (column('variant', number=False), lambda v: html.Cell(v['name'])),
       (column(name, help='on the images named below the table'),
-       lambda v: _percent(v.get(score))),
+       lambda v: _accuracy(v, score)),
       (column('points', help='difference from the first variant in points, '
               'with its 95 % confidence interval; paired image by image'),
        lambda v: _difference(v, first, scale)),
@@ -157,6 +158,18 @@ def _columns(variants: Sequence[Variant], scale: float):
 def _percent(share: float | None, bar: bool = False) -> html.Cell:
   return html.number(None if share is None else 100 * share, '{:.2f} %',
                      100 if bar else None)
+
+
+def _accuracy(variant: Variant, score: str) -> html.Cell:
+  """Returns the score; accuracy says its own interval when pointed at."""
+  cell = _percent(variant.get(score))
+  number = variant.get('num_examples')
+  if score != 'top_1_accuracy' or score not in variant or not number:
+    return cell
+  low, high = interval(variant[score], number)
+  return dataclasses.replace(cell, title=(
+      f'95 % interval {100 * low:.2f} to {100 * high:.2f}, of {number:,} '
+      'images'))
 
 
 def _kib(size: int | None, most: int) -> html.Cell:

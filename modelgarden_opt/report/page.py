@@ -96,7 +96,7 @@ def markdown(
   Args:
     results: What `results.join` returned.
     title: Heading of the report.
-    picture: Path of the picture, relative to the report.
+    picture: Path of the picture, relative to the report; empty for none.
     command: The command that produced the results.
   """
   header, body = rows(results)
@@ -105,9 +105,11 @@ def markdown(
       f'# {title}', '', *([f'**{summary}**', ''] if summary else []),
       f'Made by `{command}`.', '',
       tables.markdown(header, body), '',
-      f'![Accuracy, size and latency of every variant]({picture})', '',
+      *([f'![Accuracy, size and latency of every variant]({picture})', '']
+        if picture else []),
       notes(results), '', *_dominated(results['variants']),
-      tables.measured_on(results['environment']), ''])
+      *([tables.measured_on(results['environment']), '']
+        if results['environment'] else [])])
 
 
 def notes(results: Mapping[str, Any]) -> str:
@@ -169,10 +171,13 @@ def _interval(variants: Sequence[Mapping[str, Any]]) -> str:
   return ''
 
 
-def draw(results: Mapping[str, Any], path: str) -> None:
+def draw(results: Mapping[str, Any], path: str) -> bool:
   """Draws accuracy, size and latency of every variant into a PNG file.
 
-  Only what all variants have is drawn; without anything there is no file.
+  Only what all variants have is drawn.
+
+  Returns:
+    Whether there is anything to draw; otherwise no file is written.
   """
   import matplotlib  # pylint: disable=g-import-not-at-top
   matplotlib.use('Agg')
@@ -180,7 +185,7 @@ def draw(results: Mapping[str, Any], path: str) -> None:
   variants = _all_derived(results)
   panels = [p for p in _PANELS if all(p[1] in v for v in variants)]
   if not panels:
-    return
+    return False
   figure, axes = pyplot.subplots(
       1, len(panels), figsize=(10, 1.0 + 0.45 * len(variants)), sharey=True,
       squeeze=False)
@@ -191,6 +196,7 @@ def draw(results: Mapping[str, Any], path: str) -> None:
   os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
   figure.savefig(path, dpi=150)
   pyplot.close(figure)
+  return True
 
 
 def _draw_panel(
@@ -213,8 +219,8 @@ def write(
 ) -> None:
   """Writes `results.json`, `report.md` and `report.png` into a directory."""
   os.makedirs(output_dir, exist_ok=True)
-  draw(results, os.path.join(output_dir, 'report.png'))
+  drawn = draw(results, os.path.join(output_dir, 'report.png'))
   files.write_atomically(
       os.path.join(output_dir, 'report.md'),
-      markdown(results, title, 'report.png', command))
+      markdown(results, title, 'report.png' if drawn else '', command))
   files.write_json(os.path.join(output_dir, 'results.json'), results)

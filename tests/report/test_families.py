@@ -39,10 +39,10 @@ def _lab(linear):
 def test_no_two_colors_look_alike(page, vision):
   seen = {name: _lab(_VISION[vision] @ _linear(getattr(family, page)))
           for name, family in families.FAMILIES.items()}
-  # Ten units of CIELAB are seen at a glance.
+  # A difference of two units of CIELAB is just seen; markers are small.
   close = {pair: round(float(np.linalg.norm(seen[pair[0]] - seen[pair[1]])))
            for pair in itertools.combinations(seen, 2)}
-  assert {pair: d for pair, d in close.items() if d < 10} == {}
+  assert {pair: d for pair, d in close.items() if d < 15} == {}
 
 
 @pytest.mark.parametrize('page, background', [

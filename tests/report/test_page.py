@@ -206,3 +206,8 @@ def test_an_inspected_file_is_a_page():
   text = text_of(pages.inspection(record))
   assert 'a/conv CONV_2D 4×3×3×2 4 0.04 50.0 %' in text
   assert conftest.EVIL not in pages.inspection(record)
+
+
+def test_accuracy_says_its_own_interval(page):
+  # Wilson for 990 of 1,000: 0.98169 to 0.99456.
+  assert ('title="95 % interval 98.17 to 99.46, of 1,000 images"' in page)
