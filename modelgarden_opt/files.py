@@ -12,16 +12,19 @@ from modelgarden_opt import errors
 def write_atomically(path: str, content: str | bytes) -> None:
   """Writes a file under a temporary name and renames it.
 
+  A local file is written without TensorFlow.
+
   Args:
     path: Destination; missing directories are created, an existing file is
       replaced.
     content: Text or bytes of the whole file.
   """
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  directory = os.path.dirname(path)
-  if directory:
-    tf.io.gfile.makedirs(directory)
   temporary = f'{path}.tmp-{uuid.uuid4().hex}'
+  if '://' not in path:
+    _write_local(path, temporary, content)
+    return
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  tf.io.gfile.makedirs(os.path.dirname(path))
   try:
     with tf.io.gfile.GFile(temporary, 'wb') as f:
       f.write(content)
@@ -32,32 +35,55 @@ def write_atomically(path: str, content: str | bytes) -> None:
     raise
 
 
+def _write_local(path: str, temporary: str, content: str | bytes) -> None:
+  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+  data = content.encode() if isinstance(content, str) else content
+  try:
+    with open(temporary, 'wb') as f:
+      f.write(data)
+    os.replace(temporary, path)
+  except BaseException:
+    if os.path.exists(temporary):
+      os.remove(temporary)
+    raise
+
+
 def write_json(path: str, value: Any) -> None:
   """Writes a JSON file atomically, indented, with a newline at its end."""
   write_atomically(path, json.dumps(value, indent=2) + '\n')
 
 
 def read_json(path: str) -> Any:
-  """Returns the content of a JSON file.
+  """Returns the content of a JSON file; of a local one without TensorFlow.
 
   Raises:
     UsageError: If there is no such file, or it is not JSON.
   """
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
   try:
-    with tf.io.gfile.GFile(path) as f:
-      return json.loads(f.read())
-  except tf.errors.OpError as e:
+    if '://' not in path:
+      content = read_bytes(path)
+    else:
+      content = _read_remote(path)
+    return json.loads(content)
+  except OSError as e:
     raise errors.UsageError(
-        f'{path!r} cannot be read: {errors.of_op(e)}') from None
+        f'{path!r} cannot be read: {e.strerror}') from None
   except ValueError as e:
     raise errors.UsageError(f'{path!r} is not a JSON file: {e}') from None
 
 
+def _read_remote(path: str) -> bytes:
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  try:
+    return read_bytes(path)
+  except tf.errors.OpError as e:
+    raise errors.UsageError(
+        f'{path!r} cannot be read: {errors.of_op(e)}') from None
+
+
 def read_json_if_any(path: str) -> Any:
   """Returns the content of a JSON file, None if there is no such file."""
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  return read_json(path) if tf.io.gfile.exists(path) else None
+  return read_json(path) if exists(path) else None
 
 
 def expanded(path: str) -> str:

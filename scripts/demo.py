@@ -2,9 +2,9 @@
 
 Runs configs/pipelines/digits_qat.yaml: trains MobileNetV2 in float, fine-tunes
 it with quantization-aware training, exports float32, PTQ int8 and QAT int8
-files, measures those very files and writes results.json, report.md and
-report.png. With --from_json the table and the picture of the README are made
-again from existing results.
+files, measures those very files and writes report.html, report.md, report.png
+and results.json. With --from_json the table and the picture of the README are
+made again from existing results.
 """
 
 import argparse
@@ -55,8 +55,8 @@ def main() -> int:
   code = cli.main(['run', f'--config_file={_PIPELINE}',
                    f'--model_dir={args.output_dir}'])
   if not code:
-    print(f'\n{time.monotonic() - start:.0f} seconds; see report.md, '
-          f'report.png and results.json in {args.output_dir}')
+    print(f'\n{time.monotonic() - start:.0f} seconds; open '
+          f'{os.path.abspath(os.path.join(args.output_dir, "report.html"))}')
   return code
 
 

@@ -1,4 +1,8 @@
-"""Writes docs/configuration.md from the dataclasses: part of `make docs`."""
+"""Writes what docs/ show of the code: part of `make docs`.
+
+docs/configuration.md from the dataclasses, and the table of docs/report.md that
+`modelgarden-opt recommend` follows.
+"""
 
 # ruff: noqa: E501
 # Lines of Markdown are as long as their tables need.
@@ -13,6 +17,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 PATH = 'docs/configuration.md'
+DECISIONS = 'docs/report.md'
 _INTRO = """# Configuration reference
 
 Made by `make docs` from the dataclasses of `modelgarden_opt/configs`; do not edit.
@@ -220,12 +225,22 @@ def text() -> str:
   return '\n\n'.join([*parts, _pipeline()]) + '\n'
 
 
+def decisions() -> str:
+  """Returns the table of recommendations as Markdown."""
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.recipes import decisions as decisions_lib
+  from modelgarden_opt.report import tables
+  return tables.markdown(
+      ['wish', 'technique', 'why', 'trains'], decisions_lib.rows(), num_text=4)
+
+
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--output', default=PATH)
   args = parser.parse_args()
   from modelgarden_opt import files  # pylint: disable=g-import-not-at-top
   files.write_atomically(args.output, text())
+  files.replace_section(DECISIONS, 'decisions', decisions())
   return 0
 
 

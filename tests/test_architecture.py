@@ -19,7 +19,7 @@ ALLOWED = {
     'export': {'modeling', 'data', 'tasks', 'evaluation', 'compression'},
     'evaluation': {'modeling', 'data', 'tasks'},
     'benchmark': {'modeling', 'data', 'tasks', 'evaluation', 'export'},
-    'report': set(),
+    'report': {'configs', 'evaluation'},
     'pipeline': {'configs', 'modeling', 'export'},
     'api': {'configs', 'compression', 'modeling', 'training', 'evaluation',
             'export', 'benchmark'},

@@ -1,33 +1,52 @@
-"""`modelgarden-opt inspect`: what a `.tflite` file holds."""
+"""`modelgarden-opt inspect`: what a `.tflite` file holds, or what changed."""
 
 import argparse
+from typing import Any
 
+from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
-  parser.add_argument('--tflite', required=True, metavar='PATH',
-                      help='file to inspect')
+  parser.add_argument('files', nargs='*', metavar='PATH',
+                      help='file to inspect; of two, what changed from the '
+                      'first to the second')
+  parser.add_argument('--tflite', action='append', default=[], metavar='PATH',
+                      help='the same as a flag')
   output.add_flag(parser)
+  output.add_html_flag(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-  """Prints the kernels and the ops of any file."""
-  config_flags.assert_files('tflite', [args.tflite])
+  """Prints the kernels and the ops of any file, or how two of them differ."""
+  paths = [*args.tflite, *args.files]
+  if not 1 <= len(paths) <= 2:
+    raise errors.UsageError(
+        f'tflite: expected one file, or two to compare, received {len(paths)}')
+  config_flags.assert_files('tflite', paths)
   config_flags.import_tensorflow()
+  if len(paths) == 2:
+    _compare(args, *paths)
+  else:
+    _inspect(args, paths[0])
+
+
+def _inspect(args: argparse.Namespace, path: str) -> None:
   import dataclasses  # pylint: disable=g-import-not-at-top
 
   from modelgarden_opt.evaluation import census  # pylint: disable=g-import-not-at-top
   from modelgarden_opt.evaluation import inspection  # pylint: disable=g-import-not-at-top
-  kernels = inspection.kernels(args.tflite)
-  found = census.take(args.tflite)
+  kernels = inspection.kernels(path)
+  found = census.take(path)
   overall = inspection.sparsity(kernels)
-  output.write(args, {
-      'model': args.tflite, 'sparsity': overall,
+  record = {
+      'model': path, 'sparsity': overall,
       'kernels': [kernel.record() for kernel in kernels],
-      **dataclasses.asdict(found)})
+      **dataclasses.asdict(found)}
+  output.write(args, record)
+  output.write_html(args, lambda pages: pages.inspection(record))
   print(output.table(
       ['kernel', 'op', 'type', 'shape', 'zeros', 'N:M', 'distinct',
        'per channel', 'stored'],
@@ -41,3 +60,40 @@ def run(args: argparse.Namespace) -> None:
         f'float ops: {", ".join(sorted(found.float_ops)) or "none"}; delegate '
         f'partitions: {found.num_delegate_partitions}, ops outside: '
         f'{found.num_undelegated_ops}')
+
+
+def _compare(args: argparse.Namespace, before: str, after: str) -> None:
+  from modelgarden_opt.evaluation import comparison  # pylint: disable=g-import-not-at-top
+  found = comparison.compare(before, after)
+  output.write(args, found)
+  output.write_html(args, lambda pages: pages.comparison(found))
+  changed = [k for k in found['kernels']
+             if k['changed'] or not k['same_weights']]
+  if changed:
+    print(output.table(
+        ['kernel', 'changed', 'weights, SQNR dB'],
+        [[k['name'].split(';')[0][-60:], _changes(k['changed']),
+          _sqnr(k)] for k in changed]) + '\n')
+  same = len(found['kernels']) - len(changed)
+  print(f'{len(changed)} of {len(found["kernels"])} kernels changed, {same} '
+        'hold the same')
+  for name, (a, b) in {**found['ops'], **found['census']}.items():
+    print(f'{name.replace("_", " ")}: {a:,} -> {b:,}')
+
+
+def _changes(changed: dict[str, list[Any]]) -> str:
+  return ', '.join(
+      f'{field.replace("_", " ")} {_text(a, field)} -> {_text(b, field)}'
+      for field, (a, b) in changed.items()) or '-'
+
+
+def _text(value: Any, field: str) -> str:
+  if isinstance(value, list):
+    return (':' if field == 'm_by_n' else 'x').join(map(str, value))
+  return f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
+def _sqnr(kernel: dict[str, Any]) -> str:
+  if kernel['same_weights']:
+    return 'the same'
+  return '-' if kernel['sqnr_db'] is None else f"{kernel['sqnr_db']:.1f}"

@@ -28,8 +28,8 @@ COMMANDS = {
     'show': 'show a resolved configuration and what came from which file',
     'diff': 'show in what two runs or YAML files differ',
     'plan': 'show what a configuration does to every kernel',
-    'report': 'make a table and a picture from the JSON files of the other '
-              'commands',
+    'report': 'make one page of everything that was measured, and check it',
+    'recommend': 'say what to do next: by constraints, or from measured files',
     'data': 'import and check your own images; build embedded data sets',
     'list': 'list the experiments',
 }

@@ -1,6 +1,7 @@
 """Results of a command: JSON for machines, a table for people."""
 
 import argparse
+from collections.abc import Callable
 from collections.abc import Sequence
 import os
 from typing import Any
@@ -50,6 +51,27 @@ def write(args: argparse.Namespace, value: Any) -> None:
     raise errors.UsageError(
         f'output_json: {args.output_json!r} cannot be written: '
         f'{errors.of_op(e)}') from None
+
+
+def add_html_flag(parser: argparse.ArgumentParser) -> None:
+  """Adds `--output_html`."""
+  parser.add_argument('--output_html', metavar='PATH',
+                      help='also write a page with the results to this file')
+
+
+def write_html(
+    args: argparse.Namespace, make: Callable[[Any], str]) -> None:
+  """Writes a page if `--output_html` asks for it.
+
+  Args:
+    args: The arguments.
+    make: Returns the page, from the module `report.pages`.
+  """
+  if args.output_html:
+    # pylint: disable=g-import-not-at-top
+    from modelgarden_opt import files
+    from modelgarden_opt.report import pages
+    files.write_atomically(args.output_html, make(pages))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

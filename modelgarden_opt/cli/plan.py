@@ -13,6 +13,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
   config_flags.add_flags(parser)
   output.add_flag(parser)
+  output.add_html_flag(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
         for k in planned]
     _print_kernels(planned)
   output.write(args, written)
+  output.write_html(args, lambda pages: pages.plan(args.experiment, written))
 
 
 def _print_channels(pruned, target: str) -> None:

@@ -46,6 +46,8 @@ class Kernel:
     channel_axis: Axis of the output channels.
     stored_sparse: Whether only the non-zero values are stored.
     num_scales: How many scales its integers have; 0 for floats.
+    scales: Those scales, one or one an output channel.
+    zero_points: Their zero points.
   """
   name: str
   op: str
@@ -54,6 +56,21 @@ class Kernel:
   channel_axis: int
   stored_sparse: bool
   num_scales: int = 0
+  scales: np.ndarray | None = None
+  zero_points: np.ndarray | None = None
+
+  @property
+  def real(self) -> np.ndarray:
+    """The values that they stand for, float32 in the op's layout."""
+    if self.scales is None:
+      return self.values.astype(np.float32)
+    shape = np.ones(self.values.ndim, int)
+    if self.scales.size > 1:
+      shape[self.channel_axis] = self.scales.size
+    zeros = np.zeros(1) if self.zero_points is None else self.zero_points
+    zeros = zeros.reshape(shape if zeros.size > 1 else 1)
+    return ((self.values.astype(np.float32) - zeros) *
+            self.scales.reshape(shape)).astype(np.float32)
 
   @property
   def size(self) -> int:
@@ -165,12 +182,19 @@ def _kernels_of(model: schema.ModelT, graph: Any) -> Iterator[Kernel]:
         'int4' if four_bits else np.dtype(dtype).name,
         values.reshape(shape) if tensor.sparsity is None
         else _densify(values, shape, tensor.sparsity),
-        _KERNEL_OPS[name], tensor.sparsity is not None, _num_scales(tensor))
+        _KERNEL_OPS[name], tensor.sparsity is not None,
+        *_scales(tensor))
 
 
-def _num_scales(tensor: schema.TensorT) -> int:
+def _scales(
+    tensor: schema.TensorT) -> tuple[int, np.ndarray | None, np.ndarray | None]:
+  """Returns the number of scales of a tensor, the scales, and zero points."""
   scales = getattr(tensor.quantization, 'scale', None)
-  return 0 if scales is None else int(np.size(scales))
+  if scales is None or not np.size(scales):
+    return 0, None, None
+  zeros = tensor.quantization.zeroPoint
+  return (int(np.size(scales)), np.asarray(scales, np.float32),
+          None if zeros is None or not np.size(zeros) else np.asarray(zeros))
 
 
 def _unpack(stored: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -16,6 +16,8 @@ from modelgarden_opt.pipeline import stages
 
 BEST = 'best_ckpt'
 _START = 'pipeline.json'
+# Images that a report shows.
+_NUM_SAMPLES = 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,16 +210,15 @@ def _report(
   names = pipeline.options['report'].get('names', {})
   return Step(
       name='report',
-      commands=[['report', *_options(pipeline, 'report'),
+      commands=[['report', f'--runs={model_dir}',
+                 *_options(pipeline, 'report'),
                  *(f'--variant={names.get(name, name)}={path}'
                    for name, path in paths.items()),
-                 *(f'--export={path}' for path in exports),
-                 *(f'--evaluation={path}' for path in evaluations),
-                 f'--benchmark={benchmark}', f'--made_by={made_by}',
+                 f'--samples={_NUM_SAMPLES}', f'--made_by={made_by}',
                  f'--output_dir={model_dir}']],
       inputs=[*exports, *evaluations, benchmark],
       outputs=[os.path.join(model_dir, name) for name in (
-          'results.json', 'report.md', 'report.png')])
+          'results.json', 'report.html', 'report.md', 'report.png')])
 
 
 def _options(pipeline: stages.Pipeline, name: str) -> list[str]:

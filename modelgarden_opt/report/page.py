@@ -1,4 +1,4 @@
-"""A report: Markdown table and picture of joined results."""
+"""A report as Markdown table and picture of joined results."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 from modelgarden_opt import files
 from modelgarden_opt import ratios
+from modelgarden_opt.evaluation import paired
 from modelgarden_opt.report import tables
 
 # Columns of the table: heading, field, format.
@@ -14,6 +15,7 @@ _COLUMNS = (
     ('top-1', 'top_1_accuracy', '{:.2%}'),
     ('top-5', 'top_5_accuracy', '{:.2%}'),
     ('mIoU', 'mean_iou', '{:.2%}'),
+    ('points', 'points', '{}'),
     ('size KiB', 'kib', '{:,.1f}'),
     ('gzip KiB', 'gzip_kib', '{:,.1f}'),
     ('times smaller', 'times_smaller', '{:.1f}'),
@@ -59,9 +61,17 @@ def _all_derived(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _derived(
     variant: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
   """Adds the fields that are shown in other units than they are stored."""
-  smaller = {}
-  if 'sparsity' in variant:
-    smaller['times_smaller'] = first['size_bytes'] / variant['gzip_bytes']
+  found = {}
+  if 'sparsity' in variant and 'size_bytes' in first and (
+      'gzip_bytes' in variant):
+    found['times_smaller'] = first['size_bytes'] / variant['gzip_bytes']
+  if variant.get('difference'):
+    found['points'] = paired.Difference(**variant['difference'])
+  if 'ratio' in variant:
+    found['times_first'] = str(ratios.Ratio.of_record(variant))
+  for field, name in (('size_bytes', 'kib'), ('gzip_bytes', 'gzip_kib')):
+    if field in variant:
+      found[name] = variant[field] / 1024
   percents = {
       name: 100 * variant[field]
       for name, field in (('top_1_percent', 'top_1_accuracy'),
@@ -70,10 +80,7 @@ def _derived(
   return {
       **variant,
       **percents,
-      **smaller,
-      'times_first': str(ratios.Ratio.of_record(variant)),
-      'kib': variant['size_bytes'] / 1024,
-      'gzip_kib': variant['gzip_bytes'] / 1024,
+      **found,
   }
 
 
@@ -89,33 +96,65 @@ def markdown(
   Args:
     results: What `results.join` returned.
     title: Heading of the report.
-    picture: Path of the picture, relative to the report.
+    picture: Path of the picture, relative to the report; empty for none.
     command: The command that produced the results.
   """
   header, body = rows(results)
-  first = results['variants'][0]
-  compressed = (
-      '"Times smaller" is the size of the first file divided by the zipped '
-      'size of this one; "zeros" is the share of zeros in all kernels of the '
-      'file, "distinct weights" their number in the median kernel. '
-      if 'sparsity' in first else '')
+  summary = results.get('summary', {}).get('sentence')
   return '\n'.join([
-      f'# {title}', '', f'Made by `{command}`.', '',
+      f'# {title}', '', *([f'**{summary}**', ''] if summary else []),
+      f'Made by `{command}`.', '',
       tables.markdown(header, body), '',
-      f'![Accuracy, size and latency of every variant]({picture})', '',
-      f'Accuracy on {_evaluated(results["variants"])}. Latency on '
-      f'{first["num_threads"]} thread(s), all files timed interleaved in one '
-      'run; "latency ratio" is the median of paired ratios to the first row'
-      f'{_interval(results["variants"])}. "Agreement with Keras" is the '
-      'share of these images for which the file predicts the same class as its '
-      f'Keras model. {compressed}'.rstrip(), '',
-      tables.measured_on(results['environment']), ''])
+      *([f'![Accuracy, size and latency of every variant]({picture})', '']
+        if picture else []),
+      notes(results), '', *_dominated(results['variants']),
+      *([tables.measured_on(results['environment']), '']
+        if results['environment'] else [])])
+
+
+def notes(results: Mapping[str, Any]) -> str:
+  """Returns what the columns of the table mean and which images were used."""
+  variants = results['variants']
+  first = variants[0]
+  text = []
+  if any('num_examples' in v for v in variants):
+    text.append(f'Accuracy on {_evaluated(variants)}.')
+  if any(v.get('difference') for v in variants):
+    text.append(f'"Points": difference from {first["name"]} on the same '
+                'images, with its 95 % confidence interval.')
+  if 'num_threads' in first:
+    text.append(
+        f'Latency on {first["num_threads"]} thread(s), all files timed '
+        'interleaved in one run; "latency ratio" is the median of paired '
+        f'ratios to the first row{_interval(variants)}.')
+  if any('agreement' in v for v in variants):
+    text.append(
+        '"Agreement with Keras" is the share of these images for which the '
+        'file predicts the same class as its Keras model.')
+  if any('sparsity' in v for v in variants):
+    text.append(
+        '"Times smaller" is the size of the first file divided by the zipped '
+        'size of this one; "zeros" is the share of zeros in all kernels of the '
+        'file, "distinct weights" their number in the median kernel.')
+  return ' '.join(text)
+
+
+def _dominated(variants: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Returns the line that says which variants nobody needs."""
+  found = [f'{v["name"]} (by {v["dominated_by"]})' for v in variants
+           if v.get('dominated_by')]
+  if not found:
+    return []
+  return [f'Dominated, that is neither more accurate nor smaller nor faster: '
+          f'{", ".join(found)}.', '']
 
 
 def _evaluated(variants: Sequence[Mapping[str, Any]]) -> str:
   """Returns which images the variants were scored on."""
   names: dict[str, list[str]] = {}
   for variant in variants:
+    if 'num_examples' not in variant:
+      continue
     images = _IMAGES.get(variant.get('data_role'), 'images')
     names.setdefault(f'{variant["num_examples"]:,} {images}', []).append(
         variant['name'])
@@ -132,22 +171,32 @@ def _interval(variants: Sequence[Mapping[str, Any]]) -> str:
   return ''
 
 
-def draw(results: Mapping[str, Any], path: str) -> None:
-  """Draws accuracy, size and latency of every variant into a PNG file."""
+def draw(results: Mapping[str, Any], path: str) -> bool:
+  """Draws accuracy, size and latency of every variant into a PNG file.
+
+  Only what all variants have is drawn.
+
+  Returns:
+    Whether there is anything to draw; otherwise no file is written.
+  """
   import matplotlib  # pylint: disable=g-import-not-at-top
   matplotlib.use('Agg')
   from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
   variants = _all_derived(results)
   panels = [p for p in _PANELS if all(p[1] in v for v in variants)]
+  if not panels:
+    return False
   figure, axes = pyplot.subplots(
-      1, len(panels), figsize=(10, 1.0 + 0.45 * len(variants)), sharey=True)
-  for axis, (title, field, form) in zip(axes, panels):
+      1, len(panels), figsize=(10, 1.0 + 0.45 * len(variants)), sharey=True,
+      squeeze=False)
+  for axis, (title, field, form) in zip(axes[0], panels):
     _draw_panel(axis, title, [v['name'] for v in variants],
                 [v[field] for v in variants], form)
   figure.tight_layout()
   os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
   figure.savefig(path, dpi=150)
   pyplot.close(figure)
+  return True
 
 
 def _draw_panel(
@@ -170,8 +219,8 @@ def write(
 ) -> None:
   """Writes `results.json`, `report.md` and `report.png` into a directory."""
   os.makedirs(output_dir, exist_ok=True)
-  draw(results, os.path.join(output_dir, 'report.png'))
+  drawn = draw(results, os.path.join(output_dir, 'report.png'))
   files.write_atomically(
       os.path.join(output_dir, 'report.md'),
-      markdown(results, title, 'report.png', command))
+      markdown(results, title, 'report.png' if drawn else '', command))
   files.write_json(os.path.join(output_dir, 'results.json'), results)

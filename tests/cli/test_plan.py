@@ -44,3 +44,16 @@ def test_nothing_to_plan_is_told(tiny_yaml, tmp_path, capsys):
   code, _ = _plan(tiny_yaml, tmp_path, 'trainer: {train_steps: 9}',
                   'mobilenet_v2')
   assert code == 2 and 'nothing to plan' in capsys.readouterr().err
+
+
+def test_a_plan_is_a_page_too(tiny_yaml, tmp_path):
+  page = tmp_path / 'plan.html'
+  code = main.main([
+      'plan', '--experiment=mobilenet_v2_pruning',
+      f'--config_file={tiny_yaml}', f'--output_html={page}',
+      '--params_override=task: {pruning: {end_step: 100, final_sparsity: 0.75}}'
+  ])
+  text = page.read_text()
+  assert code == 0 and '<h1>Plan of mobilenet_v2_pruning</h1>' in text
+  assert '75.0 %</td>' in text and 'backbone/conv2dbn_block_0/conv0' in text
+  assert 'policy default leaves depthwise kernels dense' in text

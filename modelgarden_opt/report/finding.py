@@ -1,0 +1,193 @@
+"""Finds what other commands wrote below one or more directories.
+
+Files are told apart by what they hold, not by their names, so that a report
+needs nothing but directories. What is newer replaces what is older.
+"""
+
+import collections
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import json
+import os
+from typing import Any
+
+from modelgarden_opt import errors
+
+# Directories that hold nothing to report: earlier runs and checkpoints.
+_SKIPPED = ('outdated', 'best_ckpt', 'train', 'validation')
+RUN_PARAMS = 'params.yaml'
+# A checkpoint lies at most so deep in its run directory.
+_DEPTH = 3
+# A JSON file beyond this is not one of ours.
+_MAX_BYTES = 64 << 20
+
+
+def _first(value: Any) -> Mapping[str, Any]:
+  """Returns the first of the results of a file, {} if there is none."""
+  results = value.get('results')
+  first = results[0] if isinstance(results, list) and results else {}
+  return first if isinstance(first, Mapping) else {}
+
+
+# Kind of a JSON file -> whether a value is of that kind; the first one wins.
+_KINDS = {
+    'benchmark': lambda v: 'environment' in v and 'median_ms' in _first(v),
+    'evaluation': lambda v: 'metrics' in _first(v),
+    'target': lambda v: {'device', 'tool'} <= _first(v).keys(),
+    'analysis': lambda v: isinstance(v.get('layers'), list),
+    'search': lambda v: isinstance(v.get('trials'), list),
+    'samples': lambda v: isinstance(v.get('samples'), list),
+    'earlier': lambda v: isinstance(v.get('variants'), list),
+    'record': lambda v: {'commands', 'outputs'} <= v.keys(),
+    'export': lambda v: {'model', 'kernels', 'ops'} <= v.keys(),
+}
+
+
+def kind_of(value: Any) -> str:
+  """Returns which command wrote the value of a JSON file, '' if none did."""
+  if not isinstance(value, Mapping):
+    return ''
+  return next((kind for kind, fits in _KINDS.items() if fits(value)), '')
+
+
+@dataclasses.dataclass
+class Found:
+  """What lies below some directories.
+
+  Attributes:
+    roots: The directories.
+    files: Paths of all `.tflite` files, sorted.
+    runs: Run directories, sorted.
+    predictions: Paths of the `.npz` files of `evaluate --predictions`.
+    values: Contents of JSON files with their path, by kind, oldest first.
+  """
+  roots: Sequence[str]
+  files: list[str] = dataclasses.field(default_factory=list)
+  runs: list[str] = dataclasses.field(default_factory=list)
+  predictions: list[str] = dataclasses.field(default_factory=list)
+  values: dict[str, list[tuple[str, Any]]] = dataclasses.field(
+      default_factory=lambda: {kind: [] for kind in _KINDS})
+
+  def of(self, kind: str) -> list[Any]:
+    """Returns the contents of the JSON files of one kind, oldest first."""
+    return [value for _, value in self.values[kind]]
+
+  def path_of(self, model: str) -> str:
+    """Returns the file that a record calls `model`.
+
+    Records name files as the command was given them: relative to another
+    directory, or where the files were before they were moved. Then it is the
+    file whose path ends like it.
+    """
+    if os.path.exists(model):
+      return os.path.realpath(model)
+    return _ending_like(model, self.files) or model
+
+  def run_of(self, checkpoint: str) -> str:
+    """Returns the run directory of a checkpoint, '' if it is not known.
+
+    As for `path_of`, the directory may have moved since it was written down.
+    """
+    path = os.path.realpath(checkpoint)
+    for _ in range(_DEPTH):
+      if os.path.exists(os.path.join(path, RUN_PARAMS)):
+        return path
+      path = os.path.dirname(path)
+    path = checkpoint
+    for _ in range(_DEPTH):
+      run = _ending_like(path, [os.path.realpath(r) for r in self.runs])
+      if run:
+        return run
+      path = os.path.dirname(path)
+    return ''
+
+
+def _ending_like(path: str, known: Sequence[str]) -> str:
+  """Returns the one known path that ends most like another, '' if none does."""
+  parts = path.split('/')[::-1]
+  scores = {k: _common(k.split('/')[::-1], parts) for k in dict.fromkeys(known)}
+  best = max(scores.values(), default=0)
+  fitting = [k for k, score in scores.items() if score == best]
+  return fitting[0] if best and len(fitting) == 1 else ''
+
+
+def short(paths: Sequence[str]) -> dict[str, str]:
+  """Returns names of paths: as much of their ends as tells them apart."""
+  names = {path: os.path.basename(path) for path in paths}
+  for _ in range(max((p.count('/') for p in paths), default=0)):
+    counts = collections.Counter(names.values())
+    for path, name in names.items():
+      rest = path[:-len(name)].rstrip('/')
+      if counts[name] > 1 and rest:
+        names[path] = f'{os.path.basename(rest)}/{name}'
+  return names
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> int:
+  """Returns how many items two sequences have in common from the start."""
+  return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y),
+              min(len(a), len(b)))
+
+
+def find(roots: Sequence[str]) -> Found:
+  """Returns what lies below directories.
+
+  Raises:
+    UsageError: If one of them is not a directory, or holds neither a `.tflite`
+      file nor a record of one.
+  """
+  found = Found(roots)
+  dated = []
+  for root in roots:
+    if not os.path.isdir(root):
+      raise errors.UsageError(f'runs: there is no directory {root!r}')
+    for parent, children, names in os.walk(root):
+      children[:] = sorted(c for c in children if c not in _SKIPPED
+                           and not c.startswith('.'))
+      for name in names:
+        _add(found, dated, os.path.join(parent, name))
+  found.files = sorted(set(found.files))
+  for _, path in sorted(dated):
+    value = _read(path)
+    if kind_of(value):
+      found.values[kind_of(value)].append((path, value))
+  if not (found.files or found.of('export') or found.of('evaluation')):
+    raise errors.UsageError(
+        f'runs: neither a .tflite file nor the JSON output of `export` or '
+        f'`evaluate` below {", ".join(map(repr, roots))}')
+  return found
+
+
+def given(
+    evaluations: Iterable[Any], benchmarks: Iterable[Any],
+    exports: Iterable[Any],
+) -> Found:
+  """Returns what JSON files hold that were named one by one."""
+  found = Found([])
+  for kind, values in (('evaluation', evaluations), ('benchmark', benchmarks),
+                       ('export', exports)):
+    found.values[kind] = [('', value) for value in values]
+  return found
+
+
+def _add(found: Found, dated: list[tuple[float, str]], path: str) -> None:
+  """Adds one file; JSON files are read later, in the order of their dates."""
+  if path.endswith('.tflite'):
+    found.files.append(os.path.realpath(path))
+  elif path.endswith('predictions.npz'):
+    found.predictions.append(path)
+  elif os.path.basename(path) == RUN_PARAMS:
+    found.runs.append(os.path.dirname(path))
+  elif path.endswith('.json') and os.path.getsize(path) <= _MAX_BYTES:
+    dated.append((os.path.getmtime(path), path))
+
+
+def _read(path: str) -> Any:
+  """Returns the value of a JSON file, None if it is not one."""
+  try:
+    with open(path, encoding='utf-8') as f:
+      return json.load(f)
+  except (ValueError, OSError):
+    return None
