@@ -10,6 +10,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from modelgarden_opt.export.lowering import flatbuffer
 
 _CONV = schema.BuiltinOperator.CONV_2D
+_DENSE = schema.BuiltinOperator.FULLY_CONNECTED
 _DECODING = (schema.BuiltinOperator.DEQUANTIZE, schema.BuiltinOperator.DENSIFY)
 
 
@@ -26,14 +27,14 @@ def lower(model: flatbuffer.Model) -> None:
   codes = flatbuffer.op_codes(model)
   for graph in model.subgraphs:
     joined = _reaching_images(graph)
-    for op in graph.operators:
-      if codes[op.opcodeIndex] == _CONV and int(op.outputs[0]) not in joined:
-        kernels = _kernel_tensors(graph, codes, op)
-        if kernels is not None and _fits(graph, op):
-          for index in kernels:
-            _flatten(graph.tensors[index])
-          _rewrite(op, flatbuffer.op_code(
-              model, schema.BuiltinOperator.FULLY_CONNECTED))
+    heads = [(op, _kernel_tensors(graph, codes, op)) for op in graph.operators
+             if codes[op.opcodeIndex] == _CONV and _fits(graph, op)
+             and int(op.outputs[0]) not in joined]
+    for op, kernels in heads:
+      for index in kernels:
+        _flatten(graph.tensors[index])
+      if kernels:
+        _rewrite(op, flatbuffer.op_code(model, _DENSE))
 
 
 def _is_image(graph, index: int) -> bool:
@@ -59,15 +60,15 @@ def _fits(graph, op: schema.OperatorT) -> bool:
       pixel[3] == kernel[3])
 
 
-def _kernel_tensors(graph, codes, op: schema.OperatorT) -> list[int] | None:
-  """Returns a kernel and what it is decoded from; None if others read it."""
+def _kernel_tensors(graph, codes, op: schema.OperatorT) -> list[int]:
+  """Returns a kernel and what it is decoded from; none if others read it."""
   producers = {int(o.outputs[0]): o for o in graph.operators
                if codes[o.opcodeIndex] in _DECODING}
   found = [int(op.inputs[1])]
   while found[-1] in producers:
     found.append(int(producers[found[-1]].inputs[0]))
   readers = [sum(index in o.inputs for o in graph.operators) for index in found]
-  return found if readers == [1] * len(found) else None
+  return found if readers == [1] * len(found) else []
 
 
 def _flatten(kernel: schema.TensorT) -> None:

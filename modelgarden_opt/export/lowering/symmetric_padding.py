@@ -23,7 +23,7 @@ def split(model: flatbuffer.Model) -> None:
   stay.
 
   Args:
-    model: Changed in place; it has no signature yet.
+    model: Changed in place.
   """
   codes = flatbuffer.op_codes(model)
   for graph in model.subgraphs:
