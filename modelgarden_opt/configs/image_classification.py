@@ -7,9 +7,12 @@ from official.vision.configs import backbones
 from official.vision.configs import image_classification as official_cfg
 
 from modelgarden_opt import registry
+from modelgarden_opt.configs import checks
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import embedded
 from modelgarden_opt.configs import export as export_cfg
+
+PADDINGS = ('same', 'symmetric')
 
 
 @dataclasses.dataclass
@@ -106,9 +109,18 @@ class ImageClassificationModel(official_cfg.ImageClassificationModel):
 
   Attributes:
     backbone: One of the backbones.
+    padding: How strided convolutions with SAME padding pad: `same`, which at
+      even sizes adds a pixel on one side only, or `symmetric`, half the kernel
+      on every side, which sparse inference needs (docs/targets.md). Both have
+      the same variables and shapes, so a checkpoint of one starts the other.
   """
   backbone: Backbone = dataclasses.field(
       default_factory=lambda: Backbone(type='resnet'))
+  padding: str = PADDINGS[0]
+
+  def problems(self) -> list[str]:
+    """Returns one line for every value that breaks a rule."""
+    return checks.unless_one_of('padding', self.padding, PADDINGS)
 
 
 @dataclasses.dataclass

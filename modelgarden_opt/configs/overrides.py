@@ -345,6 +345,8 @@ def semantic_problems(config: cfg.ExperimentConfig) -> list[str]:
   problems += [f'trainer.{p}' for p in _trainer_problems(config.trainer)]
   if getattr(task, 'distillation', None) is not None:
     problems += _distillation_problems(task)
+  model_problems = getattr(getattr(task, 'model', None), 'problems', list)
+  problems += [f'task.model.{p}' for p in model_problems()]
   if getattr(task, 'export', None) is not None:
     problems += [f'task.export.{p}' for p in task.export.problems()]
   for name in ('train_data', 'validation_data', 'test_data'):
