@@ -21,13 +21,16 @@ def run(args: argparse.Namespace) -> None:
 
   from modelgarden_opt.evaluation import census  # pylint: disable=g-import-not-at-top
   from modelgarden_opt.evaluation import inspection  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.evaluation import model_file  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.evaluation import sparse_inference  # pylint: disable=g-import-not-at-top
   kernels = inspection.kernels(args.tflite)
   found = census.take(args.tflite)
   overall = inspection.sparsity(kernels)
+  assessed = sparse_inference.assess(model_file.read(args.tflite))
   output.write(args, {
       'model': args.tflite, 'sparsity': overall,
       'kernels': [kernel.record() for kernel in kernels],
-      **dataclasses.asdict(found)})
+      'sparse_inference': assessed, **dataclasses.asdict(found)})
   print(output.table(
       ['kernel', 'op', 'type', 'shape', 'zeros', 'N:M', 'distinct',
        'per channel', 'stored'],
@@ -40,4 +43,4 @@ def run(args: argparse.Namespace) -> None:
         f'{overall:.2%} zeros\nops: {ops}\n'
         f'float ops: {", ".join(sorted(found.float_ops)) or "none"}; delegate '
         f'partitions: {found.num_delegate_partitions}, ops outside: '
-        f'{found.num_undelegated_ops}')
+        f'{found.num_undelegated_ops}\n{sparse_inference.text(assessed)}')
