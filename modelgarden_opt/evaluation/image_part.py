@@ -30,14 +30,18 @@ class ImageOp:
     op: The op.
     first: Whether it reads an input of the file.
     last: Whether an op after the part reads its result, or it is an output.
+    readers: Names of the ops that read its result.
     weights: The kernel as the file stores it, None for ops without one.
+    constants: Its operands that the file stores, without a kernel and bias.
     padding: Pixels that it adds at top, bottom, left and right, those of a PAD
       before it included; or `SAME`.
   """
   op: model_file.Op
   first: bool
   last: bool
+  readers: frozenset[str]
   weights: model_file.Tensor | None
+  constants: tuple[model_file.Tensor, ...]
   padding: tuple[int, int, int, int] | str
 
   def __getattr__(self, name: str) -> Any:
@@ -73,6 +77,16 @@ class ImageOp:
     if self.op.name != 'DEPTHWISE_CONV_2D':
       return 1
     return self.op.kernel.shape[-1] // self.input_channels
+
+  @property
+  def constant_size(self) -> int:
+    """Values of its largest constant, 0 without one."""
+    return max((t.size for t in self.constants), default=0)
+
+  @property
+  def result_rank(self) -> int:
+    """Number of dimensions of the result."""
+    return len(self.op.results[0].shape)
 
   @property
   def lowest_rank(self) -> int:
@@ -195,7 +209,10 @@ def _image_op(
       op, first=bool(read & graph.inputs),
       last=any(id(t) in graph.outputs for t in op.results) or any(
           id(reader) not in members for reader in graph.readers(op)),
+      readers=frozenset(reader.name for reader in graph.readers(op)),
       weights=graph.stored(op.kernel),
+      constants=() if op.kernel else tuple(
+          t for t in map(graph.stored, op.operands) if t is not None),
       padding=_padding(op, pad.operands[1].values if pad else ()))
 
 

@@ -57,6 +57,15 @@ class Has:
 
 
 @dataclasses.dataclass(frozen=True)
+class HasOther:
+  """A property with several values has one among them that is none of these."""
+  values: tuple[Any, ...]
+
+  def __call__(self, values: Any) -> bool:
+    return any(value not in self.values for value in values)
+
+
+@dataclasses.dataclass(frozen=True)
 class Above:
   """A number is larger than this."""
   limit: int

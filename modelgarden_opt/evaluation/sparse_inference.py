@@ -18,10 +18,25 @@ def assess(file: model_file.ModelFile) -> dict[str, Any]:
     `eligible`, and `reasons`: a line for every condition that it breaks, those
     of the whole file first, then by the first op that breaks it.
   """
-  found = lint.check(file, (sparse_rules.DELEGATE,), sparse_rules.RULES)
+  found = _findings(file)
   place = {op.where: index for index, op in enumerate(file.ops)}
   found.sort(key=lambda finding: place.get(_where(finding), -1))
   return {'eligible': not found, 'reasons': [_reason(f) for f in found]}
+
+
+def problems(file: model_file.ModelFile) -> list[str]:
+  """Returns why a file does not run rightly on Arm, nothing if it does.
+
+  Where anything else keeps it from being computed sparsely, it does.
+  """
+  found = _findings(file)
+  if not all(finding.rule.refuses for finding in found):
+    return []
+  return [_reason(finding) for finding in found]
+
+
+def _findings(file: model_file.ModelFile) -> list[lint.Finding]:
+  return lint.check(file, (sparse_rules.DELEGATE,), sparse_rules.RULES)
 
 
 def _where(finding: lint.Finding) -> str | None:

@@ -10,6 +10,7 @@ tests/targets/test_sparse_inference.py.
 from modelgarden_opt.evaluation.image_part import SAME
 from modelgarden_opt.evaluation.lint import Above
 from modelgarden_opt.evaluation.lint import Below
+from modelgarden_opt.evaluation.lint import HasOther
 from modelgarden_opt.evaluation.lint import In
 from modelgarden_opt.evaluation.lint import NotAbove
 from modelgarden_opt.evaluation.lint import NotIn
@@ -19,10 +20,11 @@ DELEGATE = 'sparse_inference'
 # Zeros times 3 must be more than weights times 2.
 MIN_ZEROS = 2 / 3
 _OPS = tuple("""
-    ABS ADD CEIL CONV_2D DEPTHWISE_CONV_2D ELU EXP FLOOR GELU HARD_SWISH
+    ABS ADD CEIL CONV_2D COS DEPTHWISE_CONV_2D ELU EXP FLOOR GELU HARD_SWISH
     LEAKY_RELU LOGISTIC MEAN MUL NEG RELU RELU6 RELU_N1_TO_1 RESIZE_BILINEAR
-    ROUND SQRT SQUARE TANH
+    ROUND SQRT SQUARE SUM TANH
 """.split())
+_MEANS = ('MEAN', 'SUM')
 _EXPORT = '`export --format=float32 --sparse`'
 _PADDING = ('`task.model.padding: symmetric`, or an image size of 32 n + 1 '
             'pixels, and `export --sparse`')
@@ -32,8 +34,8 @@ def _part(where, meaning, remedy=''):
   return Rule((DELEGATE,), 'image part', where, meaning, remedy)
 
 
-def _op(where, meaning, remedy=''):
-  return Rule((DELEGATE,), 'op on images', where, meaning, remedy)
+def _op(where, meaning, remedy='', refuses=False):
+  return Rule((DELEGATE,), 'op on images', where, meaning, remedy, refuses)
 
 
 def _conv(meaning, remedy='', **where):
@@ -50,8 +52,6 @@ RULES = (
     _part({'zeros': NotAbove(MIN_ZEROS)},
           'two thirds or fewer of the weights of pointwise convolutions are '
           'zeros', '`final_sparsity` of `pruning:` above 0.67'),
-    Rule((DELEGATE,), 'input or output', {'dynamic': True},
-         'an open batch size', '`export --batch_size=1`'),
     # Numbers.
     _op({'result_dtype': NotIn(('float32',))}, 'computes in integers', _EXPORT),
     _op({'stored_dtype': NotIn(('', 'float32', 'float16'))},
@@ -63,15 +63,25 @@ RULES = (
         'ends the part that computes on images, as a mean over space does',
         'a GlobalAveragePooling2D layer'),
     _op({'name': NotIn(_OPS)}, 'has no sparse counterpart'),
-    _op({'last': True, 'name': NotIn(('MEAN',))},
+    _op({'last': True, 'name': NotIn(_MEANS)},
         'ends the part that computes on images, where a mean over space has '
         'to be', 'a GlobalAveragePooling2D layer'),
-    _op({'name': 'MEAN', 'over_space': False},
-        'is not the mean over height and width'),
+    _op({'name': In(_MEANS), 'over_space': False},
+        'is over other axes than height and width; a file that is sparse '
+        'otherwise computes wrong values on Arm, or does not load', '',
+        refuses=True),
+    _op({'name': In(_MEANS), 'last': False, 'readers': HasOther(('CONV_2D',))},
+        'is over space, and something other than a pointwise convolution '
+        'reads it; a file that is sparse otherwise computes wrong values on '
+        'Arm, or does not load', '', refuses=True),
+    _op({'name': In(_MEANS), 'last': True, 'result_rank': 4,
+         'readers': HasOther(('CONV_2D', 'FULLY_CONNECTED', 'RESHAPE'))},
+        'keeps four dimensions, with which a file that is sparse otherwise '
+        'does not load on Arm', 'GlobalAveragePooling2D without `keepdims`',
+        refuses=True),
     Rule((DELEGATE,), 'op after images', {'name': 'CONV_2D'},
          'is a convolution after the mean over space, with which a file that '
-         'is sparse otherwise does not load on Arm',
-         _EXPORT),
+         'is sparse otherwise does not load on Arm', _EXPORT, refuses=True),
     # The first convolution.
     _conv('is no pointwise one, as all but the first have to be',
           first=False, kernel_height=Above(1)),
@@ -107,6 +117,13 @@ RULES = (
     _depthwise('does not have half its kernel as padding on every side',
                _PADDING, kernel_height=5, padding=NotIn(((2, 2, 2, 2),))),
     # Sums and products.
+    _op({'name': In(('ADD', 'MUL')), 'lowest_rank': Above(3),
+         'constant_size': Above(1)},
+        'has a constant of several values and four dimensions, of which a file '
+        'that is sparse otherwise takes the wrong ones on Arm', _EXPORT,
+        refuses=True),
+    _op({'name': In(('ADD', 'MUL')), 'constant_size': Above(1)},
+        'has a constant of several values'),
     _op({'name': In(('ADD', 'MUL')), 'lowest_rank': Below(4)},
         'has an operand of fewer than four dimensions', _EXPORT),
 )

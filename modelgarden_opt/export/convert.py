@@ -27,9 +27,9 @@ from modelgarden_opt.export import formats
 from modelgarden_opt.export import frozen_graph
 from modelgarden_opt.export import sixteen_bits
 from modelgarden_opt.export.lowering import flatbuffer
-from modelgarden_opt.export.lowering import four_dimensions
 from modelgarden_opt.export.lowering import identity_product
 from modelgarden_opt.export.lowering import int64_bias
+from modelgarden_opt.export.lowering import joined_constants
 from modelgarden_opt.export.lowering import metadata
 from modelgarden_opt.export.lowering import pointwise
 from modelgarden_opt.export.lowering import pooled_head
@@ -42,7 +42,7 @@ Representative = Callable[[], Iterator[np.ndarray]]
 
 # What sparse inference asks of a file beside zeros, see docs/targets.md.
 _FOR_SPARSE_INFERENCE = (
-    symmetric_padding.split, four_dimensions.expand, pooled_head.lower)
+    symmetric_padding.split, joined_constants.adapt, pooled_head.lower)
 _MISSING_KERNEL = re.compile("16x8-bit not yet supported for op: '(\\w+)'")
 @dataclasses.dataclass(frozen=True)
 class Converted:

@@ -84,8 +84,11 @@ def verify(
     compared['twin'], more = of_twin, [*beyond, *more]
   if not np.all(np.isfinite(outputs)):
     more = ['the file computes values that are not finite']
-  assessed = {'sparse_inference': sparse_inference.assess(
-      model_file.read(path))} if options.sparse else {}
+  assessed = {}
+  if options.sparse:
+    read = model_file.read(path)
+    assessed['sparse_inference'] = sparse_inference.assess(read)
+    problems += sparse_inference.problems(read)
   return {
       **dataclasses.asdict(found),
       **assessed,

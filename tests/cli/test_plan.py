@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from modelgarden_opt.cli import main
 
 
@@ -44,3 +46,34 @@ def test_nothing_to_plan_is_told(tiny_yaml, tmp_path, capsys):
   code, _ = _plan(tiny_yaml, tmp_path, 'trainer: {train_steps: 9}',
                   'mobilenet_v2')
   assert code == 2 and 'nothing to plan' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('override, reason', [
+    ('model: {padding: symmetric}, pruning: {final_sparsity: 0.8}', ''),
+    ('model: {input_size: [33, 33, 3]}, pruning: {final_sparsity: 0.8}', ''),
+    ('pruning: {final_sparsity: 0.8}', 'has SAME padding with a stride'),
+    ('model: {padding: symmetric}, pruning: {final_sparsity: 0.6}',
+     'two thirds or fewer of the weights'),
+    ('model: {padding: symmetric}, pruning: {sparsity_m_by_n: [3, 4]}', '')])
+def test_sparse_inference_is_planned(
+    override, reason, tiny_yaml, tmp_path, capsys):
+  path = tmp_path / 'plan.json'
+  assert main.main([
+      'plan', '--experiment=mobilenet_v2_pruning',
+      f'--config_file={tiny_yaml}', f'--output_json={path}',
+      f'--params_override=task: {{{override}}}']) == 0
+  found = json.loads(path.read_text())['sparse_inference']
+  assert found['eligible'] == (not reason)
+  assert all(reason in line for line in found['reasons'][:1])
+  verdict = 'no' if reason else 'yes'
+  assert f'sparse inference on Arm: {verdict}' in capsys.readouterr().out
+
+
+def test_zeros_of_a_checkpoint_are_not_foretold(tiny_yaml, tmp_path):
+  path = tmp_path / 'plan.json'
+  assert main.main([
+      'plan', '--experiment=mobilenet_v2_pruning',
+      f'--config_file={tiny_yaml}', f'--output_json={path}',
+      '--params_override=task: {pruning: {pruning_schedule: Preserve, '
+      'pretrained_original_checkpoint: somewhere}}']) == 0
+  assert json.loads(path.read_text())['sparse_inference'] is None

@@ -142,6 +142,25 @@ def test_a_run_starts_from_a_same_checkpoint_and_is_loaded_again(
   assert run.params.task.model.padding == 'symmetric'
 
 
+@pytest.mark.parametrize('file_format', ['float32', 'float16'])
+def test_its_sparse_file_is_computed_sparsely_on_arm(
+    symmetric_run, file_format, tmp_path, capsys):
+  assert main.main([
+      'export', f'--model_dir={symmetric_run}', f'--format={file_format}',
+      '--sparse', f'--output={tmp_path / "m.tflite"}']) == 0
+  assert 'sparse inference on Arm: yes' in capsys.readouterr().out
+
+
+def test_the_sparse_file_of_a_same_run_is_not_and_says_why(
+    float_run, tmp_path, capsys):
+  assert main.main([
+      'export', f'--model_dir={float_run}', '--format=float32', '--sparse',
+      f'--output={tmp_path / "m.tflite"}']) == 0
+  said = capsys.readouterr().out
+  assert 'sparse inference on Arm: no' in said
+  assert 'padding: symmetric' in said and '`final_sparsity`' in said
+
+
 def test_an_unknown_padding_is_told(tiny_yaml, capsys):
   code = main.main([
       'plan', '--experiment=mobilenet_v2_pruning',

@@ -12,7 +12,7 @@ import tf_keras
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.export import convert
 from modelgarden_opt.export.lowering import flatbuffer
-from modelgarden_opt.export.lowering import four_dimensions
+from modelgarden_opt.export.lowering import joined_constants
 from modelgarden_opt.export.lowering import pooled_head
 from modelgarden_opt.export.lowering import symmetric_padding
 
@@ -95,10 +95,16 @@ GOOD = {
     'sigmoid-swish': lambda: network(_soft_swish),
     'hard-swish': lambda: network(
         lambda x: x * tf.nn.relu6(x + 3.0) * (1.0 / 6.0)),
-    'a constant a channel': lambda: network(
-        lambda x: tf.nn.tanh(x) + np.linspace(0, 1, _CHANNELS, dtype='f')),
     '5x5': lambda: network(
         layers.DepthwiseConv2D(5, 2, padding='same'), size=97),
+    'swish in the gate': lambda: network(
+        lambda x: x + tf.nn.tanh(layers.Conv2D(_CHANNELS, 1)(_soft_swish(
+            layers.Conv2D(32, 1)(layers.GlobalAveragePooling2D(
+                keepdims=True)(x)))))),
+    'a gate a pixel': lambda: network(
+        lambda x: x * tf.nn.sigmoid(layers.Conv2D(1, 1)(x))),
+    'head of several layers': lambda: network(
+        head=lambda x: _dense(tf.nn.tanh(layers.Dense(20)(_mean(x))))),
     'residual': lambda: network(
         lambda x: x + layers.Conv2D(_CHANNELS, 1)(x)),
     'explicit padding at an even size': lambda: network(
@@ -118,13 +124,14 @@ class Damage:
     make: Makes the network.
     without: Passes of `convert` that are left out.
     further: Passes that follow.
-    loads: Whether the file loads where sparse kernels run.
+    effect: What happens where sparse kernels run: the file runs `dense`, does
+      not `load`, or gives `wrong` outputs.
   """
   reason: str
   make: Callable[[], tf_keras.Model] = network
   without: tuple[Callable, ...] = ()
   further: tuple[Callable, ...] = ()
-  loads: bool = True
+  effect: str = 'dense'
 
   def content(self, monkeypatch, sparse=True) -> bytes:
     """Returns the file; with `sparse=False` the dense one beside it."""
@@ -163,11 +170,14 @@ DAMAGED = {
     'even size': Damage('is first and has SAME padding with a stride',
                         lambda: network(size=48)),
     'scalars': Damage('fewer than four dimensions', lambda: network(_gate),
-                      without=(four_dimensions.expand,)),
+                      without=(joined_constants.adapt,)),
+    'a constant a channel': _middle(
+        'has a constant of several values', lambda x: (
+            tf.nn.tanh(x) + np.linspace(0, 1, _CHANNELS, dtype='f'))),
     'convolution after the mean': Damage(
         'is a convolution after the mean over space',
         lambda: network(head=_long_head), without=(pooled_head.lower,),
-        loads=False),
+        effect='load'),
     'stem of 5x5': Damage('other than 3x3 pixels',
                           lambda: network(stem=_stem(kernel_size=5))),
     'stem without stride': Damage('another stride than 2', lambda: network(
@@ -210,6 +220,27 @@ DAMAGED = {
     'an image at the end': Damage(
         'where a mean over space has to be',
         lambda: network(head=_image_head)),
-    'mean over channels': Damage('not the mean over height', lambda: network(
-        head=lambda x: _dense(layers.Flatten()(tf.reduce_mean(x, 3))))),
+    'mean over height': Damage('other axes', lambda: network(
+        head=lambda x: _dense(layers.Flatten()(tf.reduce_mean(x, 1)))),
+        effect='wrong'),
+    'mean over height, then width': Damage('other axes', lambda: network(
+        head=lambda x: _dense(tf.reduce_mean(tf.reduce_mean(
+            x, 1, keepdims=True), 2))), effect='load'),
+    'mean in a product': Damage(
+        'other than a pointwise convolution', lambda: network(
+            lambda x: x * tf.nn.sigmoid(tf.reduce_mean(
+                x, [1, 2], keepdims=True))), effect='load'),
+    'mean before an activation': Damage(
+        'other than a pointwise convolution', lambda: network(
+            lambda x: x * layers.Conv2D(_CHANNELS, 1)(tf.nn.sigmoid(
+                tf.reduce_mean(x, [1, 2], keepdims=True)))), effect='wrong'),
+    'head of four dimensions': Damage(
+        'keeps four dimensions', lambda: network(
+            head=lambda x: _dense(layers.Flatten()(tf.nn.tanh(
+                tf.reduce_mean(x, [1, 2], keepdims=True))))), effect='load'),
+    'a constant a channel of four dimensions': Damage(
+        'takes the wrong ones', lambda: network(lambda x: (
+            tf.nn.tanh(x) + np.linspace(-9, 9, _CHANNELS, dtype='f').reshape(
+                1, 1, 1, _CHANNELS))),
+        without=(joined_constants.adapt,), effect='wrong'),
 }

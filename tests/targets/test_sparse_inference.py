@@ -1,10 +1,13 @@
 """What is said about sparse inference is what instructions show."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+import modelgarden_opt
 from modelgarden_opt import errors
 from modelgarden_opt.cli import main
 from modelgarden_opt.evaluation import litert_model
@@ -16,6 +19,18 @@ from modelgarden_opt.targets import instructions
 from tests import conftest
 from tests.targets import networks
 
+_RUN = """
+import sys
+from ai_edge_litert import interpreter
+import numpy as np
+file = interpreter.Interpreter(sys.argv[1], num_threads=1)
+file.allocate_tensors()
+image, = file.get_input_details()
+file.set_tensor(image['index'], np.random.default_rng(0).normal(
+    size=image['shape']).astype(np.float32))
+file.invoke()
+np.save(sys.argv[2], file.get_tensor(file.get_output_details()[0]['index']))
+"""
 # Instructions of a sparse file as a share of the dense one's: these have more
 # to do beside pointwise convolutions than real networks.
 _FASTER, _AS_FAST = 0.85, 0.97
@@ -58,7 +73,7 @@ def test_the_condition_that_a_file_breaks_is_named(
 
 @pytest.mark.parametrize('file_format, options, reason', [
     ('dynamic_int8', {}, 'has a kernel of integers'),
-    ('float32', {'batch_size': None, 'sparse': True}, 'open batch size')])
+    ('float16', {}, 'no kernel is stored sparsely')])
 def test_formats_that_forbid_it_are_named(
     file_format, options, reason, tmp_path):
   found = _assess(convert.convert(
@@ -127,9 +142,48 @@ def test_as_many_instructions_run_where_it_says_no(
     name, emulator, tmp_path, monkeypatch):
   damage = networks.DAMAGED[name]
   path = tmp_path / 'm.tflite'
-  if not damage.loads:
+  path.write_bytes(damage.content(monkeypatch))
+  if damage.effect == 'dense':
+    sparse = _count(damage.content(monkeypatch), path)
+    assert sparse > _AS_FAST * _count(damage.content(monkeypatch, False), path)
+  elif damage.effect == 'load':
     with pytest.raises(errors.Failure, match='reshape runtime'):
       _count(damage.content(monkeypatch), path)
-    return
-  sparse = _count(damage.content(monkeypatch), path)
-  assert sparse > _AS_FAST * _count(damage.content(monkeypatch, False), path)
+  else:
+    assert _difference(path, tmp_path) > 0.01
+
+
+def _difference(path, tmp_path):
+  """Returns how far outputs on a Nehalem are from those here, as a share."""
+  outputs = []
+  for name, emulated in (('here', ()), ('there', (
+      'qemu-x86_64', '-cpu', 'Nehalem'))):
+    found = tmp_path / f'{name}.npy'
+    subprocess.run([*emulated, sys.executable, '-c', _RUN, path, found],
+                   check=True)
+    outputs.append(np.load(found))
+  return np.max(np.abs(outputs[0] - outputs[1])) / np.ptp(outputs[0])
+
+
+@pytest.mark.slow
+@pytest.mark.emulated
+@pytest.mark.parametrize('name', networks.GOOD)
+def test_outputs_are_the_same_where_it_says_yes(name, emulator, tmp_path):
+  path = tmp_path / 'm.tflite'
+  path.write_bytes(convert.convert(
+      networks.GOOD[name](), 'float32', sparse=True))
+  assert _difference(path, tmp_path) < 1e-5
+
+
+@pytest.mark.parametrize('name', [
+    name for name, damage in networks.DAMAGED.items()
+    if damage.effect != 'dense'])
+def test_export_refuses_what_does_not_run_rightly_on_arm(
+    name, tmp_path, monkeypatch):
+  damage = networks.DAMAGED[name]
+  monkeypatch.setattr(convert, '_FOR_SPARSE_INFERENCE', tuple(
+      p for p in convert._FOR_SPARSE_INFERENCE if p not in damage.without))
+  path = tmp_path / 'm.tflite'
+  with pytest.raises(errors.Failure, match=damage.reason):
+    modelgarden_opt.export(damage.make(), str(path), 'float32', sparse=True)
+  assert not path.exists()
