@@ -104,23 +104,31 @@ class Backbone(backbones.Backbone):
 
 
 @dataclasses.dataclass
-class ImageClassificationModel(official_cfg.ImageClassificationModel):
-  """The Model Garden's model.
+class Padding(hyperparams.Config):
+  """What a model has beside the Model Garden's fields.
 
   Attributes:
-    backbone: One of the backbones.
     padding: How strided convolutions with SAME padding pad: `same`, which at
       even sizes adds a pixel on one side only, or `symmetric`, half the kernel
       on every side, which sparse inference needs (docs/targets.md). Both have
       the same variables and shapes, so a checkpoint of one starts the other.
   """
-  backbone: Backbone = dataclasses.field(
-      default_factory=lambda: Backbone(type='resnet'))
   padding: str = PADDINGS[0]
 
   def problems(self) -> list[str]:
     """Returns one line for every value that breaks a rule."""
     return checks.unless_one_of('padding', self.padding, PADDINGS)
+
+
+@dataclasses.dataclass
+class ImageClassificationModel(Padding, official_cfg.ImageClassificationModel):
+  """The Model Garden's model.
+
+  Attributes:
+    backbone: One of the backbones.
+  """
+  backbone: Backbone = dataclasses.field(
+      default_factory=lambda: Backbone(type='resnet'))
 
 
 @dataclasses.dataclass

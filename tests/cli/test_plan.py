@@ -48,20 +48,20 @@ def test_nothing_to_plan_is_told(tiny_yaml, tmp_path, capsys):
   assert code == 2 and 'nothing to plan' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('override, reason', [
-    ('model: {padding: symmetric}, pruning: {final_sparsity: 0.8}', ''),
-    ('model: {input_size: [33, 33, 3]}, pruning: {final_sparsity: 0.8}', ''),
-    ('pruning: {final_sparsity: 0.8}', 'has SAME padding with a stride'),
-    ('model: {padding: symmetric}, pruning: {final_sparsity: 0.6}',
-     'two thirds or fewer of the weights'),
-    ('model: {padding: symmetric}, pruning: {sparsity_m_by_n: [3, 4]}', '')])
+@pytest.mark.parametrize('model, zeros, reason', [
+    ('padding: symmetric', 'final_sparsity: 0.8', ''),
+    ('input_size: [33, 33, 3]', 'final_sparsity: 0.8', ''),
+    ('padding: same', 'final_sparsity: 0.8', 'has SAME padding with a stride'),
+    ('padding: symmetric', 'final_sparsity: 0.6', 'two thirds or fewer'),
+    ('padding: symmetric', 'sparsity_m_by_n: [3, 4]', '')])
 def test_sparse_inference_is_planned(
-    override, reason, tiny_yaml, tmp_path, capsys):
+    model, zeros, reason, tiny_yaml, tmp_path, capsys):
   path = tmp_path / 'plan.json'
   assert main.main([
       'plan', '--experiment=mobilenet_v2_pruning',
       f'--config_file={tiny_yaml}', f'--output_json={path}',
-      f'--params_override=task: {{{override}}}']) == 0
+      f'--params_override=task: {{model: {{{model}}}, '
+      f'pruning: {{end_step: 9, {zeros}}}}}']) == 0
   found = json.loads(path.read_text())['sparse_inference']
   assert found['eligible'] == (not reason)
   assert all(reason in line for line in found['reasons'][:1])
