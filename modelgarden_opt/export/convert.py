@@ -42,7 +42,7 @@ Representative = Callable[[], Iterator[np.ndarray]]
 
 # What sparse inference asks of a file beside zeros, see docs/targets.md.
 _FOR_SPARSE_INFERENCE = (
-    symmetric_padding.split, joined_constants.adapt, pooled_head.lower)
+    symmetric_padding.split, joined_constants.expand, pooled_head.lower)
 _MISSING_KERNEL = re.compile("16x8-bit not yet supported for op: '(\\w+)'")
 @dataclasses.dataclass(frozen=True)
 class Converted:

@@ -79,6 +79,11 @@ def _long_head(x):
   return _dense(_mean(x))
 
 
+def _conv_head(x):
+  x = layers.GlobalAveragePooling2D(keepdims=True)(x)
+  return layers.Flatten()(layers.Conv2D(10, 1)(x))
+
+
 def _soft_swish(x):
   return x * tf.nn.sigmoid(x)
 
@@ -91,6 +96,7 @@ def _image_head(x):
 GOOD = {
     'plain': network,
     'squeeze and excitation': lambda: network(_gate),
+    'convolution as head': lambda: network(head=_conv_head),
     'long head': lambda: network(head=_long_head),
     'sigmoid-swish': lambda: network(_soft_swish),
     'hard-swish': lambda: network(
@@ -170,13 +176,14 @@ DAMAGED = {
     'even size': Damage('is first and has SAME padding with a stride',
                         lambda: network(size=48)),
     'scalars': Damage('fewer than four dimensions', lambda: network(_gate),
-                      without=(joined_constants.adapt,)),
-    'a constant a channel': _middle(
-        'has a constant of several values', lambda x: (
+                      without=(joined_constants.expand,)),
+    'a constant a channel': Damage(
+        'takes the wrong ones', lambda: network(lambda x: (
             tf.nn.tanh(x) + np.linspace(0, 1, _CHANNELS, dtype='f'))),
+        effect='wrong'),
     'convolution after the mean': Damage(
         'is a convolution after the mean over space',
-        lambda: network(head=_long_head), without=(pooled_head.lower,),
+        lambda: network(head=_conv_head), without=(pooled_head.lower,),
         effect='load'),
     'stem of 5x5': Damage('other than 3x3 pixels',
                           lambda: network(stem=_stem(kernel_size=5))),
@@ -240,7 +247,6 @@ DAMAGED = {
                 tf.reduce_mean(x, [1, 2], keepdims=True))))), effect='load'),
     'a constant a channel of four dimensions': Damage(
         'takes the wrong ones', lambda: network(lambda x: (
-            tf.nn.tanh(x) + np.linspace(-9, 9, _CHANNELS, dtype='f').reshape(
-                1, 1, 1, _CHANNELS))),
-        without=(joined_constants.adapt,), effect='wrong'),
+            tf.nn.tanh(x) + np.linspace(0, 1, _CHANNELS, dtype='f').reshape(
+                1, 1, 1, _CHANNELS))), effect='wrong'),
 }

@@ -33,7 +33,9 @@ np.save(sys.argv[2], file.get_tensor(file.get_output_details()[0]['index']))
 """
 # Instructions of a sparse file as a share of the dense one's: these have more
 # to do beside pointwise convolutions than real networks.
-_FASTER, _AS_FAST = 0.85, 0.97
+_FASTER, _AS_FAST = 0.75, 0.97
+# Difference of outputs as a share of their range: other kernels round so.
+_SAME = 5e-6
 
 
 def _assess(content, tmp_path):
@@ -150,7 +152,7 @@ def test_as_many_instructions_run_where_it_says_no(
     with pytest.raises(errors.Failure, match='reshape runtime'):
       _count(damage.content(monkeypatch), path)
   else:
-    assert _difference(path, tmp_path) > 0.01
+    assert _difference(path, tmp_path) > 100 * _SAME
 
 
 def _difference(path, tmp_path):
@@ -172,7 +174,7 @@ def test_outputs_are_the_same_where_it_says_yes(name, emulator, tmp_path):
   path = tmp_path / 'm.tflite'
   path.write_bytes(convert.convert(
       networks.GOOD[name](), 'float32', sparse=True))
-  assert _difference(path, tmp_path) < 1e-5
+  assert _difference(path, tmp_path) < _SAME
 
 
 @pytest.mark.parametrize('name', [

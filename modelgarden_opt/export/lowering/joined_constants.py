@@ -1,9 +1,7 @@
-"""Constants of sums and products with as many dimensions as sparsity allows.
+"""Numbers that are added to images or multiply them, with four dimensions.
 
 XNNPACK computes an ADD or MUL sparsely if both operands have four dimensions.
-The converter leaves the constants of hard-swish and hard-sigmoid scalars. A
-constant of several values with four dimensions is dangerous: XNNPACK stores the
-image by channels then, not the constant, and adds the wrong values.
+The converter leaves the constants of hard-swish and hard-sigmoid scalars.
 """
 
 import math
@@ -20,13 +18,12 @@ _DTYPES = {schema.TensorType.FLOAT32: np.float32,
 _RANK = 4
 
 
-def adapt(model: flatbuffer.Model) -> None:
+def expand(model: flatbuffer.Model) -> None:
   """Gives single numbers that are joined with images four dimensions.
 
-  Constants of several values get three at most, by which no result changes:
-  those of one image have its first dimension left out. Others who read a
-  constant keep the one that they have. What is stored in float16 becomes
-  float32, in which it is used.
+  Constants of several values stay: of them XNNPACK takes the wrong ones
+  (`evaluation.sparse_rules`). Others who read a number keep it as it is. What
+  is stored in float16 becomes float32, in which it is used.
 
   Args:
     model: Changed in place; it has no signature yet.
@@ -42,25 +39,18 @@ def adapt(model: flatbuffer.Model) -> None:
         continue
       for index in map(int, op.inputs):
         tensor = graph.tensors[index]
-        shape = _wanted_shape(_shape(tensor))
-        if index in made or shape == _shape(tensor):
+        if index in made or len(_shape(tensor)) == _RANK or (
+            math.prod(_shape(tensor)) != 1):
           continue
         values = _values(model, graph.tensors[decoded.get(index, index)])
         if values is not None:
-          made[index] = _constant(model, graph, tensor.name, shape, values)
+          made[index] = _number(model, graph, tensor.name, values)
       op.inputs = [made.get(int(index), int(index)) for index in op.inputs]
   flatbuffer.drop_unread(model, _DEQUANTIZE)
 
 
 def _shape(tensor: schema.TensorT) -> list[int]:
   return [] if tensor.shape is None else [int(size) for size in tensor.shape]
-
-
-def _wanted_shape(shape: list[int]) -> list[int]:
-  """Returns the shape that a constant of some shape is to have."""
-  if math.prod(shape) == 1:
-    return [1] * _RANK
-  return shape[1:] if len(shape) == _RANK and shape[0] == 1 else shape
 
 
 def _values(model, tensor: schema.TensorT) -> np.ndarray | None:
@@ -72,12 +62,11 @@ def _values(model, tensor: schema.TensorT) -> np.ndarray | None:
       np.asarray(data, np.uint8).tobytes(), _DTYPES[tensor.type])
 
 
-def _constant(
-    model, graph, name: bytes, shape: list[int], values: np.ndarray) -> int:
-  """Appends a constant to a graph; returns its index."""
+def _number(model, graph, name: bytes, value: np.ndarray) -> int:
+  """Appends a constant of one value to a graph; returns its index."""
   tensor = schema.TensorT()
   tensor.name, tensor.type = name, schema.TensorType.FLOAT32
-  tensor.shape = shape
+  tensor.shape = [1] * _RANK
   tensor.buffer = flatbuffer.add_buffer(
-      model, values.astype(np.float32).tobytes())
+      model, value.astype(np.float32).tobytes())
   return flatbuffer.add_tensor(graph, tensor)
