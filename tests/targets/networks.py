@@ -231,8 +231,8 @@ DAMAGED = {
         head=lambda x: _dense(layers.Flatten()(tf.reduce_mean(x, 1)))),
         effect='wrong'),
     'mean over height, then width': Damage('other axes', lambda: network(
-        head=lambda x: _dense(tf.reduce_mean(tf.reduce_mean(
-            x, 1, keepdims=True), 2))), effect='load'),
+        head=lambda x: _dense(layers.Flatten()(tf.reduce_mean(
+            tf.reduce_mean(x, 1, keepdims=True), 2)))), effect='load'),
     'mean in a product': Damage(
         'other than a pointwise convolution', lambda: network(
             lambda x: x * tf.nn.sigmoid(tf.reduce_mean(
