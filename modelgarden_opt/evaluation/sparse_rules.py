@@ -75,10 +75,9 @@ RULES = (
         'reads it; a file that is sparse otherwise computes wrong values on '
         'Arm, or does not load', '', refuses=True),
     _op({'name': In(_MEANS), 'last': True, 'result_rank': 4,
-         'readers': HasOther(('CONV_2D', 'FULLY_CONNECTED', 'RESHAPE'))},
+         'readers': HasOther(('RESHAPE',))},
         'keeps four dimensions, with which a file that is sparse otherwise '
-        'does not load on Arm', 'GlobalAveragePooling2D without `keepdims`',
-        refuses=True),
+        'does not load on Arm', _EXPORT, refuses=True),
     Rule((DELEGATE,), 'op after images', {'name': 'CONV_2D'},
          'is a convolution after the mean over space, with which a file that '
          'is sparse otherwise does not load on Arm', _EXPORT, refuses=True),

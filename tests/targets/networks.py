@@ -96,6 +96,9 @@ def _image_head(x):
 GOOD = {
     'plain': network,
     'squeeze and excitation': lambda: network(_gate),
+    'head of four dimensions': lambda: network(
+        head=lambda x: _dense(layers.Flatten()(tf.nn.tanh(
+            layers.GlobalAveragePooling2D(keepdims=True)(x))))),
     'convolution as head': lambda: network(head=_conv_head),
     'long head': lambda: network(head=_long_head),
     'sigmoid-swish': lambda: network(_soft_swish),
@@ -182,7 +185,7 @@ DAMAGED = {
             tf.nn.tanh(x) + np.linspace(0, 1, _CHANNELS, dtype='f'))),
         effect='wrong'),
     'convolution after the mean': Damage(
-        'is a convolution after the mean over space',
+        'keeps four dimensions',
         lambda: network(head=_conv_head), without=(pooled_head.lower,),
         effect='load'),
     'stem of 5x5': Damage('other than 3x3 pixels',
@@ -244,7 +247,8 @@ DAMAGED = {
     'head of four dimensions': Damage(
         'keeps four dimensions', lambda: network(
             head=lambda x: _dense(layers.Flatten()(tf.nn.tanh(
-                tf.reduce_mean(x, [1, 2], keepdims=True))))), effect='load'),
+                tf.reduce_mean(x, [1, 2], keepdims=True))))),
+        without=(pooled_head.lower,), effect='load'),
     'a constant a channel of four dimensions': Damage(
         'takes the wrong ones', lambda: network(lambda x: (
             tf.nn.tanh(x) + np.linspace(0, 1, _CHANNELS, dtype='f').reshape(

@@ -1,25 +1,29 @@
-"""Convolutions of what has been pooled to one pixel, as dense layers.
+"""What follows the mean over space, so that the mean ends the sparse part.
 
-XNNPACK ends its sparse part of a network with the mean over space. A CONV_2D
-after it, in a file whose rest is sparse, does not load on Arm ("failed to
-reshape runtime"); FULLY_CONNECTED, which computes the same, does.
+XNNPACK ends the part of a network that it computes sparsely with the mean over
+space. If the mean keeps four dimensions, it takes what follows for more of that
+part, and the file does not load on Arm ("failed to reshape runtime"). A CONV_2D
+there does the same; FULLY_CONNECTED computes as much.
 """
 
+import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
 from modelgarden_opt.export.lowering import flatbuffer
 
 _CONV = schema.BuiltinOperator.CONV_2D
 _DENSE = schema.BuiltinOperator.FULLY_CONNECTED
+_MEANS = (schema.BuiltinOperator.MEAN, schema.BuiltinOperator.SUM)
 _DECODING = (schema.BuiltinOperator.DEQUANTIZE, schema.BuiltinOperator.DENSIFY)
 
 
 def lower(model: flatbuffer.Model) -> None:
   """Writes 1x1 convolutions of one pixel as FULLY_CONNECTED.
 
-  Those of squeeze and excitation stay: what they compute is joined with an
-  image again. The kernel keeps its values; its shape [out, 1, 1, in] becomes
-  [out, in].
+  The kernel keeps its values; its shape [out, 1, 1, in] becomes [out, in]. The
+  mean over space before them drops the dimensions of space, and a RESHAPE adds
+  them again. Means and convolutions of squeeze and excitation stay: what they
+  compute is joined with an image again.
 
   Args:
     model: Changed in place.
@@ -35,6 +39,12 @@ def lower(model: flatbuffer.Model) -> None:
         _flatten(graph.tensors[index])
       if kernels:
         _rewrite(op, flatbuffer.op_code(model, _DENSE))
+    graph.operators = [
+        made for op in graph.operators for made in (
+            _reshaped(model, graph, op)
+            if op.opcodeIndex < len(codes) and codes[op.opcodeIndex] in _MEANS
+            and int(op.outputs[0]) not in joined and _ends_space(graph, op)
+            else (op,))]
 
 
 def _is_image(graph, index: int) -> bool:
@@ -50,6 +60,42 @@ def _reaching_images(graph) -> set[int]:
            for index in op.outputs):
       found |= {int(index) for index in op.inputs if index >= 0}
   return found
+
+
+def _ends_space(graph, op: schema.OperatorT) -> bool:
+  """Whether a mean makes one pixel of four dimensions of an image."""
+  return _is_image(graph, int(op.inputs[0])) and (
+      op.builtinOptions.keepDims and
+      tuple(graph.tensors[op.outputs[0]].shape[1:3]) == (1, 1))
+
+
+def _reshaped(
+    model, graph, op: schema.OperatorT
+) -> tuple[schema.OperatorT, schema.OperatorT]:
+  """Returns a mean without the dimensions of space, and what adds them."""
+  pixel = graph.tensors[op.outputs[0]]
+  mean = schema.TensorT()
+  mean.name, mean.type = pixel.name + b'/mean', pixel.type
+  mean.shape = [int(pixel.shape[axis]) for axis in (0, 3)]
+  if pixel.shapeSignature is not None:
+    mean.shapeSignature = [int(pixel.shapeSignature[axis]) for axis in (0, 3)]
+  shape = [-1, *(int(size) for size in pixel.shape[1:])]
+  wanted = schema.TensorT()
+  wanted.name, wanted.type = pixel.name + b'/shape', schema.TensorType.INT32
+  wanted.shape = [len(shape)]
+  wanted.buffer = flatbuffer.add_buffer(
+      model, np.array(shape, np.int32).tobytes())
+  reshape = schema.OperatorT()
+  reshape.opcodeIndex = flatbuffer.op_code(
+      model, schema.BuiltinOperator.RESHAPE)
+  reshape.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+  reshape.builtinOptions = schema.ReshapeOptionsT()
+  reshape.builtinOptions.newShape = shape
+  reshape.outputs = [int(op.outputs[0])]
+  op.builtinOptions.keepDims = False
+  op.outputs = [flatbuffer.add_tensor(graph, mean)]
+  reshape.inputs = [op.outputs[0], flatbuffer.add_tensor(graph, wanted)]
+  return op, reshape
 
 
 def _fits(graph, op: schema.OperatorT) -> bool:
