@@ -174,9 +174,9 @@ def main() -> None:
   parser.add_argument('--render', action='store_true')
   args = parser.parse_args()
   if not args.render:
-    for model in MODELS:
-      if not args.model or model.name in args.model:
-        write(list(measure(model)))
+    write([row for model in MODELS
+           if not args.model or model.name in args.model
+           for row in measure(model)])
   files.replace_section(PAGE, MARK, table())
 
 
