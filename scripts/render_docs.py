@@ -74,7 +74,7 @@ Read by `modelgarden-opt run`; defined in `modelgarden_opt/pipeline/stages.py`.
 # Values that show what a field looks like, where its default does not.
 _EXAMPLES = {
     'pretrained_original_checkpoint': 'runs/float/best_ckpt',
-    'freeze_ranges_step': '150', 'freeze_batch_norm_step': '150',
+    'padding': 'symmetric', 'freeze_ranges_step': '150', 'freeze_batch_norm_step': '150',
     'path': "'backbone/*/conv1'", 'layer_type': 'DepthwiseConv2D',
     'enabled': 'false', 'num_bits_weight': '4', 'num_bits_activation': '8',
     'weight_granularity': 'per_tensor', 'rules': '[{path: dense_0, ...}]',
@@ -133,6 +133,7 @@ def sections():
       ('task.export', export.SegmentationExport),
       ('task.train_data, validation_data, test_data', embedded.EmbeddedData),
       ('task.train_data.random_affine', image_classification.RandomAffine),
+      ('task.model', image_classification.Padding),
       ('task.model.backbone.keras', image_classification.Keras),
       ('runtime', runtime.Runtime),
   ]

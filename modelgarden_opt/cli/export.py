@@ -44,7 +44,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='what a segmentation file computes; default: '
                       'task.export.output of the run')
   parser.add_argument('--sparse', action='store_true',
-                      help='store kernels with many zeros sparsely')
+                      help='store kernels with many zeros sparsely, and write '
+                      'the rest so that Arm can compute with them (float32, '
+                      'float16); says what forbids it')
   parser.add_argument('--runtime', default='xnnpack',
                       help='xnnpack writes pointwise convolutions of 4-bit '
                       'kernels so that they stay in that delegate; reference '
@@ -100,11 +102,21 @@ def _summary(found: Mapping[str, Any]) -> str:
       f"  against Keras on {found['num_verified']} images of "
       f"{found['verified_on']['source']}: same class on "
       f"{found['agreement']:.1%}{_differences(found)}",
+      *_sparse_inference(found),
       *_against_twin(found),
       *(f'  not verified: {problem}' for problem in found['problems'])]
   if found['ranges']:
     lines.insert(1, f'  activation ranges: {_ranges(found)}')
   return '\n'.join(lines)
+
+
+def _sparse_inference(found: Mapping[str, Any]) -> list[str]:
+  """Returns whether a sparse file will be computed sparsely, if it is one."""
+  if 'sparse_inference' not in found:
+    return []
+  from modelgarden_opt.evaluation import sparse_inference  # pylint: disable=g-import-not-at-top
+  return ['  ' + sparse_inference.text(
+      found['sparse_inference']).replace('\n', '\n  ')]
 
 
 def _widths(kernels) -> str:

@@ -38,13 +38,16 @@ def _inspect(args: argparse.Namespace, path: str) -> None:
 
   from modelgarden_opt.evaluation import census  # pylint: disable=g-import-not-at-top
   from modelgarden_opt.evaluation import inspection  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.evaluation import model_file  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.evaluation import sparse_inference  # pylint: disable=g-import-not-at-top
   kernels = inspection.kernels(path)
   found = census.take(path)
   overall = inspection.sparsity(kernels)
+  assessed = sparse_inference.assess(model_file.read(path))
   record = {
       'model': path, 'sparsity': overall,
       'kernels': [kernel.record() for kernel in kernels],
-      **dataclasses.asdict(found)}
+      'sparse_inference': assessed, **dataclasses.asdict(found)}
   output.write(args, record)
   output.write_html(args, lambda pages: pages.inspection(record))
   print(output.table(
@@ -59,7 +62,7 @@ def _inspect(args: argparse.Namespace, path: str) -> None:
         f'{overall:.2%} zeros\nops: {ops}\n'
         f'float ops: {", ".join(sorted(found.float_ops)) or "none"}; delegate '
         f'partitions: {found.num_delegate_partitions}, ops outside: '
-        f'{found.num_undelegated_ops}')
+        f'{found.num_undelegated_ops}\n{sparse_inference.text(assessed)}')
 
 
 def _compare(args: argparse.Namespace, before: str, after: str) -> None:

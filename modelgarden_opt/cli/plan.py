@@ -48,8 +48,23 @@ def run(args: argparse.Namespace) -> None:
          'dense_bytes': k.dense_bytes, 'sparse_bytes': k.sparse_bytes}
         for k in planned]
     _print_kernels(planned)
+  if 'pruning' in made:
+    written['sparse_inference'] = _print_sparse_inference(
+        model, techniques.blocks_of(config).values(), filters)
   output.write(args, written)
   output.write_html(args, lambda pages: pages.plan(args.experiment, written))
+
+
+def _print_sparse_inference(model, blocks, filters):
+  """Says what a sparse file will be on Arm; returns it, None if unknown."""
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.evaluation import sparse_inference
+  from modelgarden_opt.export import forecast
+  found = forecast.of_sparse_inference(model, blocks, filters)
+  if found is not None:
+    print(f'as `export --format=float32 --sparse` writes it, '
+          f'{sparse_inference.text(found)}')
+  return found
 
 
 def _print_channels(pruned, target: str) -> None:

@@ -26,6 +26,37 @@ def _of(*names: str):
   return register
 
 
+@_of('Conv2D', 'DepthwiseConv2D')
+class RewiredConvolution(leaves.Rewired):
+  """A convolution that pads half its kernel on every side, if so planned.
+
+  A strided one with SAME padding adds less at the top and left of an even
+  image. Shapes and variables are the same.
+  """
+
+  # Whether it pads so; decided by the plan.
+  symmetric = False
+
+  def rewire(self, plan, path, **kwargs):
+    self.symmetric = plan.symmetric and self.padding == 'same' and (
+        max(self.strides) > 1 and max(self.dilation_rate) == 1 and
+        max(self.kernel_size) > 1 and all(k % 2 for k in self.kernel_size))
+    return super().rewire(plan, path, **kwargs)
+
+  def padded(self, inputs: tf.Tensor) -> tuple[tf.Tensor, str]:
+    """Returns what the op reads, and the padding that is left to it."""
+    if not self.symmetric:
+      return inputs, self.padding
+    sides = [[pixels // 2] * 2 for pixels in self.kernel_size]
+    padded = tf.pad(inputs, [[0, 0], *sides, [0, 0]])
+    return bias.hand_on(inputs, padded), 'valid'
+
+  def _call_float(self, inputs, training: bool):
+    inputs, padding = self.padded(inputs)
+    with internals.replaced(self, padding=padding):
+      return super()._call_float(inputs, training)
+
+
 @_of(*topology.NORMS)
 class RewiredNorm(leaves.Rewired):
   """A batch normalization whose statistics can be frozen late in training.

@@ -34,6 +34,8 @@ class Plan:
       self,
       techniques: Sequence[Technique],
       filters: Mapping[str, int] | None = None,
+      *,
+      symmetric: bool = False,
   ):
     """Initializes the plan.
 
@@ -41,7 +43,9 @@ class Plan:
       techniques: At most one of each kind.
       filters: Number of filters of convolutions that have fewer than the
         float model's, by path.
+      symmetric: Whether strided convolutions pad the same on every side.
     """
+    self.symmetric = symmetric
     self._filters = dict(filters or {})
     self._unused_filters = set(self._filters)
     self._techniques = sorted(

@@ -12,6 +12,8 @@ from modelgarden_opt.configs import embedded
 from modelgarden_opt.configs import export as export_cfg
 from modelgarden_opt.configs.schema import fields
 
+PADDINGS = ('same', 'symmetric')
+
 
 @dataclasses.dataclass
 class RandomAffine(hyperparams.Config):
@@ -107,9 +109,14 @@ class ImageClassificationModel(official_cfg.ImageClassificationModel):
 
   Attributes:
     backbone: One of the backbones.
+    padding: How strided convolutions with SAME padding pad: `same`, which at
+      even sizes adds a pixel on one side only, or `symmetric`, half the kernel
+      on every side, which sparse inference needs (docs/targets.md). Both have
+      the same variables and shapes, so a checkpoint of one starts the other.
   """
   backbone: Backbone = dataclasses.field(
       default_factory=lambda: Backbone(type='resnet'))
+  padding: str = fields.field(PADDINGS[0], choices=PADDINGS)
 
 
 @dataclasses.dataclass

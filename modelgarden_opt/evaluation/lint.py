@@ -8,16 +8,23 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt.evaluation import image_part
 from modelgarden_opt.evaluation import model_file
 
 # What a rule looks at -> how it is taken from a file.
 _SUBJECTS = {
     'op': lambda file: file.ops,
     'input or output': lambda file: (*file.inputs, *file.outputs),
+    'image part': lambda file: (image_part.find(file),),
+    'op on images': lambda file: image_part.find(file).ops,
+    'op after images': lambda file: image_part.find(file).ops_after,
 }
+# Those of which a rule speaks once, and of which findings give the number.
+_OPS = ('op', 'op on images', 'op after images')
 # Places that a finding lists.
 _NUM_PLACES = 3
 
@@ -50,6 +57,15 @@ class Has:
 
 
 @dataclasses.dataclass(frozen=True)
+class HasOther:
+  """A property with several values has one among them that is none of these."""
+  values: tuple[Any, ...]
+
+  def __call__(self, values: Any) -> bool:
+    return any(value not in self.values for value in values)
+
+
+@dataclasses.dataclass(frozen=True)
 class Above:
   """A number is larger than this."""
   limit: int
@@ -59,14 +75,33 @@ class Above:
 
 
 @dataclasses.dataclass(frozen=True)
+class Below:
+  """A number is smaller than this."""
+  limit: int
+
+  def __call__(self, value: int) -> bool:
+    return value < self.limit
+
+
+@dataclasses.dataclass(frozen=True)
+class NotAbove:
+  """A number is this or smaller."""
+  limit: float
+
+  def __call__(self, value: float) -> bool:
+    return value <= self.limit
+
+
+@dataclasses.dataclass(frozen=True)
 class Rule:
   """What a delegate does not take.
 
   Attributes:
     delegates: Whose rule it is.
-    subject: What it looks at: `op` or `input or output`.
-    where: Property of `model_file.Op` (or of `model_file.Tensor`) -> its value,
-      or a test of it. All must hold.
+    subject: What it looks at, a key of `_SUBJECTS`.
+    where: Property of `model_file.Op`, `model_file.Tensor`,
+      `image_part.ImageOp` or `image_part.ImagePart` -> its value, or a test of
+      it. All must hold.
     meaning: What that means there.
     remedy: What helps, by the name of an option or field.
     refuses: Whether the tool of that target cannot be run at all.
@@ -119,7 +154,7 @@ class Finding:
 
   def text(self) -> str:
     """Returns a line for people."""
-    count = f'{len(self.things)} ' if self.rule.subject == 'op' else ''
+    count = f'{len(self.things)} ' if self.rule.subject in _OPS else ''
     remedy = f' -> {self.rule.remedy}' if self.rule.remedy else ''
     return (f'{self.delegate}: {count}{self.names}: '
             f'{self.rule.meaning}{remedy}')
@@ -140,14 +175,15 @@ def check(
     rules: The rules, those that explain more first.
   """
   found = []
+  things_of = functools.cache(lambda subject: _SUBJECTS[subject](file))
   for delegate in delegates:
     told: set[int] = set()
     for rule in rules:
       if delegate not in rule.delegates:
         continue
-      things = [t for t in _SUBJECTS[rule.subject](file)
+      things = [t for t in things_of(rule.subject)
                 if id(t) not in told and rule.matches(t)]
-      if rule.subject == 'op':
+      if rule.subject in _OPS:
         told |= {id(t) for t in things}
       if things:
         found.append(Finding(delegate, rule, things))

@@ -3,17 +3,23 @@
 import collections
 from collections.abc import Sequence
 import dataclasses
+import math
 import os
 import struct
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
+import numpy as np
 
 from modelgarden_opt import errors
 
 # Ops with a kernel, which is operand 1.
 _KERNEL_OPS = ('CONV_2D', 'DEPTHWISE_CONV_2D', 'FULLY_CONNECTED',
                'TRANSPOSE_CONV')
+_FLOATS = {schema.TensorType.FLOAT32: np.float32,
+           schema.TensorType.FLOAT16: np.float16}
+# Elements of a constant whose values are kept.
+_SHORT = 16
 # Axes of height and width in activations and in kernels of four dimensions.
 _HEIGHT, _WIDTH = 1, 2
 
@@ -41,6 +47,8 @@ class Tensor:
     constant: Whether the file holds its values.
     scale: Its scale if it has one only.
     zero_point: What stands for 0 if it has one scale.
+    zeros: Number of zeros of a float constant.
+    values: The values of a short int32 constant, flat; of others none.
   """
   name: str
   dtype: str
@@ -50,6 +58,13 @@ class Tensor:
   constant: bool
   scale: float | None = None
   zero_point: int = 0
+  zeros: int = 0
+  values: tuple[int, ...] = ()
+
+  @property
+  def size(self) -> int:
+    """Number of elements."""
+    return math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,8 +261,28 @@ def _tensors(model: schema.ModelT, graph: Any) -> list[Tensor]:
         any(size < 0 for size in (*_listed(tensor.shapeSignature), *shape)),
         len(scales), data is not None and len(data) > 0,
         float(scales[0]) if len(scales) == 1 else None,
-        int(zero_points[0]) if len(zero_points) == 1 else 0))
+        int(zero_points[0]) if len(zero_points) == 1 else 0,
+        _zeros(tensor, shape, data), _short_values(tensor, data)))
   return found
+
+
+def _zeros(tensor: schema.TensorT, shape: tuple[int, ...], data: Any) -> int:
+  """Returns the number of zeros of a float constant, however it is stored."""
+  if data is None or not len(data) or tensor.type not in _FLOATS:
+    return 0
+  return math.prod(shape) - int(
+      np.count_nonzero(_values(data, _FLOATS[tensor.type])))
+
+
+def _short_values(tensor: schema.TensorT, data: Any) -> tuple[int, ...]:
+  if data is None or tensor.type != schema.TensorType.INT32 or (
+      len(data) > _SHORT * np.dtype(np.int32).itemsize):
+    return ()
+  return tuple(map(int, _values(data, np.int32)))
+
+
+def _values(data: Any, dtype: type) -> np.ndarray:
+  return np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtype)
 
 
 def _quantization(tensor: schema.TensorT, name: str) -> Sequence[Any]:

@@ -29,14 +29,20 @@ from modelgarden_opt.export import sixteen_bits
 from modelgarden_opt.export.lowering import flatbuffer
 from modelgarden_opt.export.lowering import identity_product
 from modelgarden_opt.export.lowering import int64_bias
+from modelgarden_opt.export.lowering import joined_constants
 from modelgarden_opt.export.lowering import metadata
 from modelgarden_opt.export.lowering import pointwise
+from modelgarden_opt.export.lowering import pooled_head
 from modelgarden_opt.export.lowering import signature
 from modelgarden_opt.export.lowering import single_scale
+from modelgarden_opt.export.lowering import symmetric_padding
 from modelgarden_opt.modeling import calibration
 
 Representative = Callable[[], Iterator[np.ndarray]]
 
+# What sparse inference asks of a file beside zeros, see docs/targets.md.
+_FOR_SPARSE_INFERENCE = (
+    symmetric_padding.split, joined_constants.expand, pooled_head.lower)
 _MISSING_KERNEL = re.compile("16x8-bit not yet supported for op: '(\\w+)'")
 @dataclasses.dataclass(frozen=True)
 class Converted:
@@ -98,7 +104,8 @@ def convert_as(
   formats.check(model, options)
   spec, reason = formats.FORMATS[options.file_format], ''
   if not spec.calibrated:
-    return _converted(*_convert(model, options), None)
+    lowering = _FOR_SPARSE_INFERENCE if options.sparse else ()
+    return _converted(*_convert(model, options, lowering=lowering), None)
   if options.file_format == 'int8' and calibration.quantizers_of(model):
     lowering = (pointwise.lower,) if options.runtime == 'xnnpack' else ()
     return _converted(*_convert(

@@ -13,6 +13,8 @@ from modelgarden_opt.compression.quantization import activations
 from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.evaluation import litert_model
+from modelgarden_opt.evaluation import model_file
+from modelgarden_opt.evaluation import sparse_inference
 from modelgarden_opt.export import closeness
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import formats
@@ -49,9 +51,10 @@ def verify(
     float_model: The model whose calibrated twin the other one is.
 
   Returns:
-    What was found: the file's census, kernels and sizes, and how far its
-    outputs are from Keras' (`closeness.Measured`); with `float_model` from
-    that one's, and from the twin's in `twin`. And one line for everything
+    What was found: the file's census, kernels and sizes, of a sparse file
+    whether it will be computed sparsely on Arm, and how far its outputs are
+    from Keras' (`closeness.Measured`); with `float_model` from that one's, and
+    from the twin's in `twin`. And one line for everything
     that is wrong: float ops left in an integer file though no rule left a
     layer in float, outputs that are not finite or too far off, and zeros or
     clusters that the file lost.
@@ -81,8 +84,14 @@ def verify(
     compared['twin'], more = of_twin, [*beyond, *more]
   if not np.all(np.isfinite(outputs)):
     more = ['the file computes values that are not finite']
+  assessed = {}
+  if options.sparse:
+    read = model_file.read(path)
+    assessed['sparse_inference'] = sparse_inference.assess(read)
+    problems += sparse_inference.problems(read)
   return {
       **dataclasses.asdict(found),
+      **assessed,
       'gzip_bytes': census.gzip_bytes(path),
       'sparsity': inspection.sparsity(kernels),
       'kernels': [kernel.record() for kernel in kernels],

@@ -10,6 +10,7 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt import techniques
+from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.configs import block as block_cfg
 from modelgarden_opt.modeling import calibration
@@ -106,7 +107,8 @@ def compress_with(
   """
   if not made and not filters:
     return model
-  plan = plan_lib.Plan(list(made.values()), filters)
+  plan = plan_lib.Plan(
+      list(made.values()), filters, symmetric=is_symmetric(model))
   try:
     compressed = rewiring.rewire(model, plan)
     if 'pruning' in made:
@@ -135,7 +137,39 @@ def neutral(
     model: The float model.
     filters: See `compress_with`.
   """
-  plan = plan_lib.Plan([], filters)
+  return _neutral(
+      model, plan_lib.Plan([], filters, symmetric=is_symmetric(model)), filters)
+
+
+def with_symmetric_padding(model: tf_keras.Model) -> tf_keras.Model:
+  """Returns a model whose strided convolutions pad the same on every side.
+
+  What is made of that model by functions of this module pads so, too.
+
+  Args:
+    model: A float model; its variables are those of the result.
+
+  Raises:
+    UsageError: If it has a layer that cannot be rewired.
+  """
+  try:
+    return _neutral(model, plan_lib.Plan([], symmetric=True), None)
+  except ValueError as e:
+    raise errors.UsageError(
+        f'task.model.padding: {errors.without_calls(str(e))}') from e
+
+
+def is_symmetric(model: tf_keras.Model) -> bool:
+  """Whether a strided convolution of a model pads the same on every side."""
+  return any(getattr(layer, 'symmetric', False)
+             for layer in internals.layers_of(model))
+
+
+def _neutral(
+    model: tf_keras.Model,
+    plan: plan_lib.Plan,
+    filters: architecture.Filters | None,
+) -> tf_keras.Model:
   twins = rewiring.rewire(model, plan)
   plan.assert_all_rules_matched()
   if not filters:

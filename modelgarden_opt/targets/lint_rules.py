@@ -11,10 +11,12 @@ Sources:
 - tflm: `tflm_ops`, and measured with the tflite-micro wheel
 
 The first rule of a delegate that matches an op speaks, so general ones are
-last. A new delegate, e.g. the conditions of sparse inference on Arm, is more
-rows with a name of its own; what they compare is a property of `model_file.Op`.
+last. A new delegate is more rows with a name of its own; what they compare is a
+property of `model_file.Op`.
+The conditions of sparse inference on Arm are rows, too (`sparse_rules`).
 """
 
+from modelgarden_opt.evaluation import sparse_rules
 from modelgarden_opt.evaluation.lint import Above
 from modelgarden_opt.evaluation.lint import Has
 from modelgarden_opt.evaluation.lint import In
@@ -56,6 +58,7 @@ EDGETPU_OPS = tuple("""
 """.split())
 
 RULES = (
+    *sparse_rules.RULES,
     # Shapes.
     Rule(('ethos_u', 'tflm'), 'input or output', {'dynamic': True},
          'an open batch size, of which one image is measured',

@@ -7,6 +7,7 @@ import tf_keras
 
 from modelgarden_opt.configs import image_classification as cfg
 from modelgarden_opt.data import inputs
+from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling import keras_models
 from modelgarden_opt.tasks import compressed
 
@@ -17,6 +18,13 @@ class ImageClassificationTask(
   """The Model Garden's task; every technique is an optional block of it."""
 
   def build_float_model(self) -> tf_keras.Model:
+    model = self._build_model_with_own_padding()
+    if self.task_config.model.padding == 'symmetric':
+      return factory.with_symmetric_padding(model)
+    return model
+
+  def _build_model_with_own_padding(self) -> tf_keras.Model:
+    """Returns the float model with the padding of its layers."""
     if self.task_config.model.backbone.type != 'keras':
       return super().build_float_model()
     return keras_models.build_classifier(

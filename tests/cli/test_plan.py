@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from modelgarden_opt.cli import main
 
 
@@ -57,3 +59,34 @@ def test_a_plan_is_a_page_too(tiny_yaml, tmp_path):
   assert code == 0 and '<h1>Plan of mobilenet_v2_pruning</h1>' in text
   assert '75.0 %</td>' in text and 'backbone/conv2dbn_block_0/conv0' in text
   assert 'policy default leaves depthwise kernels dense' in text
+
+
+@pytest.mark.parametrize('model, zeros, reason', [
+    ('padding: symmetric', 'final_sparsity: 0.8', ''),
+    ('input_size: [33, 33, 3]', 'final_sparsity: 0.8', ''),
+    ('padding: same', 'final_sparsity: 0.8', 'has SAME padding with a stride'),
+    ('padding: symmetric', 'final_sparsity: 0.6', 'two thirds or fewer'),
+    ('padding: symmetric', 'sparsity_m_by_n: [3, 4]', '')])
+def test_sparse_inference_is_planned(
+    model, zeros, reason, tiny_yaml, tmp_path, capsys):
+  path = tmp_path / 'plan.json'
+  assert main.main([
+      'plan', '--experiment=mobilenet_v2_pruning',
+      f'--config_file={tiny_yaml}', f'--output_json={path}',
+      f'--params_override=task: {{model: {{{model}}}, '
+      f'pruning: {{end_step: 9, {zeros}}}}}']) == 0
+  found = json.loads(path.read_text())['sparse_inference']
+  assert found['eligible'] == (not reason)
+  assert all(reason in line for line in found['reasons'][:1])
+  verdict = 'no' if reason else 'yes'
+  assert f'sparse inference on Arm: {verdict}' in capsys.readouterr().out
+
+
+def test_zeros_of_a_checkpoint_are_not_foretold(tiny_yaml, tmp_path):
+  path = tmp_path / 'plan.json'
+  assert main.main([
+      'plan', '--experiment=mobilenet_v2_pruning',
+      f'--config_file={tiny_yaml}', f'--output_json={path}',
+      '--params_override=task: {pruning: {pruning_schedule: Preserve, '
+      'pretrained_original_checkpoint: somewhere}}']) == 0
+  assert json.loads(path.read_text())['sparse_inference'] is None

@@ -13,6 +13,8 @@ Pass = Callable[[Model], None]
 _IDENTIFIER = b'TFL3'
 # `force_align` of a buffer's data in TFLite's schema.fbs.
 _ALIGNMENT = 16
+# `deprecated_builtin_code` is a byte; this stands for larger codes.
+_LAST_DEPRECATED_CODE = 127
 
 
 def edit(content: bytes, *passes: Pass) -> bytes:
@@ -38,6 +40,31 @@ def add_buffer(model: Model, data: bytes) -> int:
   buffer.data = np.frombuffer(data, np.uint8)
   model.buffers.append(buffer)
   return len(model.buffers) - 1
+
+
+def add_tensor(graph: schema.SubGraphT, tensor: schema.TensorT) -> int:
+  """Appends a tensor to a graph; returns its index."""
+  graph.tensors.append(tensor)
+  return len(graph.tensors) - 1
+
+
+def op_code(model: Model, operator: int, version: int = 1) -> int:
+  """Returns the index of an operator's code, which is added if need be.
+
+  Args:
+    model: The model.
+    operator: A `schema.BuiltinOperator`.
+    version: Smallest version of the operator that will do.
+  """
+  for index, found in enumerate(op_codes(model)):
+    if found == operator and model.operatorCodes[index].version >= version:
+      return index
+  code = schema.OperatorCodeT()
+  code.builtinCode = operator
+  code.deprecatedBuiltinCode = min(operator, _LAST_DEPRECATED_CODE)
+  code.version = version
+  model.operatorCodes.append(code)
+  return len(model.operatorCodes) - 1
 
 
 def op_codes(model: Model) -> list[int]:
@@ -71,6 +98,23 @@ def drop_unused_tensors(model: Model) -> None:
       setattr(owner, name, np.array(
           [moved.get(int(index), -1) for index in getattr(owner, name)],
           np.int32))
+
+
+def drop_unread(model: Model, operator: int) -> None:
+  """Removes the operators of a kind whose results nobody reads.
+
+  Args:
+    model: Changed in place; it has no signature yet.
+    operator: A `schema.BuiltinOperator`.
+  """
+  codes = op_codes(model)
+  for graph in model.subgraphs:
+    read = {int(index) for op in graph.operators for index in op.inputs}
+    read |= {int(index) for index in graph.outputs}
+    graph.operators = [
+        op for op in graph.operators if codes[op.opcodeIndex] != operator or
+        any(int(index) in read for index in op.outputs)]
+  drop_unused_tensors(model)
 
 
 class _AlignedBuffer(schema.BufferT):

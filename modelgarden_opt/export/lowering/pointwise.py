@@ -42,7 +42,7 @@ def lower(model: flatbuffer.Model) -> None:
             int(graph.tensors[index].shape[axis]) for axis in (0, 3)]
         lowered += ops
     if lowered:
-      code = _op_code(model)
+      code = flatbuffer.op_code(model, _DENSE, _VERSION)
       for op in lowered:
         _rewrite(op, code)
 
@@ -55,15 +55,6 @@ def _fits(graph, op, index: int) -> bool:
           tuple(kernel.shape[1:3]) == (1, 1) and
           int(graph.tensors[op.inputs[0]].shape[-1]) == kernel.shape[3] and
           options.strideH == options.strideW == 1)
-
-
-def _op_code(model: flatbuffer.Model) -> int:
-  """Appends the operator code of FULLY_CONNECTED; returns its index."""
-  code = schema.OperatorCodeT()
-  code.builtinCode = code.deprecatedBuiltinCode = _DENSE
-  code.version = _VERSION
-  model.operatorCodes.append(code)
-  return len(model.operatorCodes) - 1
 
 
 def _rewrite(op: schema.OperatorT, code: int) -> None:

@@ -52,11 +52,11 @@ class Moments:
     if layer.layer_type == 'Dense':
       return tf.reshape(inputs, [1, -1, kernel.shape[0]])
     height, width, channels = kernel.shape[:3]
-    patches = inputs
+    patches, padding = layer.padded(inputs)
     if (height, width) != (1, 1) or tuple(layer.strides) != (1, 1):
       patches = tf.image.extract_patches(
-          inputs, [1, height, width, 1], [1, *layer.strides, 1],
-          [1, *layer.dilation_rate, 1], layer.padding.upper())
+          patches, [1, height, width, 1], [1, *layer.strides, 1],
+          [1, *layer.dilation_rate, 1], padding.upper())
     if layer.layer_type == 'Conv2D':
       return tf.reshape(patches, [1, -1, height * width * channels])
     return tf.transpose(

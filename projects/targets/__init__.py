@@ -1,0 +1,1 @@
+"""What files cost on devices, see docs/targets.md."""
