@@ -133,7 +133,7 @@ def sections():
       ('task.export', export.SegmentationExport),
       ('task.train_data, validation_data, test_data', embedded.EmbeddedData),
       ('task.train_data.random_affine', image_classification.RandomAffine),
-      ('task.model', image_classification.Padding),
+      ('task.model', image_classification.ImageClassificationModel),
       ('task.model.backbone.keras', image_classification.Keras),
       ('runtime', runtime.Runtime),
   ]

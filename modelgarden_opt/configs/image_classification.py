@@ -105,10 +105,9 @@ class Backbone(backbones.Backbone):
 
 @dataclasses.dataclass
 class ImageClassificationModel(official_cfg.ImageClassificationModel):
-  """The Model Garden's model.
+  """The Model Garden's model, whose `backbone` is one of those above.
 
   Attributes:
-    backbone: One of the backbones.
     padding: How strided convolutions with SAME padding pad: `same`, which at
       even sizes adds a pixel on one side only, or `symmetric`, half the kernel
       on every side, which sparse inference needs (docs/targets.md). Both have
