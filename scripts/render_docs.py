@@ -159,10 +159,13 @@ def _type(field: dataclasses.Field) -> str:
 
 
 def _yaml(value) -> str:
+  from official.modeling.hyperparams import oneof  # pylint: disable=g-import-not-at-top
   if value is None:
     return 'null'
   if isinstance(value, bool):
     return str(value).lower()
+  if isinstance(value, oneof.OneOfConfig):
+    return f'{{type: {value.type}}}'
   if hasattr(value, 'as_dict'):
     return str(value.as_dict())
   if isinstance(value, (tuple, list)):

@@ -105,9 +105,10 @@ class Backbone(backbones.Backbone):
 
 @dataclasses.dataclass
 class ImageClassificationModel(official_cfg.ImageClassificationModel):
-  """The Model Garden's model, whose `backbone` is one of those above.
+  """The Model Garden's model.
 
   Attributes:
+    backbone: Which network, by `type`, and the fields of each.
     padding: How strided convolutions with SAME padding pad: `same`, which at
       even sizes adds a pixel on one side only, or `symmetric`, half the kernel
       on every side, which sparse inference needs (docs/targets.md). Both have

@@ -11,8 +11,6 @@ import argparse
 import collections
 from collections.abc import Iterator
 from collections.abc import Mapping
-import csv
-import io
 import json
 import math
 import os
@@ -26,6 +24,7 @@ from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.evaluation import paired
 from modelgarden_opt.report import tables
 from modelgarden_opt.tasks import run_directory
+from projects import kept
 from projects import provenance
 
 _HERE = os.path.dirname(__file__)
@@ -97,10 +96,11 @@ def _read(model_dir: str, name: str):
 
 def _right(model_dir: str, name: str) -> dict[str, np.ndarray]:
   """Returns where each file of a training is right, by variant."""
-  kept = np.load(os.path.join(model_dir, 'files', f'{name}_predictions.npz'))
+  found = np.load(
+      os.path.join(model_dir, 'files', f'{name}_predictions.npz'))
   return {os.path.basename(model).removesuffix('.tflite'):
-          classes == kept['labels']
-          for model, classes in zip(kept['models'], kept['classes'])}
+          classes == found['labels']
+          for model, classes in zip(found['models'], found['classes'])}
 
 
 def _minutes(run_dir: str) -> float:
@@ -112,16 +112,7 @@ def _minutes(run_dir: str) -> float:
 
 def write(path: str, measured: list[dict]) -> None:
   """Writes rows as CSV, beside those of other stages that are there."""
-  kept = {}
-  if os.path.exists(path):
-    with open(path, encoding='utf-8') as f:
-      kept = {_key(row): row for row in csv.DictReader(f)}
-  kept |= {_key(row): row for row in measured}
-  text = io.StringIO()
-  writer = csv.DictWriter(text, FIELDS, lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(kept.values())
-  files.write_atomically(path, text.getvalue())
+  kept.replace(path, FIELDS, measured, _key)
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -131,9 +122,8 @@ def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
 def groups(name: str) -> dict[tuple[str, str], list[dict[str, str]]]:
   """Returns the kept rows of one table by stage and format."""
   found = collections.defaultdict(list)
-  with open(os.path.join(RESULTS, f'{name}.csv'), encoding='utf-8') as f:
-    for row in csv.DictReader(f):
-      found[row['stage'], row['format']].append(row)
+  for row in kept.read(os.path.join(RESULTS, f'{name}.csv')):
+    found[row['stage'], row['format']].append(row)
   return found
 
 

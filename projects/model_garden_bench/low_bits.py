@@ -10,15 +10,15 @@ writes the table).
 """
 
 import argparse
-import csv
-import io
 import os
 import tempfile
+from typing import Any
 
 from modelgarden_opt import files
 from modelgarden_opt import ratios
 from modelgarden_opt.benchmark import latency
 from modelgarden_opt.report import tables
+from projects import kept
 from projects import provenance
 
 RESULTS = os.path.join(os.path.dirname(__file__), 'results', 'low_bits.csv')
@@ -88,26 +88,15 @@ def measure(family: str, image_size: int, num_runs: int):
             'partitions': record['num_delegate_partitions']}
 
 
-def _kept() -> list[dict[str, str]]:
-  with open(RESULTS, encoding='utf-8') as f:
-    return list(csv.DictReader(f))
-
-
-def write(rows) -> None:
+def write(rows: list[dict[str, Any]]) -> None:
   """Writes rows to `RESULTS`, in place of those of the same models."""
-  new = {row['family'] for row in rows}
-  rows += [row for row in _kept() if row['family'] not in new]
-  rows.sort(key=lambda row: FAMILIES.index(row['family']))
-  text = io.StringIO()
-  writer = csv.DictWriter(text, FIELDS, lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(rows)
-  files.write_atomically(RESULTS, text.getvalue())
+  kept.replace(RESULTS, FIELDS, rows, lambda row: row['family'],
+               lambda row: FAMILIES.index(row['family']))
 
 
 def table() -> str:
   """Returns the kept results as a Markdown table."""
-  rows = _kept()
+  rows = kept.read(RESULTS)
   sizes = {row['family']: int(row['size_bytes']) for row in rows
            if row['variant'] == INT8}
   lines = []

@@ -10,15 +10,14 @@ table to docs/targets.md (`--render` only writes the table).
 
 import argparse
 from collections.abc import Iterator
-import csv
 import dataclasses
-import io
 import os
 import tempfile
 from typing import Any
 
 from modelgarden_opt import files
 from modelgarden_opt.report import tables
+from projects import kept
 from projects import provenance
 
 RESULTS = os.path.join(
@@ -124,30 +123,16 @@ def _key(row: dict[str, Any]) -> tuple[str, str, str]:
   return row['model'], str(row['image_size']), row['padding']
 
 
-def _kept() -> list[dict[str, Any]]:
-  if not os.path.exists(RESULTS):
-    return []
-  with open(RESULTS, encoding='utf-8') as f:
-    return list(csv.DictReader(f))
-
-
 def write(rows: list[dict[str, Any]]) -> None:
   """Writes rows to `RESULTS`, in place of those of the same models."""
-  measured = {_key(row) for row in rows}
-  rows = rows + [row for row in _kept() if _key(row) not in measured]
   order = [model.key for model in MODELS]
-  rows.sort(key=lambda row: order.index(_key(row)))
-  text = io.StringIO()
-  writer = csv.DictWriter(text, FIELDS, lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(rows)
-  files.write_atomically(RESULTS, text.getvalue())
+  kept.replace(RESULTS, FIELDS, rows, _key, lambda row: order.index(_key(row)))
 
 
 def table() -> str:
   """Returns the kept results as a Markdown table, a line for each file."""
   lines: dict[tuple, dict[str, dict]] = {}
-  for row in _kept():
+  for row in kept.read(RESULTS):
     lines.setdefault((*_key(row), row['zeros'], row['format'], row['stored'],
                       row['size_bytes']), {})[row['arch']] = row
   rows = []

@@ -53,7 +53,7 @@ def op_code(model: Model, operator: int, version: int = 1) -> int:
 
   Args:
     model: The model.
-    operator: A `schema.BuiltinOperator`.
+    operator: A `BuiltinOperator` of the TFLite schema.
     version: Smallest version of the operator that will do.
   """
   for index, found in enumerate(op_codes(model)):
@@ -105,7 +105,7 @@ def drop_unread(model: Model, operator: int) -> None:
 
   Args:
     model: Changed in place; it has no signature yet.
-    operator: A `schema.BuiltinOperator`.
+    operator: A `BuiltinOperator` of the TFLite schema.
   """
   codes = op_codes(model)
   for graph in model.subgraphs:
