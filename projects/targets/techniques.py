@@ -122,7 +122,7 @@ def write_file(path: str, image_size: int, variant: Variant) -> None:
         calibration_data=images if integers else None)
   files.write_atomically(path, convert.convert(
       model, 'int8' if integers else 'float32', sparse=variant.sparse,
-      runtime=variant.runtime))
+      runtime=variant.runtime, io_dtype='int8' if integers else 'float32'))
 
 
 def measure(image_size: int, name: str) -> Iterator[dict[str, Any]]:
