@@ -104,10 +104,14 @@ def _right(model_dir: str, name: str) -> dict[str, np.ndarray]:
 
 
 def _minutes(run_dir: str) -> float:
-  """Returns the minutes from the first to the last record of a training."""
+  """Returns the minutes of a training, without those in which it was stopped.
+
+  Those are gaps between records that are longer than ten usual ones.
+  """
   with open(os.path.join(run_dir, 'metrics.jsonl'), encoding='utf-8') as f:
-    times = [json.loads(line)['time'] for line in f]
-  return (max(times) - min(times)) / 60
+    gaps = np.diff([json.loads(line)['time'] for line in f])
+  return float(gaps[gaps <= 10 * np.median(gaps)].sum()) / 60 if (
+      gaps.size) else 0.0
 
 
 def write(path: str, measured: list[dict]) -> None:
