@@ -28,6 +28,8 @@ from projects import kept
 from projects import provenance
 
 _HERE = os.path.dirname(__file__)
+# Seconds between two records of a training that is stopped.
+_PAUSE = 300
 RESULTS = os.path.join(_HERE, 'results')
 _README = os.path.join(_HERE, '..', '..', 'README.md')
 _BASELINE = 'float_float32'
@@ -104,10 +106,13 @@ def _right(model_dir: str, name: str) -> dict[str, np.ndarray]:
 
 
 def _minutes(run_dir: str) -> float:
-  """Returns the minutes from the first to the last record of a training."""
+  """Returns the minutes of a training, without those in which it was stopped.
+
+  Records are written every few seconds; a longer gap is a pause.
+  """
   with open(os.path.join(run_dir, 'metrics.jsonl'), encoding='utf-8') as f:
-    times = [json.loads(line)['time'] for line in f]
-  return (max(times) - min(times)) / 60
+    gaps = np.diff([json.loads(line)['time'] for line in f])
+  return float(gaps[gaps <= _PAUSE].sum()) / 60
 
 
 def write(path: str, measured: list[dict]) -> None:
