@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _near(name: str, known) -> str:
-  return errors.nearest(name, known).partition(' One of')[0].rstrip(';')
+  return errors.close(name, known)
 
 
 def _where(mark: marks.Mark) -> str:
