@@ -41,6 +41,11 @@ def nearest(value: str, choices: Iterable[str]) -> str:
   return f'{hint or ";"} {"One" if hint else "one"} of: {", ".join(choices)}'
 
 
+def counted(number: int, noun: str) -> str:
+  """Returns `1 layer`, `2 layers`, `1,200 layers`."""
+  return f'{number:,} {noun}' + ('' if number == 1 else 's')
+
+
 def marked(message: str) -> str:
   """Returns a message by which the error of an op is known as a user's."""
   return f'{_BEGIN}{message}{_END}'
