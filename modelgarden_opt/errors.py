@@ -27,13 +27,23 @@ class Failure(RuntimeError):
   """Something failed while running: one message, no traceback, exit code 1."""
 
 
+def close(value: str, choices: Iterable[str]) -> str:
+  """Returns `; did you mean 'x'?`, or nothing where no choice is similar."""
+  found = difflib.get_close_matches(
+      value[:_LONGEST], sorted(choices), n=1, cutoff=0.5)
+  return f'; did you mean {found[0]!r}?' if found else ''
+
+
 def nearest(value: str, choices: Iterable[str]) -> str:
   """Returns `; did you mean 'x'? One of: a, b, x`, for the end of a message."""
   choices = sorted(choices)
-  close = difflib.get_close_matches(
-      value[:_LONGEST], choices, n=1, cutoff=0.5)
-  hint = f'; did you mean {close[0]!r}?' if close else ';'
-  return f'{hint} One of: {", ".join(choices)}'
+  hint = close(value, choices)
+  return f'{hint or ";"} {"One" if hint else "one"} of: {", ".join(choices)}'
+
+
+def counted(number: int, noun: str) -> str:
+  """Returns `1 layer`, `2 layers`, `1,200 layers`."""
+  return f'{number:,} {noun}' + ('' if number == 1 else 's')
 
 
 def marked(message: str) -> str:

@@ -72,4 +72,4 @@ def attribute(reference: str, field: str) -> Any:
 
 def _near(name: str, choices: list[str]) -> str:
   return errors.nearest(name, choices) if len(choices) <= 20 else (
-      errors.nearest(name, choices).partition(' One of')[0].rstrip(';'))
+      errors.close(name, choices))

@@ -28,6 +28,11 @@ def two_branches(size=32, filters=8, num_classes=10, head='logits'):
   return tf_keras.Model(image, layers.Dense(num_classes, activation)(x))
 
 
+def fails():
+  """Has a mistake of its own."""
+  return {}['no_such']
+
+
 def not_a_model():
   return 'a model'
 

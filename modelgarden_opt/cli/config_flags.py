@@ -74,8 +74,13 @@ def import_tensorflow() -> None:
   tf.get_logger().setLevel('ERROR')
 
 
-def resolve(args: argparse.Namespace):
+def resolve(args: argparse.Namespace, model_dir: str = ''):
   """Returns the validated configuration that the flags describe.
+
+  Args:
+    args: The flags.
+    model_dir: Directory of the run; if it was started, it may go on with
+      settings that would be refused for another one.
 
   Raises:
     UsageError: If anything about it is wrong.
@@ -87,4 +92,5 @@ def resolve(args: argparse.Namespace):
   from modelgarden_opt.configs import overrides
   gin_bindings.apply(args.gin_file, args.gin_params, args.imports)
   return overrides.resolve(
-      args.experiment, args.config_file, args.params_override, args.imports)
+      args.experiment, args.config_file, args.params_override, args.imports,
+      run=overrides.load_run(model_dir) if model_dir else None)

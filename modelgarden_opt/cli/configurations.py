@@ -49,16 +49,24 @@ def experiment(name: str, imports: Sequence[str] = ()) -> stored.Experiment:
 
 def resolve(
     name: str, sources: Mapping[str, Mapping[str, Any]],
-    imports: Sequence[str] = (),
+    imports: Sequence[str] = (), trained: bool = False,
 ) -> tuple[stored.Experiment, resolving.Resolved]:
-  """Returns an experiment, and the configuration that overrides make of it."""
+  """Returns an experiment, and the configuration that overrides make of it.
+
+  Args:
+    name: Name of the experiment.
+    sources: See `resolving.resolve`.
+    imports: Modules of a user.
+    trained: See `resolving.resolve`.
+  """
   modules = resolving.imports_of(sources, imports)
   found = experiment(name, modules)
-  return found, resolving.resolve(found, sources)
+  return found, resolving.resolve(found, sources, trained)
 
 
 def of_path(
-    path: str, name: str | None = None, imports: Sequence[str] = ()
+    path: str, name: str | None = None, imports: Sequence[str] = (),
+    looked_at: bool = False,
 ) -> tuple[stored.Experiment, resolving.Resolved, str]:
   """Returns what a run directory or a YAML file describes, and the file.
 
@@ -67,15 +75,16 @@ def of_path(
     name: The experiment; None for the one that the file names, as `task.name`
       or in the launch command of its first lines.
     imports: Modules of a user.
+    looked_at: Whether a run is taken as it is, whatever rules there are today.
 
   Raises:
     UsageError: If it is neither, or names no experiment.
   """
-  file = os.path.join(path, RUN_PARAMS) if os.path.isdir(
-      os.path.expanduser(path)) else path
+  is_run = os.path.isdir(os.path.expanduser(path))
+  file = os.path.join(path, RUN_PARAMS) if is_run else path
   values = yaml_file.load(file)
   name = name or experiment_of(file, values)
-  return (*resolve(name, {file: values}, imports), file)
+  return (*resolve(name, {file: values}, imports, is_run and looked_at), file)
 
 
 def experiment_of(file: str, values: Mapping[str, Any]) -> str:

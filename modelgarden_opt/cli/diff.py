@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
   for path in (args.a, args.b):
     try:
       found, resolved, _ = configurations.of_path(
-          path, args.experiment, args.imports)
+          path, args.experiment, args.imports, looked_at=True)
       resolved.raise_if_wrong()
       flat.append(configurations.flat(found, resolved.values))
     except errors.UsageError as e:

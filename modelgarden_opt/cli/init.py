@@ -43,8 +43,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
           f'{name}: {device.description}'
           for name, device in goals.DEVICES.items()))
   parser.add_argument(
-      '--budget', metavar='BUDGET', help='training time on this machine (30m) '
-      'or epochs of the float training (20e); default: 30m')
+      '--budget', metavar='BUDGET', help='training time on this machine (30m, '
+      '2h) or epochs of the float training (20e); default: 30m')
   parser.add_argument(
       '--kind', choices=('pipeline', 'run'), help='a pipeline for `run`, or '
       'one float training for `train` (default: pipeline)')
@@ -140,6 +140,15 @@ def _save(path: str, text: str) -> None:
   print(f'wrote {path}')
 
 
+def _duration(minutes: float) -> str:
+  """Returns an estimate in words: seconds, minutes or hours."""
+  if minutes < 1.5:
+    return f'about {errors.counted(max(round(60 * minutes), 1), "second")}'
+  if minutes < 120:
+    return f'about {errors.counted(round(minutes), "minute")}'
+  return f'about {minutes / 60:.1f} hours'
+
+
 def _write(args: argparse.Namespace, budget: recipe_lib.Budget) -> None:
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
@@ -183,7 +192,7 @@ def _write(args: argparse.Namespace, budget: recipe_lib.Budget) -> None:
   path = args.output or (
       f'{os.path.basename(os.path.normpath(args.data))}_{model}.yaml')
   summary = (f"{data.num_examples['train']:,} images of {len(data.classes)} "
-             f'classes to train with; about {recipe.minutes:.0f} minutes here '
+             f'classes to train with; {_duration(recipe.minutes)} here '
              f'({seconds:.2f} s a step).')
   make = writing.run if args.kind == 'run' else writing.pipeline
   text = make(choice, recipe, path, summary)

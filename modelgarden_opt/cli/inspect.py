@@ -58,8 +58,9 @@ def _inspect(args: argparse.Namespace, path: str) -> None:
         str(k.distinct), str(k.distinct_per_channel),
         'sparse' if k.stored_sparse else 'dense'] for k in kernels]))
   ops = ', '.join(f'{n} {name}' for name, n in sorted(found.ops.items()))
-  print(f'\n{found.size_bytes:,} bytes; {len(kernels)} kernels, '
-        f'{overall:.2%} zeros\nops: {ops}\n'
+  number = errors.counted(len(kernels), 'kernel')
+  print(f'\n{found.size_bytes:,} bytes; {number}, {overall:.2%} zeros\n'
+        f'ops: {ops}\n'
         f'float ops: {", ".join(sorted(found.float_ops)) or "none"}; delegate '
         f'partitions: {found.num_delegate_partitions}, ops outside: '
         f'{found.num_undelegated_ops}\n{sparse_inference.text(assessed)}')
@@ -78,8 +79,8 @@ def _compare(args: argparse.Namespace, before: str, after: str) -> None:
         [[k['name'].split(';')[0][-60:], _changes(k['changed']),
           _sqnr(k)] for k in changed]) + '\n')
   same = len(found['kernels']) - len(changed)
-  print(f'{len(changed)} of {len(found["kernels"])} kernels changed, {same} '
-        'hold the same')
+  number = errors.counted(len(found['kernels']), 'kernel')
+  print(f'{len(changed)} of {number} changed, {same} hold the same')
   for name, (a, b) in {**found['ops'], **found['census']}.items():
     print(f'{name.replace("_", " ")}: {a:,} -> {b:,}')
 

@@ -91,6 +91,6 @@ def _print_kernels(planned) -> None:
           ('float32 dense', (k.dense_bytes for k in planned)),
           ('float32 sparse', (k.sparse_bytes for k in planned)),
           ('as integers', (k.size * (k.num_bits or 32) / 8 for k in planned))))
-  print(f'\n{len(planned)} kernels, {total:,} weights, '
+  print(f'\n{errors.counted(len(planned), "kernel")}, {total:,} weights, '
         f'{sum(k.zeros for k in planned) / total:.2%} zeros; expected size of '
         f'the kernels: {mebibytes}')

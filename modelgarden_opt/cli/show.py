@@ -33,7 +33,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   """Prints YAML that `--config_file` reads, with a comment at every origin."""
   found, resolved, file = configurations.of_path(
-      args.path, args.experiment, args.imports)
+      args.path, args.experiment, args.imports,
+      looked_at=not args.params_override)
   if args.params_override:
     name = '--params_override'
     values = yaml_file.load(file)
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _near(name: str, known) -> str:
-  return errors.nearest(name, known).partition(' One of')[0].rstrip(';')
+  return errors.close(name, known)
 
 
 def _where(mark: marks.Mark) -> str:

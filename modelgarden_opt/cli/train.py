@@ -22,7 +22,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   """Trains, evaluates, or prints what would be done."""
   config_flags.assert_directory('model_dir', args.model_dir or '')
-  params = config_flags.resolve(args)
+  params = config_flags.resolve(args, args.model_dir or '')
   # pylint: disable=g-import-not-at-top
   if args.dry_run:
     from modelgarden_opt.tasks import run_directory

@@ -7,12 +7,14 @@ A configuration is plain data until everything about it is known to be right
 from collections.abc import Mapping
 from collections.abc import Sequence
 import difflib
+import os
 from typing import Any
 
 from official.core import config_definitions as cfg
 from official.core import exp_factory
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt import user_modules
 from modelgarden_opt.configs import block as block_cfg
 from modelgarden_opt.configs import catalog
@@ -37,6 +39,12 @@ _MAX_NEAREST = 5
 load_yaml = yaml_file.load
 
 
+def load_run(model_dir: str) -> dict[str, Any] | None:
+  """Returns the configuration of a run, None where none was started."""
+  path = os.path.join(model_dir, RUN_PARAMS)
+  return load_yaml(path) if files.exists(path) else None
+
+
 def parse_override(text: str) -> dict[str, Any]:
   """Returns what `--params_override` says, see `configs.reading.flag`.
 
@@ -52,6 +60,7 @@ def resolve(
     params_override: str | None = None,
     imports: Sequence[str] = (),
     trained: bool = False,
+    run: Mapping[str, Any] | None = None,
 ) -> cfg.ExperimentConfig:
   """Returns a validated experiment configuration.
 
@@ -62,6 +71,7 @@ def resolve(
       applied last.
     imports: Modules to import beside those that `task.imports` names.
     trained: See `resolving.resolve`.
+    run: See `resolving.resolve`.
 
   Raises:
     UsageError: One message with every unknown field, wrong type and broken
@@ -69,7 +79,7 @@ def resolve(
   """
   return resolve_values(
       experiment, resolving.read(config_files, params_override), imports,
-      trained)
+      trained, run)
 
 
 def resolve_values(
@@ -77,6 +87,7 @@ def resolve_values(
     sources: Mapping[str, Mapping[str, Any]],
     imports: Sequence[str] = (),
     trained: bool = False,
+    run: Mapping[str, Any] | None = None,
 ) -> cfg.ExperimentConfig:
   """Returns a validated experiment configuration.
 
@@ -86,6 +97,7 @@ def resolve_values(
       messages call them.
     imports: Modules to import beside those that `task.imports` names.
     trained: See `resolving.resolve`.
+    run: See `resolving.resolve`.
 
   Raises:
     UsageError: One message with everything that is wrong.
@@ -95,7 +107,7 @@ def resolve_values(
   config = base(experiment)
   # A run directory knows by this name which configuration classes it holds.
   config.task.name = experiment
-  resolved = resolving.resolve(described(config), sources, trained)
+  resolved = resolving.resolve(described(config), sources, trained, run)
   resolved.raise_if_wrong()
   _override(config, resolved.overrides)
   config.task.imports = modules

@@ -111,6 +111,7 @@ def resolve(
     experiment: stored.Experiment,
     sources: Mapping[str, Mapping[str, Any]],
     trained: bool = False,
+    run: Mapping[str, Any] | None = None,
 ) -> Resolved:
   """Returns a configuration: an experiment with overrides applied.
 
@@ -120,6 +121,8 @@ def resolve(
       messages call them.
     trained: Whether a run was trained with it. Then no rule is applied: a
       later rule must not lock anybody out of a run.
+    run: Configuration of a run that goes on or is quantized with these sources.
+      Rules that it breaks in the same way are not applied, for that reason.
   """
   schema, root = experiment.schema, experiment.root
   checker = checking.Checker(schema)
@@ -138,6 +141,11 @@ def resolve(
   together = [] if trained else rule.apply(
       every.rules(), values, experiment.values,
       [problem.field for problem in problems])
+  if together and run is not None:
+    known = {(problem.field, problem.text)
+             for problem in resolve(experiment, {'': run}).problems}
+    together = [problem for problem in together
+                if (problem.field, problem.text) not in known]
   problems += [dataclasses.replace(problem, mark=_mark_of(problem, origins))
                for problem in together]
   return Resolved(values, overrides, problems, origins)

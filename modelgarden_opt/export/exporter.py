@@ -282,11 +282,15 @@ def _refusal(problems: list[str], ranges: str | None) -> str:
       'calibrated': 'more --calibration_images, quantization-aware training, '
                     'or --format=dynamic_int8 or float16',
       'trained': 'a model that is trained further, or --format=float32'}
+  may_help = remedies.get(ranges, '--format=float32')
+  if any(problem.startswith(verification.FLOAT_OPS) for problem in problems):
+    may_help = ('ReLU or other layers that have integer ops, a rule of '
+                'quantization that leaves those layers in float, '
+                '{path: ..., enabled: false}, or --format=dynamic_int8')
   return (
       'the file does not compute what its Keras model computes: '
-      f'{"; ".join(problems)}. What may help: '
-      f'{remedies.get(ranges, "--format=float32")}. --no_verify '
-      'keeps the file anyway')
+      f'{"; ".join(problems)}. What may help: {may_help}. --no_verify keeps '
+      'the file anyway')
 
 
 def _output(run: run_directory.Run, kind: str | None) -> formats.Output:

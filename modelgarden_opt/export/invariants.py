@@ -50,10 +50,10 @@ def problems(
       if kind not in _LAYOUT:  # By a recipe, whose file may be of any ops.
         continue
       values = _LAYOUT[kind](layer.kernel_variable.numpy())
-      expected[values.shape].append((layer, values))
+      expected[_shape(values)].append((layer, values))
   found = collections.defaultdict(list)
   for kernel in kernels:
-    found[kernel.values.shape].append(kernel)
+    found[_shape(kernel.values)].append(kernel)
   lines = []
   if not expected.keys() & found.keys():
     lines.append('no kernel of the file has the shape of one of the model')
@@ -64,10 +64,20 @@ def problems(
     paths = [layer.path for layer, _ in items
              if layer.kernel_variable.ref() in needed]
     if len(found[shape]) < len(paths):
-      lines.append(f'of {len(paths)} kernels of shape {shape} '
+      lines.append(f'of {len(paths)} kernels of shape {items[0][1].shape} '
                    f'({", ".join(paths[:3])}, ...) the file holds '
                    f'{len(found[shape])}')
   return lines
+
+
+def _shape(kernel: np.ndarray) -> tuple[int, ...]:
+  """Returns the shape of a kernel in TFLite's layout, [out, in] if pointwise.
+
+  A pointwise convolution may be FULLY_CONNECTED in a file, see `lowering`.
+  """
+  shape = kernel.shape
+  pointwise = len(shape) == 4 and shape[1:3] == (1, 1)
+  return (shape[0], shape[3]) if pointwise else shape
 
 
 def _constrained(layer: leaves.Rewired) -> bool:

@@ -37,8 +37,9 @@ def remedy() -> Iterator[None]:
     yield
   except errors.UsageError as e:
     raise errors.UsageError(
-        f"{e}\nptq: 'converter' needs no twin: it leaves the float model to "
-        "TFLite's own post-training quantization") from e
+        f"{e}\nptq: 'converter' leaves the float model to TFLite's own "
+        'post-training quantization, which has integer ops for some of the '
+        'layers that have no twin') from e
 
 
 def calibrate(

@@ -24,6 +24,8 @@ from modelgarden_opt.modeling import calibration
 
 # Images per call of the Keras model: their activations have to fit in memory.
 _BATCH = 16
+# How the problem of such a file begins.
+FLOAT_OPS = 'float ops left in an int8 file'
 
 
 class VerificationError(errors.Failure):
@@ -71,7 +73,7 @@ def verify(
   problems = _of_form(model, options, converted, kernels)
   if (options.file_format == 'int8' and found.float_ops and
       not float_layers):
-    problems.insert(0, f'float ops left in an int8 file: {found.float_ops}')
+    problems.insert(0, f'{FLOAT_OPS}: {found.float_ops}')
   outputs = file(images)
   step = file.output_scale if options.file_format == 'int8' else 0.0
   compared, more = _compare(

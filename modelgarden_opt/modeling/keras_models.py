@@ -1,7 +1,10 @@
 """Float models that users build or save with tf_keras."""
 
+from collections.abc import Callable
+import inspect
 import json
 import os
+import traceback
 from typing import Any
 import zipfile
 
@@ -113,14 +116,36 @@ def _read(options: Any, kept: str) -> tf_keras.Model:
     return _load(options.path, kept)
   build = user_modules.attribute(options.builder, f'{_FIELD}.builder')
   arguments = options.arguments.as_dict() if options.arguments else {}
-  try:
-    model = build(**arguments)
-  except (TypeError, ValueError) as e:
-    raise errors.UsageError(
-        f'{_FIELD}.arguments: {options.builder} refuses {arguments}: '
-        f'{e}') from e
+  model = _called(build, options.builder, arguments)
   assert_model(model, f'{_FIELD}.builder')
   return model
+
+
+def _called(build: Callable[..., Any], name: str, arguments: dict) -> Any:
+  """Returns what a user's function builds.
+
+  Raises:
+    UsageError: If it does not take the arguments, or raises anything.
+  """
+  try:
+    inspect.signature(build).bind(**arguments)
+  except TypeError as e:
+    given = ', '.join(arguments) or 'none'
+    raise errors.UsageError(
+        f'{_FIELD}.arguments: {name} takes '
+        f'{inspect.signature(build)}, received {given}: {e}') from e
+  except ValueError:  # Of a function that is not written in Python.
+    pass
+  try:
+    return build(**arguments)
+  except errors.UsageError:
+    raise
+  except Exception as e:
+    place = traceback.extract_tb(e.__traceback__)[-1]
+    raise errors.UsageError(
+        f'{_FIELD}.builder: {name} failed: {type(e).__name__}: '
+        f'{errors.without_calls(str(e))} ({place.filename}:{place.lineno})'
+    ) from e
 
 
 def _load(path: str, kept: str) -> tf_keras.Model:

@@ -9,6 +9,7 @@ from typing import Any
 from official.vision.modeling import segmentation_model
 import tf_keras
 
+from modelgarden_opt import errors
 from modelgarden_opt.compression import blocks  # noqa: F401 (registers twins)
 from modelgarden_opt.compression import heads  # noqa: F401
 from modelgarden_opt.compression import plan as plan_lib
@@ -216,7 +217,8 @@ def _assert_supported(reasons: Sequence[str]) -> None:
       *topology.LEAVES, *topology.PASSING, *topology.ACTIVATIONS,
       *recipes.RECIPES})
   raise ValueError(
-      f'{len(reasons)} layers of the model are not supported:\n  '
+      f'{errors.counted(len(reasons), "layer")} of the model cannot be '
+      'compressed:\n  '
       + '\n  '.join(reasons) +
       '\nExchange them, leave them alone by rules {path: ..., enabled: false}, '
       'or register a recipe for their type (docs/extending.md). Known layers '

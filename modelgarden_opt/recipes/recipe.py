@@ -21,11 +21,13 @@ _IMAGE_SIZES = (64, 224)
 # Learning rate of Adam for batches of 128 images, in float training.
 _LEARNING_RATE = 0.004
 _MAX_BUDGET = 1_000_000
+_BUDGET = re.compile(
+    r'(\d+(?:\.\d+)?)\s*(m|mins?|minutes?|h|hours?|e|epochs?)')
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-  """How long a pipeline may train: `30m` (minutes) or `20e` (epochs).
+  """How long a pipeline may train: `30m`, `1.5h` or `20e` (epochs).
 
   Attributes:
     value: Minutes of all trainings, or epochs of the float training; > 0.
@@ -41,12 +43,13 @@ class Budget:
     Raises:
       UsageError: If it names none.
     """
-    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*(m|e)[a-z]*', text.strip().lower())
+    match = _BUDGET.fullmatch(text.strip().lower())
     if not match or not 0 < float(match[1]) <= _MAX_BUDGET:
       raise errors.UsageError(
-          "budget: expected minutes ('30m') or epochs ('20e'), at most "
-          f'{_MAX_BUDGET:,}, received {text[:40]!r}')
-    return cls(float(match[1]), match[2])
+          "budget: expected minutes ('30m'), hours ('2h') or epochs ('20e'), "
+          f'at most {_MAX_BUDGET:,}, received {text[:40]!r}')
+    value, unit = float(match[1]), match[2][0]
+    return cls(60 * value, 'm') if unit == 'h' else cls(value, unit)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

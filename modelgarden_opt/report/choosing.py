@@ -173,8 +173,8 @@ def sentence(variants: Sequence[Variant], constraints: Constraints) -> str:
   """Returns what the measurements come to, in one or two sentences."""
   first, score = variants[0], score_of(variants)
   if not score:
-    return (f'{len(variants)} files were measured; none of them was '
-            'evaluated.')
+    return (f'{errors.counted(len(variants), "file")} measured; none of them '
+            'was evaluated.')
   what = {'size': 'smallest', 'flash': 'smallest',
           'latency': 'fastest'}[constraints.minimize]
   allowed = f'{constraints.max_drop:g} points of {first["name"]}'

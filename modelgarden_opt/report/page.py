@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import os
 from typing import Any
 
+from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt import ratios
 from modelgarden_opt.evaluation import paired
@@ -124,9 +125,9 @@ def notes(results: Mapping[str, Any]) -> str:
                 'images, with its 95 % confidence interval.')
   if 'num_threads' in first:
     text.append(
-        f'Latency on {first["num_threads"]} thread(s), all files timed '
-        'interleaved in one run; "latency ratio" is the median of paired '
-        f'ratios to the first row{_interval(variants)}.')
+        f'Latency on {errors.counted(first["num_threads"], "thread")}, all '
+        'files timed interleaved in one run; "latency ratio" is the median of '
+        f'paired ratios to the first row{_interval(variants)}.')
   if any('agreement' in v for v in variants):
     text.append(
         '"Agreement with Keras" is the share of these images for which the '

@@ -33,11 +33,12 @@ def of_run(
   Raises:
     UsageError: If a field is wrong or the model has no twin.
   """
-  sources = {run_directory.PARAMS: run_directory.load_yaml(run.model_dir),
-             'ptq': _TWIN}
+  trained = run_directory.load_yaml(run.model_dir)
+  sources = {run_directory.PARAMS: trained, 'ptq': _TWIN}
   if params_override:
     sources[f'--{_FIELD}'] = _of_block(params_override)
-  params = overrides.resolve_values(run.params.task.name, sources)
+  params = overrides.resolve_values(
+      run.params.task.name, sources, run=trained)
   task = task_factory.get_task(params.task, logging_dir=run.model_dir)
   task.begun = True
   # Layers, and so the tensors of files, are named as in a fresh process.

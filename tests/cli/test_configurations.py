@@ -1,6 +1,8 @@
 """`validate`, `describe`, `show`, `diff` and `list`, without TensorFlow."""
 
 import json
+import os
+import shutil
 
 import pytest
 import yaml
@@ -129,6 +131,18 @@ def test_diff_tells_the_fields_that_differ(tmp_path, capsys):
 def test_diff_of_what_is_no_configuration(capsys):
   code, _, err = _run(capsys, 'diff', '/no/where', _FLOAT)
   assert code == 2 and "there is no file '/no/where'" in err
+
+
+def test_a_run_that_breaks_a_later_rule_can_be_looked_at(
+    float_run, tmp_path, capsys):
+  shutil.copy(os.path.join(float_run, 'params.yaml'), tmp_path)
+  params = yaml.safe_load((tmp_path / 'params.yaml').read_text())
+  params['trainer']['validation_steps'] = 0
+  (tmp_path / 'params.yaml').write_text(yaml.safe_dump(params))
+  code, out, _ = _run(capsys, 'diff', str(tmp_path), float_run)
+  assert code == 0 and 'trainer.validation_steps' in out
+  assert _run(capsys, 'show', str(tmp_path), 'trainer')[0] == 0
+  assert _run(capsys, 'validate', str(tmp_path))[0] == 2
 
 
 def test_a_run_says_where_its_values_were_written(

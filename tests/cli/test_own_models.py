@@ -149,7 +149,11 @@ def test_saved_models_of_both_kinds_give_their_weights(
     ({'builder': 'tests.user_models:not_a_model'},
      'expected a tf_keras.Model, received str'),
     ({'builder': 'tests.user_models:two_branches',
-      'arguments': {'widht': 3}}, "refuses {'widht': 3}.*unexpected keyword"),
+      'arguments': {'widht': 3}},
+     r'two_branches takes \(.*head.*received widht: .*unexpected keyword'),
+    ({'builder': 'tests.user_models:fails'},
+     r'builder: tests.user_models:fails failed: KeyError: .no_such. '
+     r'\(.*user_models.py:\d+\)'),
     ({'builder': 'tests.user_models:two_branches',
       'arguments': {'size': 48}}, r'input_size \[32, 32, 3\]'),
     ({'builder': 'tests.user_models:two_branches',

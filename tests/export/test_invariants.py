@@ -1,5 +1,7 @@
 """A file that lost kernels, zeros or clusters of its model is told."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,14 @@ def pruned(tiny_params, float_run, tmp_path_factory):
 def test_the_whole_file_passes(pruned):
   model, converted, kernels = pruned
   assert invariants.problems(model, kernels, False, converted.variables) == []
+
+
+def test_a_pointwise_kernel_may_be_one_of_a_matrix_product(pruned):
+  model, converted, kernels = pruned
+  flat = [dataclasses.replace(k, values=k.values[:, 0, 0])
+          if k.values.shape[1:3] == (1, 1) else k for k in kernels]
+  assert [k.values.ndim for k in flat] != [k.values.ndim for k in kernels]
+  assert invariants.problems(model, flat, False, converted.variables) == []
 
 
 @pytest.mark.parametrize('index', [0, 3, -1])

@@ -12,11 +12,13 @@ from modelgarden_opt.cli import main
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import exporter
+from modelgarden_opt.export import verification
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.tasks import quantized_twin
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import experiment
 from tests import conftest
+from tests import user_models
 
 
 @pytest.fixture(scope='module')
@@ -137,6 +139,22 @@ def test_a_model_without_a_twin_is_left_to_the_converter_by_name(tmp_path):
   found = modelgarden_opt.export(
       _unusual(), path, representative=images, ptq='converter')
   assert (found['ranges'], found['ptq']) == ('calibrated', 'converter')
+
+
+def test_a_layer_without_integers_anywhere_is_left_in_float_by_a_rule(tmp_path):
+  images = conftest.random_images([8, 32, 32, 3]).numpy()
+  path = str(tmp_path / 'm.tflite')
+  model = user_models.with_elu()
+  with pytest.raises(verification.VerificationError) as e:
+    modelgarden_opt.export(
+        model, path, representative_data=images, ptq='converter')
+  assert "{'ELU': 1}" in str(e.value)
+  assert '{path: ..., enabled: false}' in str(e.value)
+  assert 'calibration_images' not in str(e.value)
+  found = modelgarden_opt.export(
+      model, path, representative_data=images, quantization={
+          'rules': [{'path': 'elu_0', 'enabled': False}]})
+  assert found['float_ops'] == {'ELU': 1}
 
 
 def test_a_model_in_memory_gets_a_twin_as_asked(tmp_path):

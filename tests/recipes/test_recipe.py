@@ -8,12 +8,13 @@ from modelgarden_opt.recipes import recipe
 
 @pytest.mark.parametrize('text, value, unit', [
     ('30m', 30, 'm'), ('1.5 minutes', 1.5, 'm'), ('20e', 20, 'e'),
-    ('20epochs', 20, 'e')])
-def test_a_budget_is_in_minutes_or_epochs(text, value, unit):
+    ('20epochs', 20, 'e'), ('1h', 60, 'm'), ('1.5 hours', 90, 'm')])
+def test_a_budget_is_in_minutes_hours_or_epochs(text, value, unit):
   assert recipe.Budget.parse(text) == recipe.Budget(value, unit)
 
 
-@pytest.mark.parametrize('text', ['', '30', '0m', '-3e', '3 hours', 'm'])
+@pytest.mark.parametrize(
+    'text', ['', '30', '0m', '-3e', '3 days', 'm', '3monkeys'])
 def test_what_is_no_budget_is_refused(text):
   with pytest.raises(errors.UsageError, match='budget: expected minutes'):
     recipe.Budget.parse(text)

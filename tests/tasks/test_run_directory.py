@@ -9,9 +9,11 @@ import tensorflow as tf
 import yaml
 
 from modelgarden_opt import errors
+from modelgarden_opt.cli import main
 from modelgarden_opt.data import representative
 from modelgarden_opt.export import exporter
 from modelgarden_opt.modeling.state import checkpoints
+from modelgarden_opt.tasks import quantized_twin
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import experiment
 from modelgarden_opt.training import metrics
@@ -129,3 +131,37 @@ def test_a_later_rule_locks_nobody_out_of_a_run(float_run, tmp_path):
       'type': 'linear', 'linear': {'warmup_steps': 10**6}}
   path.write_text(yaml.safe_dump(values))
   assert run_directory.load(str(model_dir)).params.task.name
+
+
+@pytest.fixture
+def run_of_earlier_rules(float_run, tmp_path):
+  """A run that an earlier version let warm up for longer than it trains."""
+  model_dir = tmp_path / 'earlier'
+  shutil.copytree(float_run, model_dir)
+  params = yaml.safe_load((model_dir / 'params.yaml').read_text())
+  params['trainer']['optimizer_config']['warmup'] = {
+      'type': 'linear', 'linear': {'warmup_steps': 500}}
+  (model_dir / 'params.yaml').write_text(yaml.safe_dump(params))
+  return str(model_dir)
+
+
+def test_a_run_that_a_later_rule_would_refuse_goes_on_and_is_quantized(
+    run_of_earlier_rules, tmp_path, capsys):
+  config = tmp_path / 'as_before.yaml'
+  shutil.copy(os.path.join(run_of_earlier_rules, 'params.yaml'), config)
+  flags = ['train', '--experiment=mobilenet_v2', f'--config_file={config}',
+           '--mode=eval']
+  assert main.main([*flags, f'--model_dir={run_of_earlier_rules}']) == 0
+  twin = quantized_twin.of_run(run_directory.load(run_of_earlier_rules))
+  assert twin.params.task.quantization is not None
+  # Not so a new run, what breaks another rule, and the same one otherwise.
+  for further in ([f'--model_dir={tmp_path / "new"}'], [
+      f'--model_dir={run_of_earlier_rules}',
+      '--params_override=trainer.validation_steps=0'], [
+          f'--model_dir={run_of_earlier_rules}',
+          '--params_override=trainer.optimizer_config.warmup.linear.'
+          'warmup_steps=600']):
+    assert main.main([*flags, *further]) == 2
+  told = capsys.readouterr().err
+  assert told.count('warmup_steps: 500') == told.count('validation_steps') == 1
+  assert told.count('warmup_steps: 600') == 1

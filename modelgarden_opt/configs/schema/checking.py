@@ -6,6 +6,8 @@ import math
 import re
 from typing import Any
 
+import yaml
+
 from modelgarden_opt import errors
 from modelgarden_opt.configs.schema import fields
 from modelgarden_opt.configs.schema import marks
@@ -17,6 +19,8 @@ _MAX_CHOICES = 30
 _CONTROL = re.compile('[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]')
 _NAMES = {'bool': 'bool', 'int': 'int', 'float': 'float', 'str': 'str',
           'list': 'list', 'block': 'mapping', 'any_fields': 'mapping'}
+# What YAML reads as true or false, unless it is quoted.
+_WORDS = frozenset(yaml.SafeLoader.bool_values)
 # Any value of a field of any name is one of these, or a list of them.
 _SCALARS = (str, int, float, bool, type(None))
 
@@ -76,8 +80,9 @@ class Checker:
     if value is None or value in choices if isinstance(
         value, (str, type(None))) else False:
       return True
+    raw = mark.raw if mark and mark.raw else str(value)
     self._add(f'{path}type', f'{marks.shown(value)} is not a choice'
-              f'{errors.nearest(str(value), choices)}', mark)
+              f'{errors.nearest(raw, choices)}', mark)
     return False
 
   def _value(
@@ -96,7 +101,7 @@ class Checker:
     elif not _is_of(value, field.kinds):
       self._add(path, f'expected {_expected(field)}, received '
                 f'{marks.shown(value)} ({type(value).__name__})'
-                f'{_hint(field, mark)}', mark)
+                f'{_hint(field, value, mark)}', mark)
     elif problem := broken(field, value):
       self._add(path, problem, mark)
     return value
@@ -167,8 +172,7 @@ def broken(field: fields.Field, value: Any) -> str:
 
 
 def _no_choice(value: Any, choices: list[Any]) -> str:
-  close = errors.nearest(str(value), map(str, choices)).partition(
-      ' One of')[0].rstrip(';')
+  close = errors.close(str(value), map(str, choices))
   if len(choices) > _MAX_CHOICES and close:
     return f'{marks.shown(value)} is not a choice{close}'
   listed = ', '.join(str(choice) or "''" for choice in choices)
@@ -213,13 +217,22 @@ def _expected(field: fields.Field) -> str:
   return ' or '.join(parts) + (' or null' if field.nullable else '')
 
 
-def _hint(field: fields.Field, mark: marks.Mark | None) -> str:
-  """Says how to write a text that YAML reads as something else."""
-  if mark is None or not mark.raw:
-    return ''
-  if 'str' in field.kinds:
-    return f"; a text is quoted: '{mark.raw}'"
-  return f'; YAML reads {mark.raw} so'
+def _hint(
+    field: fields.Field, value: Any, mark: marks.Mark | None) -> str:
+  """Says how to write what YAML reads as something else."""
+  raw = mark.raw if mark is not None else ''
+  if isinstance(value, bool) and 'str' in field.kinds:
+    # Of an element of a list it is not known how it was written.
+    return '; a text is quoted: ' + (f"'{raw}'" if raw else "'on', 'off'")
+  if isinstance(value, (int, float)) and 'str' in field.kinds:
+    return f"; a text is quoted: '{raw or value}'"
+  if isinstance(value, str) and value.lower() in _WORDS and (
+      'bool' in field.kinds):
+    return f'; without quotes it is a bool: {value}'
+  if field.block and field.nullable:
+    return '; null switches it off, and {} on with its defaults'
+  read = marks.shown(value)
+  return f'; YAML reads {raw} as {read}' if raw not in ('', read) else ''
 
 
 def fields_of(

@@ -22,6 +22,8 @@ _ENDINGS = {'jpeg': ('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo'),
 _OTHER_ENDINGS = ('.bmp', '.gif', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
 ENDINGS = (*_ENDINGS['jpeg'], *_ENDINGS['png'], *_OTHER_ENDINGS)
 _ORIENTATION = 0x0112
+# Markers of JPEG: begin of the coded pixels, end of the image.
+_JPEG_SCAN, _JPEG_END = 0xda, b'\xff\xd9'
 # Place of the bits a channel in a PNG file.
 _PNG_DEPTH = 24
 _ALPHA = ('alpha', 'an alpha channel, which the loader drops')
@@ -112,7 +114,9 @@ def decode(content: bytes) -> Image.Image:
     except Image.DecompressionBombError:
       raise Unusable('too_large', _too_large('its pixels')) from None
     except Exception as e:  # Decoders raise whatever they want.
-      raise Unusable('not_an_image', f'not an image: {_reason(e)}') from None
+      kind = 'damaged' if looks_like_one('', content) else 'not_an_image'
+      raise Unusable(
+          kind, f'{kind.replace("_", " ")}: {_reason(e)}') from None
   if image.width * image.height > MAX_PIXELS:
     raise Unusable('too_large', _too_large(f'{image.width}x{image.height}'))
   if not image.width * image.height:
@@ -123,7 +127,26 @@ def decode(content: bytes) -> Image.Image:
       Image.open(io.BytesIO(content)).verify()
   except Exception as e:
     raise Unusable('damaged', f'damaged: {_reason(e)}') from None
+  if _STORED.get(image.format) == 'jpeg' and not _has_end(content):
+    raise Unusable('damaged', 'damaged: the end of the JPEG image is missing')
   return image
+
+
+def _has_end(content: bytes) -> bool:
+  """Whether the marker after the pixels of a JPEG file is there.
+
+  The loader needs it; Pillow does not where zeros stand in its place, as in
+  a download that was interrupted. Thumbnails before the pixels have their own.
+  """
+  place = 2
+  while place + 4 <= len(content) and content[place] == 0xff:
+    marker = content[place + 1]
+    if marker == _JPEG_SCAN:
+      break
+    # A marker may be preceded by any number of 0xff.
+    place += 1 if marker == 0xff else 2 + int.from_bytes(
+        content[place + 2:place + 4], 'big')
+  return content.find(_JPEG_END, place) >= 0
 
 
 def looks_like_one(path: str, content: bytes) -> bool:

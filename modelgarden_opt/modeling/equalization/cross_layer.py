@@ -67,7 +67,8 @@ def _blocked(units: Sequence[units_lib.Unit]) -> str:
   counts = collections.Counter(
       unit.blocked_by for unit in units if unit.blocked_by)
   return '; '.join(
-      f'{name} after {count} kernels does not scale with its input'
+      f'{name} after {errors.counted(count, "kernel")} does not scale with '
+      'its input'
       + (f' ({_REMEDIES[name]})' if name in _REMEDIES else '')
       for name, count in counts.items())
 

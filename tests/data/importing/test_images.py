@@ -25,8 +25,8 @@ def _exif(orientation):
 @pytest.mark.parametrize('content, kind, text', [
     (b'', 'empty', 'empty'), (b'hello', 'not_an_image', 'not an image'),
     (_JPEG[:-20], 'damaged', 'truncated'),
-    (_JPEG[:30], 'not_an_image', 'not an image'),
-    (b'\x89PNG\r\n\x1a\n' + bytes(40), 'not_an_image', 'not an image')])
+    (_JPEG[:30], 'damaged', 'damaged'),
+    (b'\x89PNG\r\n\x1a\n' + bytes(40), 'damaged', 'damaged')])
 def test_what_cannot_be_decoded_is_not_used(content, kind, text):
   with pytest.raises(images.Unusable, match=text) as error:
     images.of_file(content, 'a.jpg')
@@ -71,6 +71,20 @@ def test_a_png_that_only_one_decoder_accepts_is_damaged():
   Image.open(io.BytesIO(content)).load()
   with pytest.raises(images.Unusable, match='damaged'):
     images.of_file(content)
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'exif': _exif(1).tobytes() + b'\xff\xd9'}])
+def test_a_jpeg_whose_end_is_zeros_is_damaged(options):
+  whole = sources.encoded(sources.image(), 'JPEG', **options)
+  assert images.of_file(whole).format == 'jpeg'
+  content = whole[:-2] + bytes(64)
+  Image.open(io.BytesIO(content)).load()
+  with pytest.raises(tf.errors.InvalidArgumentError):
+    tf.io.decode_jpeg(content)
+  with pytest.raises(images.Unusable, match='end of the JPEG') as error:
+    images.of_file(content)
+  assert error.value.kind == 'damaged'
 
 
 def test_size_is_checked_before_an_image_is_decoded(monkeypatch):
