@@ -86,3 +86,14 @@ class Converter(tf.lite.TFLiteConverter):
     function, = self._funcs
     inputs = function.inputs[:-len(function.captured_inputs) or None]
     return freeze(function), inputs, function.outputs, function
+
+  def _validate_inputs(self, graph_def, input_tensors):
+    """Lets constants of low-bit models have the range of their values.
+
+    TensorFlow leaves those without a quantizer in float then, and with them
+    each ADD and MUL of a constant. Kernels have quantizers of their own.
+    """
+    super()._validate_inputs(graph_def, input_tensors)
+    flags = self._quant_mode.converter_flags
+    self._quant_mode.converter_flags = lambda *args: {
+        **flags(*args), 'disable_infer_tensor_range': False}
