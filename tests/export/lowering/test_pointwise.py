@@ -1,6 +1,7 @@
 """Kernels of 4 bits reach the file, and pointwise ones stay in XNNPACK."""
 
 import numpy as np
+from official.modeling import activations as official
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -33,7 +34,7 @@ def model():
   """
   inputs = tf_keras.Input([16, 16, 3])
   x = layers.Conv2D(7, 3, padding='same', activation='relu6')(inputs)
-  x = layers.Conv2D(12, 1, activation='relu6')(x)
+  x = layers.Activation(official.hard_swish)(layers.Conv2D(12, 1)(x))
   x = layers.DepthwiseConv2D(3, padding='same', activation='relu6')(x)
   x = layers.Conv2D(16, 1, strides=2, activation='relu6')(x)
   x = layers.Conv2D(8, 1)(x)
@@ -94,6 +95,12 @@ def test_pointwise_kernels_are_fully_connected_for_xnnpack_only(files):
   assert found['xnnpack'].ops['FULLY_CONNECTED'] == 3
   assert found['xnnpack'].num_undelegated_ops < (
       found['reference'].num_undelegated_ops)
+
+
+def test_constants_of_hard_swish_are_integers_too(files):
+  for path in files.values():
+    found = census.take(path)
+    assert found.ops['ADD'] and not found.float_ops
 
 
 def test_both_files_compute_what_keras_computes(model, files):
