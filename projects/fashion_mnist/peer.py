@@ -220,6 +220,10 @@ def evaluate(run: run_directory.Run, paths: list[str]) -> list[dict]:
 def fine_tune(model_dir: str, output_dir: str) -> list[dict]:
   """Trains, converts and scores the peer's model; returns its records."""
   params = run_directory.load_params(model_dir)
+  kept = representative.load(model_dir)
+  if kept is None:
+    raise errors.UsageError(
+        f'model_dir: {model_dir!r} has no {representative.FILE_NAME}')
   run = float_run(params)
   task, before = params.task, lambda step: None
   if task.quantization is not None:
@@ -233,11 +237,10 @@ def fine_tune(model_dir: str, output_dir: str) -> list[dict]:
     model = tfmot.sparsity.keras.strip_pruning(model)
   elif technique == 'cluster':
     model = tfmot.clustering.keras.strip_clustering(model)
-  images = representative.load(run.model_dir).images
   paths = []
   for form in ('qat',) if technique == 'qat' else ('float32', 'int8'):
     paths.append(os.path.join(output_dir, f'{form}.tflite'))
-    to_file(model, form, images, paths[-1])
+    to_file(model, form, kept.images, paths[-1])
   return evaluate(run, paths)
 
 
