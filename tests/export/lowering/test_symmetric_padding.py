@@ -17,8 +17,8 @@ layers = tf_keras.layers
 def _file(layer, size, **options):
   """Returns a file of one layer between two pointwise ones."""
   image = layers.Input([*size, 3])
-  x = layers.Conv2D(4, 1, activation='relu')(image)
-  model = tf_keras.Model(image, layers.Conv2D(5, 1)(layer(x)))
+  x = layers.Conv2D(4, 1, activation='relu', name='before')(image)
+  model = tf_keras.Model(image, layers.Conv2D(5, 1, name='after')(layer(x)))
   return convert.convert(model, 'float32', **options)
 
 
