@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 import difflib
 import re
+import traceback
 
 # What TensorFlow puts around the message of an op: its node and its name.
 _OF_OP = re.compile(r'\{\{.*?\}\}\s*|\s*\[Op:.*|\s*name:\s*$', re.DOTALL)
@@ -67,6 +68,13 @@ def without_calls(text: str) -> str:
   text = _OF_GIN.sub('', text)
   found = _OF_CALL.fullmatch(text)
   return without_calls(found['message']) if found else text
+
+
+def of_user_code(error: Exception) -> str:
+  """Returns what code that is not ours raised, and where."""
+  place = traceback.extract_tb(error.__traceback__)[-1]
+  return (f'{type(error).__name__}: {without_calls(str(error))} '
+          f'({place.filename}:{place.lineno})')
 
 
 def of_op(error: Exception) -> str:

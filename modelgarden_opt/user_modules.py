@@ -4,7 +4,6 @@ from collections.abc import Iterable
 import importlib
 import os
 import sys
-import traceback
 from typing import Any
 
 from modelgarden_opt import errors
@@ -40,10 +39,8 @@ def load_one(name: str, field: str) -> Any:
   except errors.UsageError:
     raise
   except Exception as e:
-    at = traceback.extract_tb(e.__traceback__)[-1]
     raise errors.UsageError(
-        f'{field}: importing {name!r} failed in {at.filename}, line '
-        f'{at.lineno}: {type(e).__name__}: {e}') from e
+        f'{field}: importing {name!r} failed: {errors.of_user_code(e)}') from e
 
 
 def attribute(reference: str, field: str) -> Any:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 import inspect
 import json
 import os
-import traceback
 from typing import Any
 import zipfile
 
@@ -141,11 +140,8 @@ def _called(build: Callable[..., Any], name: str, arguments: dict) -> Any:
   except errors.UsageError:
     raise
   except Exception as e:
-    place = traceback.extract_tb(e.__traceback__)[-1]
     raise errors.UsageError(
-        f'{_FIELD}.builder: {name} failed: {type(e).__name__}: '
-        f'{errors.without_calls(str(e))} ({place.filename}:{place.lineno})'
-    ) from e
+        f'{_FIELD}.builder: {name} failed: {errors.of_user_code(e)}') from e
 
 
 def _load(path: str, kept: str) -> tf_keras.Model:

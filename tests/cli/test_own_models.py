@@ -212,7 +212,7 @@ def test_every_command_imports_modules_first(command, capsys):
 
 
 @pytest.mark.parametrize(('text', 'expected'), [
-    ('raise KeyError("x")', "line 1: KeyError: 'x'"),
+    ('raise KeyError("x")', 'broken_module.py:1)'),
     ('import no_such_thing', "No module named 'no_such_thing'"),
     ('def', 'SyntaxError')])
 def test_a_module_that_cannot_be_imported_is_one_message(

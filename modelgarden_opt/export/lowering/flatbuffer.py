@@ -67,6 +67,21 @@ def op_code(model: Model, operator: int, version: int = 1) -> int:
   return len(model.operatorCodes) - 1
 
 
+def make_fully_connected(op: schema.OperatorT, code: int) -> None:
+  """Makes a convolution a FULLY_CONNECTED that keeps its dimensions.
+
+  Args:
+    op: Changed in place; its kernel has to be one of two dimensions.
+    code: Index of the operator's code, see `op_code`.
+  """
+  options = schema.FullyConnectedOptionsT()
+  options.fusedActivationFunction = op.builtinOptions.fusedActivationFunction
+  options.keepNumDims = True
+  op.opcodeIndex = code
+  op.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
+  op.builtinOptions = options
+
+
 def op_codes(model: Model) -> list[int]:
   """Returns the `BuiltinOperator` of every operator code of a model."""
   return [max(code.builtinCode, code.deprecatedBuiltinCode)

@@ -44,7 +44,7 @@ def lower(model: flatbuffer.Model) -> None:
     if lowered:
       code = flatbuffer.op_code(model, _DENSE, _VERSION)
       for op in lowered:
-        _rewrite(op, code)
+        flatbuffer.make_fully_connected(op, code)
 
 
 def _fits(graph, op, index: int) -> bool:
@@ -55,12 +55,3 @@ def _fits(graph, op, index: int) -> bool:
           tuple(kernel.shape[1:3]) == (1, 1) and
           int(graph.tensors[op.inputs[0]].shape[-1]) == kernel.shape[3] and
           options.strideH == options.strideW == 1)
-
-
-def _rewrite(op: schema.OperatorT, code: int) -> None:
-  options = schema.FullyConnectedOptionsT()
-  options.fusedActivationFunction = op.builtinOptions.fusedActivationFunction
-  options.keepNumDims = True
-  op.opcodeIndex = code
-  op.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
-  op.builtinOptions = options

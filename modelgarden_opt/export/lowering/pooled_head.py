@@ -38,7 +38,8 @@ def lower(model: flatbuffer.Model) -> None:
       for index in kernels:
         _flatten(graph.tensors[index])
       if kernels:
-        _rewrite(op, flatbuffer.op_code(model, _DENSE))
+        flatbuffer.make_fully_connected(
+            op, flatbuffer.op_code(model, _DENSE))
     graph.operators = [
         made for op in graph.operators for made in (
             _reshaped(model, graph, op)
@@ -137,12 +138,3 @@ def _flatten_sparsity(sparsity: schema.SparsityParametersT) -> None:
   sparsity.traversalOrder = [moved[axis] for axis, _ in levels]
   if sparsity.blockMap is not None:
     sparsity.blockMap = [moved[int(axis)] for axis in sparsity.blockMap]
-
-
-def _rewrite(op: schema.OperatorT, code: int) -> None:
-  options = schema.FullyConnectedOptionsT()
-  options.fusedActivationFunction = op.builtinOptions.fusedActivationFunction
-  options.keepNumDims = True
-  op.opcodeIndex = code
-  op.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
-  op.builtinOptions = options
