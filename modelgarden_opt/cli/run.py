@@ -33,7 +33,8 @@ def load(path: str, model: str | None = None):
 
 
 def load_with_configs(
-    path: str, model: str | None = None, imports: Sequence[str] = ()):
+    path: str, model: str | None = None, imports: Sequence[str] = (),
+    model_dir: str = ''):
   """Returns the pipeline of a YAML file and the trainings' configurations."""
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
@@ -46,7 +47,7 @@ def load_with_configs(
   if imports:  # Into the file of every training, and so into its params.yaml.
     values = stages.merge({'all': {'task': {'imports': [*imports]}}}, values)
   pipeline = stages.parse(values)
-  return pipeline, checking.resolve(pipeline)
+  return pipeline, checking.resolve(pipeline, model_dir)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
   from modelgarden_opt.pipeline import executor
   from modelgarden_opt.training import strategies
   pipeline, configs = load_with_configs(
-      args.config_file, args.model, args.imports)
+      args.config_file, args.model, args.imports, args.model_dir)
   # Before a model is built: TensorFlow makes devices when it starts.
   strategies.make_logical_cpus(max(
       config.runtime.num_logical_cpus for config in configs.values()))

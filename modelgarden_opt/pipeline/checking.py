@@ -22,8 +22,15 @@ from modelgarden_opt.pipeline import fields
 from modelgarden_opt.pipeline import stages
 
 
-def resolve(pipeline: stages.Pipeline) -> dict[str, cfg.ExperimentConfig]:
+def resolve(
+    pipeline: stages.Pipeline, model_dir: str = ''
+) -> dict[str, cfg.ExperimentConfig]:
   """Returns the configuration of every training, by the stage's name.
+
+  Args:
+    pipeline: The pipeline.
+    model_dir: Its directory. What is trained there may break rules that are
+      younger, see `resolving.resolve`.
 
   Raises:
     UsageError: One message with everything that is wrong with any of them.
@@ -33,7 +40,9 @@ def resolve(pipeline: stages.Pipeline) -> dict[str, cfg.ExperimentConfig]:
     try:
       configs[training.name] = _of_run(training) if training.run else (
           overrides.resolve_values(
-              training.experiment, {training.name: training.overrides}))
+              training.experiment, {training.name: training.overrides},
+              run=overrides.load_run(os.path.join(model_dir, training.name))
+              if model_dir else None))
     except resolving.WrongConfiguration as e:
       problems += map(str, fields.of_stage(training.name, e.problems))
     except errors.UsageError as e:
