@@ -8,9 +8,7 @@ import os
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
-
-# In the run directory: one line for every evaluation.
-FILE = 'evaluations.jsonl'
+from modelgarden_opt.report import finding
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +60,9 @@ def _remember(model_dir: str, results) -> None:
           timespec='seconds'),
       'results': [{key: value for key, value in result.items()
                    if key != 'confusion'} for result in results]})
+  path = os.path.join(model_dir, finding.EVALUATIONS)
   try:
-    with open(os.path.join(model_dir, FILE), 'a', encoding='utf-8') as f:
+    with open(path, 'a', encoding='utf-8') as f:
       f.write(line + '\n')
   except OSError:
     pass  # A run that somebody else keeps can be evaluated, too.

@@ -6,8 +6,10 @@ needs nothing but directories. What is newer replaces what is older.
 
 import collections
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,6 +20,8 @@ from modelgarden_opt import errors
 # Directories that hold nothing to report: earlier runs and checkpoints.
 _SKIPPED = ('outdated', 'best_ckpt', 'train', 'validation')
 RUN_PARAMS = 'params.yaml'
+# In a run directory: a line for every `evaluate` of it.
+EVALUATIONS = 'evaluations.jsonl'
 # A checkpoint lies at most so deep in its run directory.
 _DEPTH = 3
 # A JSON file beyond this is not one of ours.
@@ -150,9 +154,9 @@ def find(roots: Sequence[str]) -> Found:
         _add(found, dated, os.path.join(parent, name))
   found.files = sorted(set(found.files))
   for _, path in sorted(dated):
-    value = _read(path)
-    if kind_of(value):
-      found.values[kind_of(value)].append((path, value))
+    for value in _read(path):
+      if kind_of(value):
+        found.values[kind_of(value)].append((path, value))
   if not (found.files or found.of('export') or found.of('evaluation')):
     raise errors.UsageError(
         f'runs: neither a .tflite file nor the JSON output of `export` or '
@@ -180,14 +184,19 @@ def _add(found: Found, dated: list[tuple[float, str]], path: str) -> None:
     found.predictions.append(path)
   elif os.path.basename(path) == RUN_PARAMS:
     found.runs.append(os.path.dirname(path))
-  elif path.endswith('.json') and os.path.getsize(path) <= _MAX_BYTES:
+  elif (path.endswith('.json') or os.path.basename(path) == EVALUATIONS) and (
+      os.path.getsize(path) <= _MAX_BYTES):
     dated.append((os.path.getmtime(path), path))
 
 
-def _read(path: str) -> Any:
-  """Returns the value of a JSON file, None if it is not one."""
+def _read(path: str) -> Iterator[Any]:
+  """Yields the value of a JSON file, or that of each line; of others nothing.
+  """
   try:
     with open(path, encoding='utf-8') as f:
-      return json.load(f)
+      texts = f if path.endswith(EVALUATIONS) else [f.read()]
+      for text in texts:
+        with contextlib.suppress(ValueError):  # A line that was cut off.
+          yield json.loads(text)
   except (ValueError, OSError):
-    return None
+    return

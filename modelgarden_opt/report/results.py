@@ -42,6 +42,11 @@ def _held(export: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
+def _rank(evaluation: Mapping[str, Any]) -> tuple[bool, int]:
+  """Says which evaluation counts: of the test split, and of most images."""
+  return evaluation.get('split') == 'test', evaluation.get('num_examples', 0)
+
+
 def join(
     variants: Mapping[str, str],
     evaluations: Iterable[Mapping[str, Any]],
@@ -122,8 +127,9 @@ class _Records:
       files = [r for r in evaluation['results'] if r.get('format') != 'keras']
       for r in files:
         path = path_of(r['model'])
-        self.evaluations[path] = r
-        self.compared_with[path] = path_of(files[0]['model'])
+        if _rank(r) >= _rank(self.evaluations.get(path, {})):
+          self.evaluations[path] = r
+          self.compared_with[path] = path_of(files[0]['model'])
     self.benchmarks = [
         {path_of(r['model']): r for r in benchmark['results']}
         for benchmark in found.of('benchmark')]

@@ -17,6 +17,7 @@ the field's unit, or a percentage of what it was.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import fnmatch
+import math
 import os
 from typing import Any
 
@@ -89,14 +90,15 @@ def _problems(values: Any) -> list[str]:
 
 def _amount(value: Any, of: float) -> float | None:
   """Returns a number, or so many percent of another one; None for neither."""
+  share = 1.0
   if isinstance(value, str) and value.endswith('%'):
     try:
-      return float(value[:-1]) / 100.0 * abs(of)
+      value, share = float(value[:-1]), abs(of) / 100.0
     except ValueError:
       return None
   if isinstance(value, bool) or not isinstance(value, (int, float)):
     return None
-  return float(value)
+  return value * share if math.isfinite(value) else None
 
 
 def check(values: Mapping[str, Any], variants: Sequence[Variant]) -> list[str]:
@@ -142,11 +144,12 @@ def _broken(
     field: str, limits: Mapping[str, Any],
 ) -> list[str]:
   value, name = _value(variant, first, field), variant['name']
+  # Written so that a value that is not a number keeps no limit.
   found = []
-  if 'min' in limits and value < limits['min']:
+  if 'min' in limits and not value >= limits['min']:
     found.append(f'{name}: {field} is {value:.6g}, at least '
                  f'{limits["min"]:g} is allowed')
-  if 'max' in limits and value > limits['max']:
+  if 'max' in limits and not value <= limits['max']:
     found.append(f'{name}: {field} is {value:.6g}, at most '
                  f'{limits["max"]:g} is allowed')
   for limit, sign in (('max_increase', 1), ('max_decrease', -1)):
@@ -157,7 +160,7 @@ def _broken(
           f'check: variants.{name}.{field}.{limit}: `previous` has no variant '
           f'{name!r}{errors.nearest(name, before)}')
     was = _value(before[name], next(iter(before.values())), field)
-    if sign * (value - was) > _amount(limits[limit], was) + 1e-12:
+    if not sign * (value - was) <= _amount(limits[limit], was) + 1e-12:
       found.append(f'{name}: {field} went from {was:.6g} to {value:.6g}, '
                    f'{limit} is {limits[limit]}')
   return found

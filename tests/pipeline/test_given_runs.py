@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 from modelgarden_opt import errors
-from modelgarden_opt.cli import evaluate
 from modelgarden_opt.cli import main
+from modelgarden_opt.cli import run
 from modelgarden_opt.pipeline import commands
 from modelgarden_opt.pipeline import stages
+from modelgarden_opt.report import finding
 from tests import tiny
 
 
@@ -36,9 +37,10 @@ def _run(values, tmp_path, *flags):
 
 def test_later_stages_start_from_it_and_its_files_are_measured(
     float_run, data_dir, tmp_path, capsys):
-  before = {*os.listdir(float_run), evaluate.FILE}  # What `evaluate` adds to.
+  # `evaluate` adds to one file.
+  before = {*os.listdir(float_run), finding.EVALUATIONS}
   assert _run(_values(float_run, data_dir), tmp_path) == 0
-  assert {*os.listdir(float_run), evaluate.FILE} == before
+  assert {*os.listdir(float_run), finding.EVALUATIONS} == before
   results = {}
   for name in ('float', 'ptq'):
     path = tmp_path / 'out' / 'files' / f'{name}_evaluation.json'
@@ -49,6 +51,26 @@ def test_later_stages_start_from_it_and_its_files_are_measured(
   capsys.readouterr()
   assert _run(_values(float_run, data_dir), tmp_path) == 0
   assert 'float: complete' in capsys.readouterr().out
+
+
+def test_a_stage_that_a_later_rule_would_refuse_goes_on(
+    float_run, data_dir, tmp_path):
+  values = _values(float_run, data_dir)
+  values['ptq']['task'] = {}  # It trains.
+  path, out = tmp_path / 'pipeline.yaml', tmp_path / 'out'
+  path.write_text(yaml.safe_dump(values))
+  _, configs = run.load_with_configs(str(path))
+  # Warming up for longer than training was once no mistake.
+  warmup = {'type': 'linear', 'linear': {'warmup_steps': 500}}
+  values['ptq']['trainer'] = {'optimizer_config': {'warmup': warmup}}
+  path.write_text(yaml.safe_dump(values))
+  with pytest.raises(errors.UsageError, match='warmup_steps: 500'):
+    run.load_with_configs(str(path), model_dir=str(out))
+  params = configs['ptq'].as_dict()
+  params['trainer']['optimizer_config']['warmup'] = warmup
+  (out / 'ptq').mkdir(parents=True)
+  (out / 'ptq' / 'params.yaml').write_text(yaml.safe_dump(params))
+  run.load_with_configs(str(path), model_dir=str(out))
 
 
 def test_its_directory_stands_where_that_of_a_training_would():

@@ -32,6 +32,10 @@ def test_costs_within_the_noise_are_decided_by_accuracy():
             'top_1_accuracy': 0.9475}
   chosen = choosing.choose([*VARIANTS, better], choosing.Constraints())
   assert chosen is better
+  text = choosing.sentence([*VARIANTS, better], choosing.Constraints())
+  assert text.startswith(
+      'better is the most accurate file within 3 % of the smallest and 0.5 '
+      'points of float: ')
 
 
 def test_a_file_that_was_not_timed_is_not_chosen_for_its_latency():

@@ -68,6 +68,20 @@ def test_files_without_any_record_are_still_listed(tmp_path):
       'a': 2, 'b': 2, 'x': 2}
 
 
+def test_what_a_run_remembers_of_evaluations_is_found(tmp_path):
+  conftest.make(tmp_path)
+  record = tmp_path / 'files' / 'qat_evaluation.json'
+  whole = json.loads(record.read_text())
+  record.unlink()
+  quick = {'results': [{**whole['results'][0], 'num_examples': 64,
+                        'metrics': {'top_1_accuracy': 1.0}}]}
+  # The last line was cut off by a kill.
+  (tmp_path / 'qat' / finding.EVALUATIONS).write_text(
+      f'{json.dumps(whole)}\n{json.dumps(quick)}\n{{"results": [')
+  found = {v['name']: v for v in _variants(tmp_path)}['qat_int8']
+  assert (found['top_1_accuracy'], found['num_examples']) == (0.99, 1000)
+
+
 def test_names_that_an_earlier_report_gave_are_kept(tmp_path):
   conftest.make(tmp_path)
   (tmp_path / 'results.json').write_text(json.dumps({'variants': [

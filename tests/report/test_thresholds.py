@@ -46,7 +46,16 @@ def test_changes_are_those_from_a_kept_result(limits, broken, tmp_path):
   assert _check(tmp_path, {'int8': limits}, previous='kept.json') == broken
 
 
+def test_a_value_that_is_not_a_number_keeps_no_limit():
+  broken = [VARIANTS[0], {**VARIANTS[1], 'top_1_accuracy': float('nan')}]
+  for limits in ({'min': 0.5}, {'max': 1.0}):
+    found = thresholds.check(
+        {'variants': {'int8': {'top_1_accuracy': limits}}}, broken)
+    assert len(found) == 1 and 'is nan' in found[0]
+
+
 @pytest.mark.parametrize('variants, message', [
+    ({'int8': {'drop': {'max': float('nan')}}}, 'expected a number'),
     ({'int9': {'drop': {'max': 1}}},
      "variants.int9: no such variant; did you mean 'int8'"),
     ({'int8': {'median': {'max': 1}}},
