@@ -71,10 +71,11 @@ class Score:
     confusion = self.confusion
     few = len(confusion) <= _MOST_CLASSES
     return {
-        'metrics': {f'top_{k}_accuracy': self._correct[k] / self.num_examples
-                    for k in TOP_K},
+        'metrics': {
+            f'top_{k}_accuracy': float(self._correct[k] / self.num_examples)
+            for k in TOP_K},
         'num_examples': self.num_examples,
-        'agreement': self._agreeing / self.num_examples,
+        'agreement': float(self._agreeing / self.num_examples),
         **({'confusion': confusion.tolist()} if few else {}),
     }
 

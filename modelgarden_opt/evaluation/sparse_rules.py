@@ -48,7 +48,8 @@ def _depthwise(meaning, remedy='', **where):
 
 RULES = (
     # Of the file.
-    _part({'num_stored_sparsely': 0}, 'no kernel is stored sparsely', _EXPORT),
+    _part({'num_stored_sparsely': 0}, 'no kernel is stored sparsely',
+          f'`pruning:` in training, then {_EXPORT}'),
     _part({'zeros': NotAbove(MIN_ZEROS)},
           'two thirds or fewer of the weights of pointwise convolutions are '
           'zeros', '`final_sparsity` of `pruning:` above 0.67'),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt import ratios
 from modelgarden_opt.report import tables
@@ -16,7 +17,7 @@ _ONE = ' (one sample)'
 # Rows of the summary: title in the whole table -> title for a newcomer, in the
 # order in which someone who ships a file asks.
 _SUMMARY = {
-    'latency / fp32, 1 thread(s)': 'int8 latency, ratio to float32',
+    'latency / fp32, 1 thread': 'int8 latency, ratio to float32',
     'delegate partitions': 'XNNPACK partitions',
     'conversion, s': 'conversion to .tflite, seconds',
     'step / float step': 'training step, ratio to float',
@@ -110,12 +111,12 @@ def _conversion(measured: Mapping[str, Any], name: str) -> str:
 
 def _latency_rows(row: Callable[..., None], threads: str) -> None:
   """Adds the rows of one number of threads."""
-  row(f'fp32 latency, ms, {threads} thread(s)', 'float32',
+  row(f'fp32 latency, ms, {errors.counted(int(threads), "thread")}', 'float32',
       lambda m, n: f"{m['latency'][threads][n]['median_ms']:.2f}")
   for base, title, names in (('float32', 'fp32', ('ptq', *_NAMES)),
                              ('ptq', 'PTQ', _NAMES)):
     for name in names:
-      row(f'latency / {title}, {threads} thread(s)', name,
+      row(f'latency / {title}, {errors.counted(int(threads), "thread")}', name,
           lambda m, n, base=base: str(ratios.paired(
               *(m['latency'][threads][key]['block_ms']
                 for key in (n, base)))))
