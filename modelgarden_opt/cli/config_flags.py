@@ -11,10 +11,18 @@ from modelgarden_opt import errors
 _PATTERN = '*?[\\'
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the Model Garden's configuration flags."""
+def add_flags(
+    parser: argparse.ArgumentParser, needs_experiment: bool = True) -> None:
+  """Adds the Model Garden's configuration flags.
+
+  Args:
+    parser: Gets the flags.
+    needs_experiment: False where a file may name the experiment.
+  """
   parser.add_argument(
-      '--experiment', required=True, help='registered name, see `list`')
+      '--experiment', required=needs_experiment,
+      help='registered name, see `list`' + (
+          '' if needs_experiment else ' (default: what the file says)'))
   parser.add_argument(
       '--config_file', action='append', default=[], metavar='YAML',
       help='overrides of the experiment; repeatable, later ones win')

@@ -27,6 +27,8 @@ COMMANDS = {
     'describe': 'show what a field of a YAML takes and means',
     'show': 'show a resolved configuration and what came from which file',
     'diff': 'show in what two runs or YAML files differ',
+    'cost': 'say what a training takes on several devices: images, bytes, '
+            'hours',
     'plan': 'show what a configuration does to every kernel',
     'report': 'make one page of everything that was measured, and check it',
     'recommend': 'say what to do next: by constraints, or from measured files',

@@ -204,6 +204,7 @@ def test_every_command_imports_modules_first(command, capsys):
       'init': ['--data=digits'], 'recommend': [], 'validate': ['a.yaml'],
       'target': ['--tflite=a', '--device=cpu'], 'describe': ['task'],
       'show': ['a.yaml'], 'diff': ['a.yaml', 'b.yaml'],
+      'cost': ['--experiment=keras', '--images_per_second=1'],
       'data': [], 'list': []}[command]
   last = ['list'] if command == 'data' else []
   code = main.main([command, *argv, '--import=no_such_module', *last])
