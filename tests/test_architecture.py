@@ -30,8 +30,8 @@ ALLOWED = {
             'recipes', 'targets'},
 }
 # Modules of no part, which everyone may import.
-SHARED = {'callable_module', 'errors', 'files', 'processes', 'ratios',
-          'registry', 'techniques', 'user_modules'}
+SHARED = {'callable_module', 'errors', 'files', 'isolated', 'processes',
+          'ratios', 'registry', 'techniques', 'user_modules'}
 FILES = sorted(PACKAGE.rglob('*.py'))
 ALL_FILES = FILES + sorted(
     p for d in ('scripts', 'projects', 'tests')

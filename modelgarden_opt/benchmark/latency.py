@@ -1,102 +1,143 @@
 """Latency of `.tflite` files, interleaved so that drift affects all alike."""
 
 from collections.abc import Sequence
+import dataclasses
 import importlib.metadata
 import os
 import platform
-import time
 from typing import Any
 
 import numpy as np
 
+from modelgarden_opt import isolated
 from modelgarden_opt import ratios
+from modelgarden_opt.benchmark import quantiles
+from modelgarden_opt.benchmark import timed_file
 from modelgarden_opt.evaluation import census
-from modelgarden_opt.evaluation import litert_model
 
 # Runs of a file before the next file's turn.
 BLOCK = 5
+NUM_WARM_UP = 5
+# Seconds that a file may take to load, or for a block of runs.
+TIME_LIMIT = 300.0
 
 # Processor flags of instructions that multiply and add bytes.
 _INT8_FLAGS = frozenset({
     'avx512_vnni', 'avx_vnni', 'amx_int8', 'asimddp', 'i8mm'})
 
 
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What a file is run with.
+
+  Attributes:
+    num_threads: Threads of the interpreter.
+    delegate: Key of `timed_file.DELEGATES`.
+  """
+  num_threads: int = 1
+  delegate: str = 'xnnpack'
+
+
 def benchmark(
     paths: Sequence[str],
-    num_threads: int = 1,
+    num_threads: int | Sequence[int] = 1,
     num_runs: int = 100,
     seed: int = 0,
+    delegates: Sequence[str] = ('xnnpack',),
+    num_warm_up: int = NUM_WARM_UP,
+    time_limit: float = TIME_LIMIT,
 ) -> dict[str, Any]:
-  """Times files against each other.
+  """Times files against each other, each in a process of its own.
 
   The files take turns in blocks of a few runs, each block after one run that
   is not counted, and every other round goes backwards. A change of the
-  machine's clock or a noisy neighbour then affects every file.
+  machine's clock or a noisy neighbour then affects every file. Of several
+  settings, every file is timed in each of them.
 
   Args:
     paths: The files.
-    num_threads: Threads of every interpreter.
+    num_threads: Threads of every interpreter, or several numbers of them.
     num_runs: Counted runs of every file, rounded up to whole blocks.
     seed: Seed of the random input.
+    delegates: Keys of `timed_file.DELEGATES`.
+    num_warm_up: Runs of every file before the first block.
+    time_limit: Seconds that a file may take to load, or for a block of runs.
 
   Returns:
-    `environment`, and `results` with one record a file in the order of
-    `paths`: milliseconds, sizes, `block_ms`, the medians of the blocks, which
-    can be paired between files, and `ratio`, this file's over the first file's
+    `environment`, and `results` with one record a file and setting: settings
+    in the order given (threads within delegates), in each the files in the
+    order of `paths`. A record has milliseconds with their intervals (see
+    `quantiles.record`), what loading costs (see `timed_file.TimedFile.costs`),
+    sizes, `block_ms`, the medians of the blocks, which can be paired between
+    files, `ratio`, its time over that of the first file in the same setting
     with its confidence interval `ratio_low` to `ratio_high`, both None for a
-    single block (see `ratios.paired`; a round is a block).
+    single block (see `ratios.paired`; a round is a block), and of several
+    settings `to_first_setting`, such a ratio to the same file in the first
+    one.
 
   Raises:
     UsageError: If a file is missing or cannot be loaded.
+    Failure: If a file crashes, or does not end in time.
   """
-  models = [litert_model.Model(path, num_threads) for path in paths]
-  rng = np.random.default_rng(seed)
-  for model in models:
-    model.set_input(rng.uniform(-2, 2, model.input_shape).astype(np.float32))
-  times: list[list[float]] = [[] for _ in models]
-  rounds = -(-num_runs // BLOCK)
-  for turn in range(rounds):
-    order = range(len(models)) if turn % 2 == 0 else (
-        range(len(models) - 1, -1, -1))
-    for index in order:
-      times[index] += _time_block(models[index])
-  milliseconds = 1e3 * np.array(times)
-  blocks = np.median(milliseconds.reshape(len(paths), -1, BLOCK), axis=-1)
+  threads = [num_threads] if isinstance(num_threads, int) else num_threads
+  settings = [Setting(number, delegate)
+              for delegate in delegates for number in threads]
+  rows = [(setting, path) for setting in settings for path in paths]
+  with isolated.objects() as files:
+    for setting, path in rows:
+      files.append(timed_file.start(
+          path, setting.num_threads, setting.delegate, seed, time_limit))
+    for file in files:
+      file.call('warm_up', num_warm_up)
+    times = _in_turn(files, -(-num_runs // BLOCK))
+    costs = [file.call('costs') for file in files]
+  blocks = {row: np.median(t, axis=-1) for row, t in zip(rows, times)}
+  held = {path: _held(path) for path in paths}
   return {
       'environment': environment(),
       'results': [
-          {**_record(path, t, num_threads), 'block_ms': block.tolist(),
-           **ratios.paired(block, blocks[0]).record()}
-          for path, t, block in zip(paths, milliseconds, blocks)],
+          _record(row, blocks, times[index], {**costs[index], **held[row[1]]})
+          for index, row in enumerate(rows)],
   }
 
 
-def _time_block(model: litert_model.Model) -> list[float]:
-  """Returns the seconds of a block of runs; the first one only warms up."""
-  model.invoke()
-  seconds = []
-  for _ in range(BLOCK):
-    start = time.perf_counter()
-    model.invoke()
-    seconds.append(time.perf_counter() - start)
-  return seconds
+def _in_turn(files: Sequence[isolated.Object], rounds: int) -> np.ndarray:
+  """Returns milliseconds [file, round, run]."""
+  times: list[list[list[float]]] = [[] for _ in files]
+  for turn in range(rounds):
+    order = range(len(files)) if turn % 2 == 0 else (
+        range(len(files) - 1, -1, -1))
+    for index in order:
+      times[index].append(files[index].call('block', BLOCK))
+  return np.array(times)
 
 
-def _record(path: str, times: np.ndarray, num_threads: int) -> dict[str, Any]:
-  with open(path, 'rb') as f:
-    content = f.read()
+def _record(
+    row: tuple[Setting, str],
+    blocks: dict[tuple[Setting, str], np.ndarray],
+    times: np.ndarray,
+    costs: dict[str, Any],
+) -> dict[str, Any]:
+  """Returns the record of a file in a setting; `costs` goes into it."""
+  (setting, path), (first_setting, first_path) = row, next(iter(blocks))
+  if setting.delegate == 'none':
+    costs = {**costs, 'num_delegate_partitions': 0}
+  several = len({setting for setting, _ in blocks}) > 1
   return {
-      'model': path,
-      'median_ms': float(np.median(times)),
-      'p90_ms': float(np.percentile(times, 90)),
-      'p99_ms': float(np.percentile(times, 99)),
-      'min_ms': float(np.min(times)),
-      'num_runs': len(times),
-      'num_threads': num_threads,
-      'size_bytes': len(content),
-      'gzip_bytes': census.gzip_bytes(path),
-      'num_delegate_partitions': census.take(path).num_delegate_partitions,
-  }
+      'model': path, **quantiles.record(times.ravel()),
+      'num_runs': times.size, **dataclasses.asdict(setting), **costs,
+      'block_ms': blocks[row].tolist(),
+      **ratios.paired(blocks[row], blocks[setting, first_path]).record(),
+      **({'to_first_setting': ratios.paired(
+          blocks[row], blocks[first_setting, path]).record()}
+         if several else {})}
+
+
+def _held(path: str) -> dict[str, Any]:
+  found = census.take(path)
+  return {'size_bytes': found.size_bytes,
+          'gzip_bytes': census.gzip_bytes(path),
+          'num_delegate_partitions': found.num_delegate_partitions}
 
 
 def environment() -> dict[str, Any]:

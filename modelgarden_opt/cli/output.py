@@ -42,12 +42,14 @@ def write(args: argparse.Namespace, value: Any) -> None:
   if not args.output_json:
     return
   # pylint: disable=g-import-not-at-top
-  import tensorflow as tf
-
   from modelgarden_opt import files
+  failures = OSError
+  if '://' in args.output_json:
+    import tensorflow as tf
+    failures = (tf.errors.OpError, OSError)
   try:
     files.write_json(args.output_json, value)
-  except (tf.errors.OpError, OSError) as e:
+  except failures as e:
     raise errors.UsageError(
         f'output_json: {args.output_json!r} cannot be written: '
         f'{errors.of_op(e)}') from None

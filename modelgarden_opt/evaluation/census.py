@@ -1,16 +1,24 @@
-"""What is in a `.tflite` file, and what the default delegate makes of it."""
+"""What is in a `.tflite` file, and what the default delegate makes of it.
+
+Files are loaded in a process of its own, which a damaged one may take down.
+"""
 
 import collections
 import dataclasses
 import gzip
 import os
+from typing import Any
 
 import numpy as np
 
+from modelgarden_opt import errors
+from modelgarden_opt import isolated
 from modelgarden_opt.evaluation import litert_loading
 
 _DELEGATE = 'DELEGATE'
 _BOUNDARY_OPS = ('QUANTIZE', 'DEQUANTIZE')
+# Seconds that loading a file twice may take.
+_TIME_LIMIT = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +49,41 @@ def take(path: str) -> Census:
   Raises:
     UsageError: If there is no such file, or it is not a TFLite model.
   """
+  return _apart('take', path)
+
+
+def file_format(path: str) -> str:
+  """Returns the export format whose arithmetic a file has.
+
+  Raises:
+    UsageError: As for `take`.
+  """
+  return _apart('file_format', path)
+
+
+def _apart(question: str, path: str) -> Any:
+  """Returns an answer of `Answers`, which are given in another process."""
+  try:
+    with isolated.Object(f'{__name__}:Answers', name=repr(path),
+                         time_limit=_TIME_LIMIT) as answers:
+      return answers.call(question, path)
+  except isolated.Crashed as e:
+    raise errors.UsageError(f'tflite: {path!r} cannot be loaded: {e}') from None
+
+
+class Answers:
+  """What is asked about files, by loading them here."""
+
+  def take(self, path: str) -> Census:
+    """Returns what `take` of this module returns."""
+    return _take(path)
+
+  def file_format(self, path: str) -> str:
+    """Returns what `file_format` of this module returns."""
+    return _file_format(path)
+
+
+def _take(path: str) -> Census:
   ops = litert_loading.ops(
       litert_loading.load(path, 1, delegates=False))
   computing = [op for op in ops if op['op_name'] not in _BOUNDARY_OPS]
@@ -56,8 +99,7 @@ def take(path: str) -> Census:
       size_bytes=os.path.getsize(path))
 
 
-def file_format(path: str) -> str:
-  """Returns the export format whose arithmetic a file has."""
+def _file_format(path: str) -> str:
   ops = litert_loading.ops(
       litert_loading.load(path, 1, delegates=False))
   computing = [op for op in ops if op['op_name'] not in _BOUNDARY_OPS]

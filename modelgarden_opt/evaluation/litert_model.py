@@ -1,11 +1,11 @@
 """Runs `.tflite` files: float in, float out, whatever the file's types."""
 
 import os
-from typing import Any
 
 import numpy as np
 
 from modelgarden_opt.evaluation import litert_loading
+from modelgarden_opt.evaluation import tensors
 
 # Images of a call where the file leaves their number open.
 _OPEN_BATCH = 8
@@ -78,7 +78,7 @@ class Model:
   def set_input(self, images: np.ndarray) -> None:
     """Places float images of shape `input_shape` in the input tensor."""
     self._interpreter.set_tensor(
-        self._input['index'], quantize(images, self._input))
+        self._input['index'], tensors.quantize(images, self._input))
 
   def invoke(self) -> None:
     """Runs the model on what the input tensor holds."""
@@ -87,33 +87,8 @@ class Model:
   def _run(self, images: np.ndarray) -> np.ndarray:
     self.set_input(images)
     self.invoke()
-    return _dequantize(
+    return tensors.dequantize(
         self._interpreter.get_tensor(self._output['index']), self._output)
-
-
-def quantize(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-  """Returns floats as the values that an input tensor holds for them.
-
-  Args:
-    values: float array.
-    detail: The tensor's entry of `get_input_details()`.
-  """
-  dtype = detail['dtype']
-  if dtype == np.float32:
-    return values.astype(np.float32)
-  scale, zero_point = detail['quantization']
-  info = np.iinfo(dtype)
-  return np.clip(
-      np.round(values / scale) + zero_point, info.min, info.max).astype(dtype)
-
-
-def _dequantize(values: np.ndarray, detail) -> np.ndarray:
-  if detail['dtype'] == np.float32:
-    return values.copy()
-  scale, zero_point = detail['quantization']
-  if not scale:
-    return values.copy()  # Labels: integers that have no scale.
-  return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
 
 def _step_of_output(interpreter, detail) -> float:

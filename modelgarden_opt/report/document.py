@@ -185,8 +185,9 @@ def _classes_note(report: Report) -> str:
 def _layers(report: Report) -> Markup:
   exports = {report.found.path_of(e['model']): e
              for e in report.found.of('export')}
-  timed = {report.found.path_of(r['model']): r.get('per_op')
-           for b in report.found.of('benchmark') for r in b['results']}
+  timed = {report.found.path_of(r['model']): r['per_op']
+           for b in report.found.of('benchmark') for r in b['results']
+           if r.get('per_op')}
   by_name = {name: exports[path] for path, name in report.paths.items()
              if path in exports}
   if not by_name:

@@ -1,6 +1,7 @@
 """Joins evaluation and benchmark records into one record per variant."""
 
 import collections
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -114,6 +115,16 @@ def collect(
   return {'variants': made, 'environment': records.environment}
 
 
+def _by_path(
+    results: Iterable[Mapping[str, Any]], path_of: Callable[[str], str]
+) -> dict[str, Mapping[str, Any]]:
+  """Returns the record of every file, of several settings the first one."""
+  found = {}
+  for result in results:
+    found.setdefault(path_of(result['model']), result)
+  return found
+
+
 class _Records:
   """Records of files, by the path of the file."""
 
@@ -130,9 +141,8 @@ class _Records:
         if _rank(r) >= _rank(self.evaluations.get(path, {})):
           self.evaluations[path] = r
           self.compared_with[path] = path_of(files[0]['model'])
-    self.benchmarks = [
-        {path_of(r['model']): r for r in benchmark['results']}
-        for benchmark in found.of('benchmark')]
+    self.benchmarks = [_by_path(benchmark['results'], path_of)
+                       for benchmark in found.of('benchmark')]
     self.environment = next(
         (b['environment'] for b in reversed(found.of('benchmark'))), {})
 

@@ -17,8 +17,8 @@ import numpy as np
 from modelgarden_opt import errors
 from modelgarden_opt import processes
 from modelgarden_opt.evaluation import litert_loading
-from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import model_file
+from modelgarden_opt.evaluation import tensors
 from modelgarden_opt.targets import c_array
 from modelgarden_opt.targets import devices
 from modelgarden_opt.targets import tflm_ops
@@ -115,7 +115,7 @@ def _inputs(
     raise errors.UsageError(
         f'tflite: a call takes {shape[0]} images, {source} has {len(images)}')
   images = images[:count * shape[0]].reshape(count, *shape)
-  return litert_model.quantize(images, detail), source
+  return tensors.quantize(images, detail), source
 
 
 def _run(

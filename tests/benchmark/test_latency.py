@@ -1,6 +1,7 @@
 """The benchmark measures what it names."""
 
 import gzip
+import json
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from modelgarden_opt.benchmark import latency
 from modelgarden_opt.benchmark import training
 from modelgarden_opt.cli import main
 from modelgarden_opt.export import convert
+from tests import foreign
 
 
 @pytest.fixture(scope='module')
@@ -85,3 +87,58 @@ def test_calls_take_turns():
       {name: lambda name=name: order.append(name) for name in 'abc'}, 2)
   assert order == list('abccba')
   assert [len(s) for s in seconds.values()] == [2, 2, 2]
+
+
+def test_every_setting_is_timed_and_compared_with_the_first(
+    files, tmp_path, capsys):
+  output = tmp_path / 'o.json'
+  assert main.main(['benchmark', '--num_runs=10', '--num_threads=1,2',
+                    '--delegate=xnnpack,none', f'--output_json={output}',
+                    *(f'--tflite={path}' for path in files)]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert 'to first file' in lines[0] and 'to first setting' in lines[0]
+  assert len(lines) == 1 + 8 + 2
+  found = json.loads(output.read_text())['results']
+  assert [(r['model'], r['num_threads'], r['delegate']) for r in found] == [
+      (path, threads, delegate) for delegate in ('xnnpack', 'none')
+      for threads in (1, 2) for path in files]
+  assert [r['num_delegate_partitions'] for r in found] == [1] * 4 + [0] * 4
+  for record in found:
+    first = next(r for r in found if (r['num_threads'], r['delegate']) == (
+        record['num_threads'], record['delegate']))
+    assert record['ratio'] == pytest.approx(np.median(
+        np.array(record['block_ms']) / first['block_ms']))
+    first = next(r for r in found if r['model'] == record['model'])
+    assert record['to_first_setting']['ratio'] == pytest.approx(np.median(
+        np.array(record['block_ms']) / first['block_ms']))
+
+
+def test_a_file_costs_time_to_load_and_memory(files):
+  small, large = latency.benchmark(files, num_runs=5)['results']
+  for record in (small, large):
+    assert record['load_ms'] > 0 and record['first_run_ms'] > 0
+    assert record['median_ms_low'] is None
+  # Two maps of 62 and 60 pixels with 128 and with 4 channels, float32.
+  maps = 4 * (62**2 + 60**2)
+  assert large['peak_memory_bytes'] - small['peak_memory_bytes'] > 0.4 * (
+      124 * maps)
+
+
+def test_a_file_that_never_ends_is_ended(tmp_path, files, capsys):
+  path = tmp_path / 'endless.tflite'
+  path.write_bytes(foreign.endless())
+  assert main.main(['benchmark', f'--tflite={files[0]}', f'--tflite={path}',
+                    '--time_limit=0.5', '--num_runs=5']) == 1
+  assert capsys.readouterr().err == (
+      f"benchmark: '{path}' gave no result within 0.5 seconds; --time_limit "
+      'allows more\n')
+
+
+@pytest.mark.parametrize('flag, told', [
+    ('--num_threads=1,x', "num_threads: must lie in 1 to 1024, received 'x'"),
+    ('--delegate=gpu', "delegate: 'gpu' is unknown"),
+    ('--warm_up=0', 'warm_up: must be >= 1, received 0'),
+    ('--time_limit=nan', 'time_limit: must be > 0, received nan')])
+def test_wrong_settings_are_told(flag, told, files, capsys):
+  assert main.main(['benchmark', f'--tflite={files[0]}', flag]) == 2
+  assert told in capsys.readouterr().err
