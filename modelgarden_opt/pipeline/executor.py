@@ -75,8 +75,8 @@ def _prepare(step: commands_lib.Step, model_dir: str) -> None:
   """Makes the directory and the YAML file of a training ready for it."""
   path = commands_lib.start_file(step.run_dir)
   inputs = identity.of(step.inputs)
-  before = files.read_json_if_any(path)
-  if before is not None and before['inputs'] != inputs:
+  before = _read(path)
+  if before is not None and before.get('inputs') != inputs:
     kept = _move_aside(step, model_dir)
     print(f'{step.name}: what it starts from was made again; its earlier run '
           f'is kept in {kept}', flush=True)
@@ -108,7 +108,7 @@ def _assert_unchanged(
     # Records without outputs are of an earlier version: the step runs again,
     # and a training that is done ends at once.
     if step.run_dir and record is not None and 'outputs' in record and any(
-        record[key] != value for key, value in step.description.items()):
+        record.get(key) != value for key, value in step.description.items()):
       changed.append(step.name)
   if changed:
     raise errors.UsageError(
@@ -117,8 +117,23 @@ def _assert_unchanged(
         'configuration')
 
 
-def _recorded(step: commands_lib.Step, model_dir: str) -> Any:
-  return files.read_json_if_any(_path(step, model_dir))
+def _recorded(
+    step: commands_lib.Step, model_dir: str) -> dict[str, Any] | None:
+  return _read(_path(step, model_dir))
+
+
+def _read(path: str) -> dict[str, Any] | None:
+  """Returns a record, None if there is none.
+
+  Raises:
+    UsageError: If it is damaged.
+  """
+  record = files.read_json_if_any(path)
+  if record is not None and not isinstance(record, dict):
+    raise errors.UsageError(
+        f'{path!r} is damaged: it is no record of a stage; once it is moved '
+        'away, the stage runs again')
+  return record
 
 
 def _path(step: commands_lib.Step, model_dir: str) -> str:

@@ -7,6 +7,8 @@ import os
 
 import tensorflow as tf
 
+from modelgarden_opt.modeling.state import whole
+
 _CHUNK = 2**24
 
 
@@ -22,7 +24,7 @@ def of(paths: Iterable[str]) -> dict[str, str | None]:
 def _of_path(path: str) -> str | None:
   if not tf.io.gfile.isdir(path):
     return _of_files([path])
-  prefix = tf.train.latest_checkpoint(path)
+  prefix = whole.newest(path).prefix
   if prefix is None:
     return None
   name = os.path.basename(prefix) + '.'

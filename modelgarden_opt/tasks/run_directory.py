@@ -21,8 +21,11 @@ from modelgarden_opt.configs import origins
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling.state import checkpoints
+from modelgarden_opt.modeling.state import whole
 
 PARAMS = overrides.RUN_PARAMS
+# What every configuration of a run has.
+_BLOCKS = ('runtime', 'task', 'trainer')
 RAW, AVERAGED = 'raw weights', 'moving averages'
 
 
@@ -104,7 +107,15 @@ def load_yaml(model_dir: str) -> dict[str, Any]:
   if not exists(model_dir):
     raise errors.UsageError(
         f'model_dir: {model_dir!r} is not a run directory: it has no {PARAMS}')
-  return overrides.load_yaml(os.path.join(model_dir, PARAMS))
+  path = os.path.join(model_dir, PARAMS)
+  values = overrides.load_yaml(path)
+  missing = [block for block in _BLOCKS
+             if not isinstance(values.get(block), Mapping)]
+  if missing:
+    raise errors.UsageError(
+        f'{path}: is damaged: it has no {" and no ".join(missing)}; once it is '
+        'moved away, the same training resumes and writes it again')
+  return values
 
 
 def load_params(model_dir: str) -> cfg.ExperimentConfig:
@@ -208,13 +219,7 @@ def find_checkpoint(
     directories.insert(0, os.path.join(
         model_dir, params.trainer.best_checkpoint_export_subdir))
   for directory in directories:
-    try:
-      path = tf.train.latest_checkpoint(directory)
-    except ValueError as e:
-      raise errors.UsageError(
-          f"model_dir: {os.path.join(directory, 'checkpoint')!r}, which names "
-          f'the checkpoints there, is damaged ({e}); give the prefix of a '
-          'checkpoint by --checkpoint') from None
+    path = whole.latest(directory, 'model_dir')
     if path:
       return path
   raise errors.UsageError(f'model_dir: {model_dir!r} holds no checkpoint yet')

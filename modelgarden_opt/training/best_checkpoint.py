@@ -1,17 +1,22 @@
 """Keeps the checkpoint with the best validation metric."""
 
 import collections
+from collections.abc import Mapping
 import math
 import os
 from typing import Any
 
+from absl import logging
 from official.core import config_definitions as cfg
 from official.core import train_utils
 import orbit
 import tensorflow as tf
 
+from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt import techniques
+from modelgarden_opt.modeling.state import whole
+from modelgarden_opt.training import metrics
 
 INFO = 'info.json'
 
@@ -105,13 +110,96 @@ def make_exporter(
     params: cfg.ExperimentConfig, model_dir: str
 ) -> BestCheckpointExporter | None:
   """Returns the exporter that `trainer.best_checkpoint_*` asks for, or None."""
-  trainer = params.trainer
-  if not (trainer.best_checkpoint_export_subdir and
-          trainer.best_checkpoint_eval_metric):
+  trainer, directory = params.trainer, _directory(params, model_dir)
+  if directory is None:
     return None
   return BestCheckpointExporter(
-      os.path.join(model_dir, trainer.best_checkpoint_export_subdir),
+      directory,
       trainer.best_checkpoint_eval_metric,
       trainer.best_checkpoint_metric_comp,
       max((block.last_step() for block in techniques.blocks_of(
           params.task).values()), default=0))
+
+
+def _directory(params: cfg.ExperimentConfig, model_dir: str) -> str | None:
+  """Returns the directory of the best checkpoint, None if a run keeps none."""
+  trainer = params.trainer
+  if not (trainer.best_checkpoint_export_subdir and
+          trainer.best_checkpoint_eval_metric):
+    return None
+  return os.path.join(model_dir, trainer.best_checkpoint_export_subdir)
+
+
+def recover(params: cfg.ExperimentConfig, model_dir: str) -> None:
+  """Makes a damaged best checkpoint again, or makes way for another one.
+
+  It is a copy of the run's checkpoint of the same step, if that is kept. Else
+  the next evaluation finds the best; if training is at an evaluation, that one
+  is repeated.
+
+  Args:
+    params: The resolved configuration.
+    model_dir: A run directory that this process writes to.
+  """
+  directory = _directory(params, model_dir)
+  if directory is None or not files.exists(directory):
+    return
+  best = whole.recover(directory).prefix
+  path = os.path.join(directory, INFO)
+  record = _read_record(path)
+  if best is None and record is not None:
+    best = _copy(params, model_dir, directory, record)
+  if best is not None:
+    if record is None:
+      _record_again(path, model_dir, whole.step(best))
+    return
+  if files.exists(path):
+    tf.io.gfile.remove(path)
+  resumed = whole.newest(model_dir).prefix
+  if resumed is not None and record is not None:
+    metrics.forget(model_dir, whole.step(resumed))
+
+
+def _read_record(path: str) -> Mapping[str, Any] | None:
+  """Returns the metrics of the best checkpoint, None if they are damaged."""
+  try:
+    found = files.read_json_if_any(path)
+    return found if math.isfinite(found['best_ckpt_global_step']) else None
+  except (errors.UsageError, TypeError, KeyError):
+    return None
+
+
+def _copy(
+    params: cfg.ExperimentConfig,
+    model_dir: str,
+    directory: str,
+    record: Mapping[str, Any],
+) -> str | None:
+  """Copies the run's checkpoint of the best step, if it holds the same."""
+  step = int(record['best_ckpt_global_step'])
+  source = os.path.join(model_dir, f'ckpt-{step}')
+  # With moving averages the best checkpoint holds them as its weights.
+  if params.trainer.optimizer_config.ema or whole.damage(source):
+    return None
+  target = os.path.join(
+      directory, f'{train_utils.BEST_CHECKPOINT_NAME}-{step}')
+  for name in tf.io.gfile.glob(f'{source}.*'):
+    tf.io.gfile.copy(name, target + name[len(source):], overwrite=True)
+  whole.name_latest(directory, [target])
+  logging.warning('%r is a copy of %r now.', target, source)
+  return target
+
+
+def _record_again(path: str, model_dir: str, step: int) -> None:
+  """Writes the metrics of the best checkpoint as the run remembers them."""
+  found = next((record for record in metrics.read(model_dir)
+                if record['step'] == step
+                and record['split'] == 'validation'), None)
+  if found is None:
+    if files.exists(path):
+      tf.io.gfile.remove(path)
+    return
+  files.write_json(path, {
+      **{name: value for name, value in found.items()
+         if name not in ('step', 'split', 'time')},
+      'best_ckpt_global_step': float(step)})

@@ -18,8 +18,10 @@ from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import keras_models
 from modelgarden_opt.modeling.state import architecture
 from modelgarden_opt.modeling.state import pretrained
+from modelgarden_opt.modeling.state import whole
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import batch_norm_action
+from modelgarden_opt.training import best_checkpoint
 from modelgarden_opt.training import runner as runner_lib
 from modelgarden_opt.training import strategies
 
@@ -49,7 +51,7 @@ def run_experiment(
       missing or does not fit, or there is nothing to evaluate. Nothing has
       been written then.
   """
-  checkpoint = tf.train.latest_checkpoint(model_dir)
+  checkpoint = _latest_checkpoint(params, mode, model_dir)
   if checkpoint is None and mode in runner_lib.EVALUATING_MODES:
     checkpoint = _first_checkpoint(params, mode, model_dir)
   if checkpoint:
@@ -84,7 +86,7 @@ def _run(
     task = task_factory.get_task(params.task, logging_dir=model_dir)
   if checkpoint:
     task.begun = True
-    task.resumed_at = int(checkpoint.rpartition('-')[2])
+    task.resumed_at = whole.step(checkpoint)
   # Builds the model, and restores or initializes it: whatever is wrong with
   # the configuration shows before the first file is written.
   runner = runner_lib.Runner(
@@ -101,6 +103,23 @@ def _run(
       keras_models.keep(params.task, model_dir)
       run_directory.save_params(params, model_dir)
   return runner.run()
+
+
+def _latest_checkpoint(
+    params: cfg.ExperimentConfig, mode: str, model_dir: str) -> str | None:
+  """Returns the checkpoint that a run goes on from, None for a fresh one.
+
+  Training moves damaged ones aside; evaluation refuses them.
+  """
+  if mode not in runner_lib.EVALUATING_MODES and strategies.is_chief():
+    best_checkpoint.recover(params, model_dir)
+    return whole.recover(model_dir).prefix
+  found = whole.newest(model_dir)
+  if found.damaged and mode in runner_lib.EVALUATING_MODES:
+    raise errors.UsageError(
+        f'model_dir: {found.told()}; training resumes from '
+        f'{found.prefix!r}' if found.prefix else f'model_dir: {found.told()}')
+  return found.prefix
 
 
 def _first_checkpoint(

@@ -1,10 +1,12 @@
 """Metrics of a run: TensorBoard scalars and the same in `metrics.jsonl`."""
 
+from collections.abc import Callable
 import json
 import os
 import time
 from typing import Any
 
+from absl import logging
 import numpy as np
 from orbit import utils
 import tensorflow as tf
@@ -64,12 +66,30 @@ def _flatten(values: dict[str, Any], prefix: str = '') -> dict[str, float]:
 
 
 def read(model_dir: str) -> list[dict[str, Any]]:
-  """Returns the records of a run in the order they were written."""
+  """Returns the records of a run in the order they were written.
+
+  Lines that are damaged are left out, as a kill may cut the last one.
+  """
+  return [record for line in _lines(model_dir)
+          if (record := _record(line)) is not None]
+
+
+def _lines(model_dir: str) -> list[str]:
   path = os.path.join(model_dir, FILE_NAME)
-  if not tf.io.gfile.exists(path):
+  if not files.exists(path):
     return []
-  with tf.io.gfile.GFile(path) as f:
-    return [json.loads(line) for line in f.read().splitlines() if line]
+  return files.read_bytes(path).decode(errors='replace').splitlines()
+
+
+def _record(line: str) -> dict[str, Any] | None:
+  """Returns what a line says, None if it is damaged."""
+  try:
+    record = json.loads(line)
+  except ValueError:
+    return None
+  whole = isinstance(record, dict) and isinstance(
+      record.get('step'), int) and 'split' in record
+  return record if whole else None
 
 
 def evaluated(model_dir: str, step: int) -> bool:
@@ -87,19 +107,27 @@ def rewind(model_dir: str, step: int | None) -> None:
     model_dir: The run directory.
     step: The training step of that checkpoint; None if there is none.
   """
-  path = os.path.join(model_dir, FILE_NAME)
-  if not tf.io.gfile.exists(path):
-    return
-  with tf.io.gfile.GFile(path) as f:
-    lines = f.read().splitlines()
+  lines = _lines(model_dir)
+  damaged = [number for number, line in enumerate(lines, 1)
+             if _record(line) is None]
+  if damaged and damaged != [len(lines)]:  # Not by a kill.
+    logging.warning('%s: line %d and %d more are damaged and were dropped.',
+                    os.path.join(model_dir, FILE_NAME), damaged[0],
+                    len(damaged) - 1)
+  _keep(model_dir, lambda r: step is not None and r['step'] <= step)
+
+
+def forget(model_dir: str, step: int) -> None:
+  """Drops the evaluation at a training step: it is made again."""
+  _keep(model_dir, lambda r: (r['step'], r['split']) != (step, 'validation'))
+
+
+def _keep(model_dir: str, wanted: Callable[[dict[str, Any]], bool]) -> None:
+  """Drops the records that are not wanted, and what is damaged."""
+  lines = _lines(model_dir)
   kept = [line for line in lines
-          if step is not None and _step_of(line) <= step]
+          if (record := _record(line)) is not None and wanted(record)]
   if kept != lines:
-    files.write_atomically(path, ''.join(line + '\n' for line in kept))
-
-
-def _step_of(line: str) -> float:
-  try:
-    return json.loads(line)['step']
-  except (ValueError, KeyError):
-    return float('inf')
+    files.write_atomically(
+        os.path.join(model_dir, FILE_NAME),
+        ''.join(line + '\n' for line in kept))

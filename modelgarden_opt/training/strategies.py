@@ -1,6 +1,8 @@
 """The distribution strategy that a `runtime:` block describes."""
 
 import functools
+import json
+import os
 
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
@@ -63,6 +65,15 @@ def _strategy(
     raise errors.UsageError(
         f'runtime.distribution_strategy: {name!r} cannot be started: '
         f'{" ".join(errors.of_op(e).split())[:300]}') from None
+
+
+def is_chief() -> bool:
+  """Whether this process writes the run: of several workers, one does."""
+  config = json.loads(os.environ.get('TF_CONFIG') or '{}')
+  task, cluster = config.get('task', {}), config.get('cluster', {})
+  kind, index = task.get('type', 'chief'), int(task.get('index', 0))
+  return kind == 'chief' or (
+      kind == 'worker' and index == 0 and 'chief' not in cluster)
 
 
 def make_logical_cpus(count: int) -> None:

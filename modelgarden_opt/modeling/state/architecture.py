@@ -5,6 +5,7 @@ import os
 
 import tensorflow as tf
 
+from modelgarden_opt import errors
 from modelgarden_opt import files
 
 FILE = 'architecture.json'
@@ -24,9 +25,21 @@ def write(filters: Filters, directory: str) -> None:
 
 
 def read(directory: str) -> dict[str, int]:
-  """Returns the numbers of a run, empty if its directory has none."""
-  found = files.read_json_if_any(os.path.join(directory, FILE))
-  return found['filters'] if found else {}
+  """Returns the numbers of a run, empty if its directory has none.
+
+  Raises:
+    UsageError: If the file is damaged.
+  """
+  path = os.path.join(directory, FILE)
+  found = files.read_json_if_any(path)
+  if found is None:
+    return {}
+  filters = found.get('filters') if isinstance(found, dict) else None
+  if not isinstance(filters, dict) or not all(
+      isinstance(number, int) for number in filters.values()):
+    raise errors.UsageError(
+        f'{path!r} is damaged: it has no numbers of filters by layer')
+  return filters
 
 
 def of_checkpoint(path: str) -> dict[str, int]:

@@ -22,6 +22,7 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt import techniques
+from modelgarden_opt.modeling.state import whole
 
 # First words of the names of variables that a technique adds to a layer.
 TECHNIQUE_PREFIXES = tuple(
@@ -134,7 +135,7 @@ def resolve(path: str, field: str = '') -> str:
   """
   prefix = path
   if tf.io.gfile.isdir(path):
-    prefix = tf.train.latest_checkpoint(path)
+    prefix = whole.latest(path, field)
     if prefix is None:
       raise errors.UsageError(
           f'{field}: directory {path!r} holds no checkpoint; expected a file '
