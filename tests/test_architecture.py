@@ -19,6 +19,8 @@ ALLOWED = {
     'export': {'modeling', 'data', 'tasks', 'evaluation', 'compression'},
     'evaluation': {'modeling', 'data', 'tasks'},
     'benchmark': {'modeling', 'data', 'tasks', 'evaluation', 'export'},
+    'analysis': {'configs', 'compression', 'modeling', 'data', 'tasks',
+                 'evaluation', 'export'},
     'report': {'configs', 'evaluation'},
     'pipeline': {'configs', 'modeling', 'export'},
     'api': {'configs', 'compression', 'modeling', 'training', 'evaluation',
@@ -26,8 +28,8 @@ ALLOWED = {
     'recipes': {'configs', 'benchmark'},
     'targets': {'data', 'evaluation', 'benchmark'},
     'cli': {'configs', 'compression', 'data', 'modeling', 'tasks', 'training',
-            'export', 'evaluation', 'benchmark', 'report', 'pipeline',
-            'recipes', 'targets'},
+            'export', 'evaluation', 'benchmark', 'analysis', 'report',
+            'pipeline', 'recipes', 'targets'},
 }
 # Modules of no part, which everyone may import.
 SHARED = {'callable_module', 'errors', 'files', 'isolated', 'processes',

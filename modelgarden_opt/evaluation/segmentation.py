@@ -24,7 +24,7 @@ class Score:
       rescale: Whether the ground truth has the size of the original images
         (`resize_eval_groundtruth: false`).
     """
-    self._num_classes = num_classes
+    self._num_classes, self._rescale = num_classes, rescale
     self._iou = segmentation_metrics.PerClassIoU(
         num_classes, rescale_predictions=rescale)
     self._agreeing = self._num_pixels = self.num_examples = 0
@@ -51,6 +51,20 @@ class Score:
     self._agreeing += int(np.sum(same & valid))
     self._num_pixels += int(np.sum(valid))
     self.num_examples += len(outputs)
+
+  def confusion(
+      self, outputs: np.ndarray, labels: Mapping[str, np.ndarray]
+  ) -> np.ndarray:
+    """Returns numbers of pixels [true class, predicted class]; counts nothing.
+
+    Args:
+      outputs: See `update`.
+      labels: See `update`.
+    """
+    counted = segmentation_metrics.PerClassIoU(
+        self._num_classes, rescale_predictions=self._rescale)
+    counted.update_state(labels, self._as_logits(outputs))
+    return counted.total_cm.numpy()
 
   def _as_logits(self, outputs: np.ndarray) -> np.ndarray:
     if outputs.ndim == 4:

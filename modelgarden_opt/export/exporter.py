@@ -103,7 +103,7 @@ def export(
       runtime=request.runtime,
       hard_swish=run.params.task.export.hard_swish,
       output=_output(run, request.kind))
-  calibration = _Calibration(run, request.calibration_images)
+  calibration = Calibration(run, request.calibration_images)
   images: list[representative.Images] = []
 
   def verified_on() -> np.ndarray:
@@ -227,7 +227,7 @@ def _temporary(output: str, content: bytes) -> Iterator[str]:
       os.remove(path)
 
 
-class _Calibration:
+class Calibration:
   """Images to calibrate with, read only if the converter asks for them.
 
   Attributes:

@@ -7,10 +7,13 @@ import contextlib
 import functools
 from typing import Any
 
+import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import internals
 from modelgarden_opt.compression import leaves
+from modelgarden_opt.compression.quantization import quantizers
+from modelgarden_opt.modeling import calibration
 
 
 @contextlib.contextmanager
@@ -32,3 +35,36 @@ def calls(
       stack.enter_context(internals.replaced(layer, **{
           name: functools.partial(around, layer, getattr(layer, name))}))
     yield
+
+
+def activation_quantizers(
+    model: tf_keras.Model) -> list[quantizers.ActivationQuantizer]:
+  """Returns the quantizers of activations that a model calls."""
+  return [q for q in calibration.quantizers_of(model)
+          if isinstance(q, quantizers.ActivationQuantizer)
+          and q.maximum is not None]
+
+
+@contextlib.contextmanager
+def activations(
+    model: tf_keras.Model,
+    around: Callable[[quantizers.ActivationQuantizer, tf.Tensor], tf.Tensor],
+) -> Iterator[None]:
+  """Runs `around(quantizer, x)` in place of every activation's quantization.
+
+  Kernels pass in float meanwhile. Functions that are traced here do so later.
+
+  Args:
+    model: A quantized model.
+    around: Returns what the next layer reads in place of `x`.
+  """
+  found = activation_quantizers(model)
+  with calibration.quantizer_mode(model, calibration.Mode.PASS_THROUGH):
+    for quantizer in found:
+      quantizer.mode = calibration.Mode.REPLACED
+      quantizer.replacement = functools.partial(around, quantizer)
+    try:
+      yield
+    finally:
+      for quantizer in found:
+        quantizer.replacement = None

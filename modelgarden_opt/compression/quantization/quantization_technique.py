@@ -134,6 +134,7 @@ class Quantization:
         calibration_method=parameters['calibration_method'],
         percentile=parameters['calibration_percentile'], **known)
     quantizer.mode = self._mode
+    quantizer.path = path
     return quantizer
 
   def enabled(self, path: str, layer_type: str) -> bool:

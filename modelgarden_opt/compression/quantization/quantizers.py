@@ -1,5 +1,6 @@
 """The quantizer of an activation, and the modes of all quantizers."""
 
+from collections.abc import Callable
 import enum
 
 import tensorflow as tf
@@ -15,11 +16,13 @@ class Mode(enum.Enum):
   """What a quantizer does with the values that pass it.
 
   EXPORT is QUANTIZE without the rounding of biases, which the converter does.
+  REPLACED is what `ActivationQuantizer.replacement` does.
   """
   QUANTIZE = 'quantize'
   EXPORT = 'export'
   CALIBRATE = 'calibrate'
   PASS_THROUGH = 'pass_through'
+  REPLACED = 'replaced'
 
 
 # The upper end of a range is at least this: a scale of zero has no inverse.
@@ -41,6 +44,10 @@ class ActivationQuantizer(tf.Module):
   """
 
   maximum: tf.Variable | None = None
+  # Path of the layer by which rules decided about it.
+  path = ''
+  # Of the mode REPLACED: makes the output of the input.
+  replacement: Callable[[tf.Tensor], tf.Tensor] | None = None
 
   def __init__(
       self,
@@ -117,11 +124,22 @@ class ActivationQuantizer(tf.Module):
       if not self._fixed:
         self._observer.observe(x)
       return x
-    y = fake_quant.fake_quantize(x, self.minimum, self.maximum, self.num_bits)
+    if self.mode is Mode.REPLACED:
+      return self.replacement(x)
+    y = self.quantized(x)
     if self.mode is Mode.QUANTIZE:
-      levels = 2.0**self.num_bits - 1.0
-      bias.with_step(y, (self.maximum - self.minimum) / levels)
+      bias.with_step(y, self.step)
     return y
+
+  def quantized(self, x: tf.Tensor) -> tf.Tensor:
+    """Returns `x` on the grid, whatever the mode."""
+    return fake_quant.fake_quantize(
+        x, self.minimum, self.maximum, self.num_bits)
+
+  @property
+  def step(self) -> tf.Tensor:
+    """What an integer is worth."""
+    return (self.maximum - self.minimum) / (2.0**self.num_bits - 1.0)
 
   def _train(self, x: tf.Tensor, relu: str | None) -> tf.Tensor:
     if self._frozen:

@@ -1,0 +1,1 @@
+"""Which layers cost accuracy: their errors, and what techniques do to them."""
