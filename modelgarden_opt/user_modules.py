@@ -4,9 +4,13 @@ from collections.abc import Iterable
 import importlib
 import os
 import sys
+import types
 from typing import Any
 
 from modelgarden_opt import errors
+
+# What `--import` of the command names, for run directories that need it.
+named_by_flag: list[str] = []
 
 
 def load(names: Iterable[str], field: str) -> None:
@@ -64,6 +68,14 @@ def attribute(reference: str, field: str) -> Any:
       raise errors.UsageError(
           f'{field}: {module!r} has no {part!r}{_near(part, public)}')
     found = getattr(found, part)
+    if isinstance(found, types.ModuleType):
+      raise errors.UsageError(
+          f'{field}: {part!r} in {reference!r} is a module, which goes before '
+          'the colon')
+  if not callable(found):
+    raise errors.UsageError(
+        f'{field}: expected a function, received {reference!r}, which is of '
+        f'type {type(found).__name__}')
   return found
 
 

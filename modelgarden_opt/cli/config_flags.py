@@ -6,6 +6,7 @@ import glob
 import os
 
 from modelgarden_opt import errors
+from modelgarden_opt import user_modules
 
 # What makes a path a pattern.
 _PATTERN = '*?[\\'
@@ -66,9 +67,9 @@ def add_import_flag(parser: argparse.ArgumentParser) -> None:
 
 def import_modules(args: argparse.Namespace) -> None:
   """Imports what `--import` names."""
+  user_modules.named_by_flag[:] = args.imports
   if args.imports:
     import_tensorflow()
-    from modelgarden_opt import user_modules  # pylint: disable=g-import-not-at-top
     user_modules.load(args.imports, 'import')
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
+from modelgarden_opt.configs import modules
 from modelgarden_opt.configs import resolving
 from modelgarden_opt.configs.reading import yaml_file
 from modelgarden_opt.configs.schema import marks
@@ -49,18 +50,18 @@ def experiment(name: str, imports: Sequence[str] = ()) -> stored.Experiment:
 
 def resolve(
     name: str, sources: Mapping[str, Mapping[str, Any]],
-    imports: Sequence[str] = (), trained: bool = False,
+    imports: Sequence[str] = (), trained: bool = False, of_run: bool = False,
 ) -> tuple[stored.Experiment, resolving.Resolved]:
   """Returns an experiment, and the configuration that overrides make of it.
 
   Args:
     name: Name of the experiment.
     sources: See `resolving.resolve`.
-    imports: Modules of a user.
+    imports: Modules that a flag named.
     trained: See `resolving.resolve`.
+    of_run: See `modules.named`.
   """
-  modules = resolving.imports_of(sources, imports)
-  found = experiment(name, modules)
+  found = experiment(name, modules.named(sources, imports, of_run))
   return found, resolving.resolve(found, sources, trained)
 
 
@@ -84,7 +85,8 @@ def of_path(
   file = os.path.join(path, RUN_PARAMS) if is_run else path
   values = yaml_file.load(file)
   name = name or experiment_of(file, values)
-  return (*resolve(name, {file: values}, imports, is_run and looked_at), file)
+  return (*resolve(name, {file: values}, imports, is_run and looked_at, is_run),
+          file)
 
 
 def experiment_of(file: str, values: Mapping[str, Any]) -> str:

@@ -77,7 +77,8 @@ def _configs(args: argparse.Namespace) -> list:
     return [overrides.resolve_values(
         experiment, {'data': {'task': {'data': args.data}}}).task]
   if 'stages' in overrides.load_yaml(args.config_file[0]):
-    _, configs = run_lib.load_with_configs(args.config_file[0])
+    _, configs = run_lib.load_with_configs(
+        args.config_file[0], imports=args.imports)
     return list({str(_data(config.task)): config.task
                  for config in configs.values()}.values())
   names = [args.experiment] if args.experiment else _EXPERIMENTS.values()
@@ -85,7 +86,7 @@ def _configs(args: argparse.Namespace) -> list:
   for name in names:
     try:
       return [overrides.resolve(
-          name, args.config_file, args.params_override).task]
+          name, args.config_file, args.params_override, args.imports).task]
     except errors.UsageError as e:
       problems.append(str(e))
   raise errors.UsageError(min(problems, key=lambda text: text.count('\n')))

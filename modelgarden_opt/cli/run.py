@@ -47,7 +47,7 @@ def load_with_configs(
   if imports:  # Into the file of every training, and so into its params.yaml.
     values = stages.merge({'all': {'task': {'imports': [*imports]}}}, values)
   pipeline = stages.parse(values)
-  return pipeline, checking.resolve(pipeline, model_dir)
+  return pipeline, checking.resolve(pipeline, model_dir, imports)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
   made_by = ['modelgarden-opt', 'run', f'--config_file={args.config_file}']
   if args.model:
     made_by.append(f'--model={args.model}')
-  made_by += [f'--import={module}' for module in args.imports]
+  trusted = [f'--import={module}' for module in args.imports]
+  made_by += trusted
   steps = commands.steps(pipeline, args.model_dir, shlex.join(made_by))
   for step in steps:  # Options of late stages are checked before any runs.
     for command in step.commands:
@@ -82,6 +83,6 @@ def run(args: argparse.Namespace) -> int:
   if args.dry_run:
     for step in steps:
       for command in step.commands:
-        print(f'modelgarden-opt {shlex.join(command)}')
+        print(f'modelgarden-opt {shlex.join([*command, *trusted])}')
     return 0
-  return executor.run(steps, args.model_dir, main.main)
+  return executor.run(steps, args.model_dir, main.main, trusted)

@@ -4,6 +4,7 @@
 import argparse
 from collections.abc import Iterator
 from collections.abc import Mapping
+import os
 from typing import Any
 
 import yaml
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     found, resolved = configurations.resolve(
         found.values['task']['name'],
         {file: values, name: flag.parse(args.params_override, name)},
-        args.imports)
+        args.imports, of_run=os.path.isdir(args.path))
   resolved.raise_if_wrong()
   written = origins.parse(yaml_file.text_of(file))
   where = written or {

@@ -34,7 +34,9 @@ class CompressedTask(_Blocks):
       batch normalization are estimated after the last training step; 0 keeps
       their moving averages.
     imports: Modules that are imported before anything is built: they register
-      backbones, schedules, costs, recipes. The flag `--import` adds to them.
+      backbones, schedules, costs, recipes. Importing runs them, so the flag
+      `--import`, which adds to them, has to name each of them. A run directory
+      keeps what was named.
   """
   distillation: distillation_cfg.Distillation | None = None
   data: str = ''

@@ -71,8 +71,9 @@ class Keras(hyperparams.Config):
   `path`.
 
   Attributes:
-    builder: `package.module:function` that returns the model; the module is
-      looked for on the Python path and in the current directory.
+    builder: `package.module:function` that returns the model. The module is
+      looked for on the Python path and in the current directory; unless it is
+      `tf_keras.applications`, the flag `--import` has to name it, too.
     arguments: Keyword arguments of the function.
     path: A `.keras` file or a SavedModel of tf_keras; its weights are what
       training starts from.

@@ -20,6 +20,7 @@ from modelgarden_opt.configs import block as block_cfg
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import experiments
+from modelgarden_opt.configs import modules
 from modelgarden_opt.configs import origins
 from modelgarden_opt.configs import resolving
 from modelgarden_opt.configs.reading import flag
@@ -69,7 +70,7 @@ def resolve(
     config_files: YAML files, applied in order.
     params_override: YAML, JSON or `a.b=1,c=2` string (or a YAML file's path),
       applied last.
-    imports: Modules to import beside those that `task.imports` names.
+    imports: Modules that a flag named; no others may be named.
     trained: See `resolving.resolve`.
     run: See `resolving.resolve`.
 
@@ -95,22 +96,23 @@ def resolve_values(
     experiment: Name of a registered experiment.
     sources: Overrides in the order of their application, by the name that
       messages call them.
-    imports: Modules to import beside those that `task.imports` names.
+    imports: Modules that a flag named. Overrides may name no others, but those
+      of a run that was trained.
     trained: See `resolving.resolve`.
     run: See `resolving.resolve`.
 
   Raises:
     UsageError: One message with everything that is wrong.
   """
-  modules = resolving.imports_of(sources, imports)
-  user_modules.load(modules, 'task.imports')
+  imports = modules.named(sources, imports, trained)
+  user_modules.load(imports, modules.IMPORTS)
   config = base(experiment)
   # A run directory knows by this name which configuration classes it holds.
   config.task.name = experiment
   resolved = resolving.resolve(described(config), sources, trained, run)
   resolved.raise_if_wrong()
   _override(config, resolved.overrides)
-  config.task.imports = modules
+  config.task.imports = imports
   origins.remember(config, resolved.origins)
   return _locked(config)
 

@@ -94,19 +94,6 @@ def read(
   return sources
 
 
-def imports_of(
-    sources: Mapping[str, Mapping[str, Any]], imports: Sequence[str]
-) -> list[str]:
-  """Returns the modules that flags and overrides name, each once."""
-  found = list(imports)
-  for values in sources.values():
-    task = values.get('task')
-    named = task.get('imports') if isinstance(task, Mapping) else None
-    found += [m for m in named if isinstance(m, str)] if isinstance(
-        named, list) else []
-  return list(dict.fromkeys(found))
-
-
 def resolve(
     experiment: stored.Experiment,
     sources: Mapping[str, Mapping[str, Any]],

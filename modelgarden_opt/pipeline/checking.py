@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import os
 
 from official.core import config_definitions as cfg
@@ -23,7 +24,7 @@ from modelgarden_opt.pipeline import stages
 
 
 def resolve(
-    pipeline: stages.Pipeline, model_dir: str = ''
+    pipeline: stages.Pipeline, model_dir: str = '', imports: Sequence[str] = ()
 ) -> dict[str, cfg.ExperimentConfig]:
   """Returns the configuration of every training, by the stage's name.
 
@@ -31,6 +32,7 @@ def resolve(
     pipeline: The pipeline.
     model_dir: Its directory. What is trained there may break rules that are
       younger, see `resolving.resolve`.
+    imports: Modules that a flag named.
 
   Raises:
     UsageError: One message with everything that is wrong with any of them.
@@ -40,7 +42,7 @@ def resolve(
     try:
       configs[training.name] = _of_run(training) if training.run else (
           overrides.resolve_values(
-              training.experiment, {training.name: training.overrides},
+              training.experiment, {training.name: training.overrides}, imports,
               run=overrides.load_run(os.path.join(model_dir, training.name))
               if model_dir else None))
     except resolving.WrongConfiguration as e:
@@ -64,7 +66,7 @@ def _of_run(training: stages.Training) -> cfg.ExperimentConfig:
         f'run: {training.run!r} is a run of {name!r}, expected one of '
         f'{training.experiment!r}')
   checkpoints.resolve(commands.best_of(training.run), 'run')
-  return overrides.resolve(name, [path])
+  return overrides.resolve(name, [path], trained=True)
 
 
 def assert_models(

@@ -22,6 +22,7 @@ def run(
     steps: Sequence[commands_lib.Step],
     model_dir: str,
     execute: Callable[[Sequence[str]], int],
+    flags: Sequence[str] = (),
 ) -> int:
   """Runs every step that is not complete.
 
@@ -35,6 +36,7 @@ def run(
     steps: What `commands.steps` returned.
     model_dir: Directory of all results.
     execute: Runs one command and returns its exit code.
+    flags: Flags that every command gets, without being another one for that.
 
   Returns:
     The exit code of the first command that failed, else 0.
@@ -50,6 +52,7 @@ def run(
     if step.run_dir:
       _prepare(step, model_dir)
     for command in step.commands:
+      command = [*command, *flags]
       print(f'\n$ modelgarden-opt {shlex.join(command)}', flush=True)
       code = execute(command)
       if code:

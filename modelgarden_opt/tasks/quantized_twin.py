@@ -38,7 +38,7 @@ def of_run(
   if params_override:
     sources[f'--{_FIELD}'] = _of_block(params_override)
   params = overrides.resolve_values(
-      run.params.task.name, sources, run=trained)
+      run.params.task.name, sources, run.params.task.imports, run=trained)
   task = task_factory.get_task(params.task, logging_dir=run.model_dir)
   task.begun = True
   # Layers, and so the tensors of files, are named as in a fresh process.

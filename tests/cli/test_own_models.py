@@ -44,9 +44,11 @@ def own_params(data_dir):
     model = {k: v for k, v in values['task']['model'].items()
              if k != 'backbone'}
     values = {**values, 'task': {**values['task'], 'model': model}}
+    module, colon, _ = fields.get('builder', '').partition(':')
+    named = [module] if colon and module != 'tf_keras.applications' else []
     return overrides.resolve_values(name, {
         'a': values, 'b': _SHORT, 'c': _keras(**fields),
-        **{f'd{i}': f for i, f in enumerate(further)}})
+        **{f'd{i}': f for i, f in enumerate(further)}}, named)
 
   return make
 
@@ -72,11 +74,15 @@ def test_a_builder_of_the_user_from_training_to_prediction(
   params = own_params('keras_qat', {'task': {'quantization': {
       'calibration_steps': 1}}}, builder='tests.user_models:two_branches')
   config = run_directory.as_plain(params)
+  config['task']['imports'] = []
   config['task']['model']['backbone']['keras']['builder'] = (
       'my_models:two_branches')
   (tmp_path / 'c.yaml').write_text(yaml.safe_dump(config))
-  done = _command('train', '--experiment=keras_qat', '--config_file=c.yaml',
-                  '--model_dir=run', '--import=my_models', cwd=tmp_path)
+  train = ['train', '--experiment=keras_qat', '--config_file=c.yaml',
+           '--model_dir=run']
+  done = _command(*train, cwd=tmp_path)
+  assert done.returncode == 2 and 'add --import=my_models' in done.stderr
+  done = _command(*train, '--import=my_models', cwd=tmp_path)
   assert done.returncode == 0, done.stderr
   kept = yaml.safe_load((tmp_path / 'run' / 'params.yaml').read_text())
   assert kept['task']['imports'] == ['my_models']
@@ -141,7 +147,8 @@ def test_saved_models_of_both_kinds_give_their_weights(
 
 @pytest.mark.parametrize(('fields', 'expected'), [
     ({}, 'received neither'),
-    ({'builder': 'a:b', 'path': 'c'}, "cannot be combined with path 'c'"),
+    ({'builder': 'tests.user_models:f', 'path': 'c'},
+     "cannot be combined with path 'c'"),
     ({'builder': 'two_branches'}, 'expected package.module:function'),
     ({'builder': 'no_such.module:f'}, "there is no module 'no_such'"),
     ({'builder': 'tests.user_models:two_branch'},

@@ -15,7 +15,10 @@ from modelgarden_opt.configs.schema import marks
 
 _PAIR = re.compile(r'\s*([A-Za-z_][\w.\-]*)\s*(\[[^\]=]*\])?\s*=(.*)',
                    re.DOTALL)
-_BRACKETS = {'(': ')', '[': ']', '{': '}'}
+_BRACKETS = {'[': ']', '{': '}'}
+_QUOTED = re.compile(r"'(?:[^']|'')*'" r'|"(?:[^"\\]|\\.)*"', re.DOTALL)
+# What a quoted text follows, elsewhere quotes are characters as any other.
+_BEFORE_VALUES = ('=', ',', '[', '{', ':')
 
 
 def parse(text: str, name: str) -> dict[str, Any]:
@@ -90,22 +93,32 @@ def _set(found: marks.Marked, field: str, value, name: str) -> None:
 
 def _split(text: str, name: str) -> Iterator[str]:
   """Yields the pairs of a text."""
-  quote, closing, start = '', [], 0
-  for index, character in enumerate(text):
-    if quote:
-      if character == quote:
-        quote = ''
-    elif character in '"\'' and text[:index].rstrip()[-1:] in tuple('=,[{(:'):
-      quote = character
+  closing, start, at, before = [], 0, 0, ''
+  while at < len(text):
+    character, end = text[at], at + 1
+    if character in '"\'' and before in _BEFORE_VALUES:
+      quoted = _QUOTED.match(text, at)
+      if quoted is None:
+        raise _unfinished(character, text, name)
+      end = quoted.end()
     elif character in _BRACKETS:
       closing.append(_BRACKETS[character])
     elif closing and character == closing[-1]:
       closing.pop()
+    elif character == '#' and text[at - 1:at].isspace():
+      raise errors.UsageError(
+          f"{name}: ' #' begins a comment, which would be left out of "
+          f"{marks.shown(text)}; a value with it is quoted: a='x #y'")
     elif character == ',' and not closing:
-      yield text[start:index]
-      start = index + 1
-  if quote or closing:
-    raise errors.UsageError(
-        f'{name}: {quote or closing[-1]} is missing at the end of '
-        f'{marks.shown(text)}')
+      yield text[start:at]
+      start = end
+    before = before if character.isspace() else character
+    at = end
+  if closing:
+    raise _unfinished(closing[-1], text, name)
   yield text[start:]
+
+
+def _unfinished(missing: str, text: str, name: str) -> errors.UsageError:
+  return errors.UsageError(
+      f'{name}: {missing} is missing at the end of {marks.shown(text)}')

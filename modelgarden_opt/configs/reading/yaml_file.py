@@ -23,6 +23,8 @@ MAX_VALUES = 100_000
 _TAG = 'tag:yaml.org,2002:'
 _NUMBER = re.compile(r'[-+]?(0x[0-9a-fA-F_]+|0b[01_]+|0[0-7_]+|'
                      r'[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)')
+# What Python makes of an argument's bytes that are not UTF-8.
+_NO_CHARACTER = re.compile('[\ud800-\udfff]')
 _UTF_16 = (b'\xff\xfe', b'\xfe\xff')
 
 
@@ -34,13 +36,12 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers
             if tag not in (f'{_TAG}timestamp', f'{_TAG}value')]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    f'{_TAG}float',
-    re.compile(r'^[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)$'),
-    list('-+0123456789.'))
-
-
-# What was read can be written again.
+# What was read can be written again: texts that look like numbers are quoted.
+for _class in (_Loader, yaml.SafeDumper):
+  _class.add_implicit_resolver(
+      f'{_TAG}float',
+      re.compile(r'^[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)$'),
+      list('-+0123456789.'))
 yaml.SafeDumper.add_representer(
     marks.Marked, yaml.SafeDumper.represent_dict)
 
@@ -124,6 +125,8 @@ def parse(text: str, name: str) -> dict[str, Any]:
     raise errors.UsageError(
         f'{name}: has more than {MAX_BYTES:,} characters, which no '
         'configuration has')
+  if _NO_CHARACTER.search(text):
+    raise errors.UsageError(f'{name}: holds bytes that are not UTF-8')
   try:
     values = _Builder(text, name).build()
   except _Wrong as e:
