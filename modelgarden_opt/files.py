@@ -1,12 +1,21 @@
 """Files that are either whole or not there, on any file system of `tf.io`."""
 
 from collections.abc import Iterator
+import contextlib
+import fcntl
 import json
 import os
+import re
+import time
 from typing import Any
 import uuid
 
 from modelgarden_opt import errors
+
+# What `temporary` calls a file, after its final name.
+_TEMPORARY = re.compile(r'(.+)\.tmp-[0-9a-f]{32}')
+# Seconds in which a file that was created is certainly locked.
+_JUST_MADE = 0.1
 
 
 def write_atomically(path: str, content: str | bytes) -> None:
@@ -19,33 +28,79 @@ def write_atomically(path: str, content: str | bytes) -> None:
       replaced.
     content: Text or bytes of the whole file.
   """
-  temporary = f'{path}.tmp-{uuid.uuid4().hex}'
   if '://' not in path:
-    _write_local(path, temporary, content)
+    _write_local(path, content)
     return
+  name = _beside(path)
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   tf.io.gfile.makedirs(os.path.dirname(path))
   try:
-    with tf.io.gfile.GFile(temporary, 'wb') as f:
+    with tf.io.gfile.GFile(name, 'wb') as f:
       f.write(content)
-    tf.io.gfile.rename(temporary, path, overwrite=True)
+    tf.io.gfile.rename(name, path, overwrite=True)
   except BaseException:
-    if tf.io.gfile.exists(temporary):
-      tf.io.gfile.remove(temporary)
+    if tf.io.gfile.exists(name):
+      tf.io.gfile.remove(name)
     raise
 
 
-def _write_local(path: str, temporary: str, content: str | bytes) -> None:
-  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+def _write_local(path: str, content: str | bytes) -> None:
   data = content.encode() if isinstance(content, str) else content
-  try:
-    with open(temporary, 'wb') as f:
+  with temporary(path) as name:
+    with open(name, 'wb') as f:
       f.write(data)
-    os.replace(temporary, path)
-  except BaseException:
-    if os.path.exists(temporary):
-      os.remove(temporary)
-    raise
+    os.replace(name, path)
+
+
+def _beside(path: str) -> str:
+  return f'{path}.tmp-{uuid.uuid4().hex}'
+
+
+@contextlib.contextmanager
+def temporary(path: str) -> Iterator[str]:
+  """Gives the name of an empty file beside one that is being made.
+
+  It is removed at the end, if it was not renamed. Before, those are that killed
+  processes left: a file is locked for as long as its process makes it.
+
+  Args:
+    path: The local file that is being made; missing directories are created.
+  """
+  directory = os.path.dirname(path) or '.'
+  os.makedirs(directory, exist_ok=True)
+  sweep(directory, os.path.basename(path))
+  name = _beside(path)
+  with open(name, 'wb') as f:
+    with contextlib.suppress(OSError):  # Not every file system has locks.
+      fcntl.flock(f, fcntl.LOCK_EX)
+    try:
+      yield name
+    finally:
+      if os.path.exists(name):
+        os.remove(name)
+
+
+def sweep(directory: str, base: str = '') -> None:
+  """Removes temporary files of processes that were killed.
+
+  Args:
+    directory: A local directory.
+    base: Name of the file that they were to become; '' for any.
+  """
+  for name in names(directory):
+    match = _TEMPORARY.fullmatch(name)
+    if match and base in ('', match[1]):
+      _remove_if_left(os.path.join(directory, name))
+
+
+def _remove_if_left(path: str) -> None:
+  """Removes a temporary file unless a process holds its lock."""
+  with contextlib.suppress(OSError), open(path, 'rb') as f:
+    # One that has just been made is about to be locked.
+    if time.time() - os.fstat(f.fileno()).st_mtime < _JUST_MADE:
+      return
+    fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.remove(path)
 
 
 def write_json(path: str, value: Any) -> None:

@@ -21,6 +21,10 @@ _DIRECTORIES = ('output_dir',)
 _MAKE_RUNS = ('train', 'run')
 _MAX_PATH = 4096
 # Where Python's and TensorFlow's file systems raise.
+_NO_SPACE = os.strerror(errno.ENOSPC)
+_MAKE_ROOM = '; make room, and run the same command again'
+_UNWRITABLE = tuple(map(os.strerror, (
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EIO)))
 _OF_FILES = re.compile(r'tensorflow/python/(lib/io|training/checkpoint|'
                        r'checkpoint)')
 
@@ -106,11 +110,15 @@ def told(error: BaseException) -> str | None:
     names = [repr(name) for name in (error.filename, error.filename2) if name]
     text = f'{" and ".join(names) or "a file"}: {error.strerror}'
     if error.errno == errno.ENOSPC:
-      text += '; make room, and run the same command again'
+      text += _MAKE_ROOM
     return text
   if not hasattr(error, 'error_code'):  # Not one of TensorFlow.
     return None
+  text = ' '.join(errors.of_op(error).split())[:300]
+  if _NO_SPACE in text:
+    return text + _MAKE_ROOM
   frames = traceback.extract_tb(error.__traceback__)
-  if not frames or not _OF_FILES.search(frames[-1].filename):
-    return None
-  return ' '.join(errors.of_op(error).split())[:300]
+  if any(reason in text for reason in _UNWRITABLE) or (
+      frames and _OF_FILES.search(frames[-1].filename)):
+    return text
+  return None

@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
   from modelgarden_opt.pipeline import checking
   from modelgarden_opt.pipeline import commands
   from modelgarden_opt.pipeline import executor
+  from modelgarden_opt.training import lock
   from modelgarden_opt.training import strategies
   pipeline, configs = load_with_configs(
       args.config_file, args.model, args.imports, args.model_dir)
@@ -85,4 +86,5 @@ def run(args: argparse.Namespace) -> int:
       for command in step.commands:
         print(f'modelgarden-opt {shlex.join([*command, *trusted])}')
     return 0
-  return executor.run(steps, args.model_dir, main.main, trusted)
+  with lock.held(args.model_dir):
+    return executor.run(steps, args.model_dir, main.main, trusted)

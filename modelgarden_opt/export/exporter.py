@@ -7,13 +7,13 @@ import contextlib
 import dataclasses
 import os
 from typing import Any
-import uuid
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.data import class_names
 from modelgarden_opt.data import representative
 from modelgarden_opt.data import sampling
@@ -216,15 +216,10 @@ def write(
 @contextlib.contextmanager
 def _temporary(output: str, content: bytes) -> Iterator[str]:
   """Gives a file a name beside its own, and removes it if it is still there."""
-  os.makedirs(os.path.dirname(output) or '.', exist_ok=True)
-  path = f'{output}.tmp-{uuid.uuid4().hex}'
-  try:
+  with files.temporary(output) as path:
     with open(path, 'wb') as f:
       f.write(content)
     yield path
-  finally:
-    if os.path.exists(path):
-      os.remove(path)
 
 
 class Calibration:

@@ -1,7 +1,10 @@
 """Runs one experiment in one run directory."""
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
+import os
 from typing import Any
 
 from official.core import config_definitions as cfg
@@ -22,6 +25,7 @@ from modelgarden_opt.modeling.state import whole
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import batch_norm_action
 from modelgarden_opt.training import best_checkpoint
+from modelgarden_opt.training import lock
 from modelgarden_opt.training import runner as runner_lib
 from modelgarden_opt.training import strategies
 
@@ -47,10 +51,37 @@ def run_experiment(
     Metrics of the last evaluation, empty for mode `train`.
 
   Raises:
-    UsageError: If the directory holds a run of another model, a checkpoint is
-      missing or does not fit, or there is nothing to evaluate. Nothing has
-      been written then.
+    UsageError: If the directory holds a run of another model, another process
+      trains there, a checkpoint is missing or does not fit, or there is nothing
+      to evaluate. Nothing has been written then.
   """
+  with contextlib.ExitStack() as stack:
+    if mode not in runner_lib.EVALUATING_MODES and strategies.is_chief():
+      stack.enter_context(lock.held(model_dir))
+      stack.enter_context(_swept(params, model_dir))
+    return _run_alone(params, mode, model_dir)
+
+
+@contextlib.contextmanager
+def _swept(params: cfg.ExperimentConfig, model_dir: str) -> Iterator[None]:
+  """Removes temporary files of killed processes, and those of this one."""
+  directories = [model_dir, *(
+      os.path.join(model_dir, name) for name in (
+          params.trainer.best_checkpoint_export_subdir, 'ema_checkpoints')
+      if name)]
+  for directory in directories:
+    lock.sweep(directory)
+  try:
+    yield
+  finally:
+    for directory in directories:
+      lock.sweep(directory)
+
+
+def _run_alone(
+    params: cfg.ExperimentConfig, mode: str, model_dir: str
+) -> Mapping[str, Any]:
+  """Runs a mode in a directory that no other process writes to."""
   checkpoint = _latest_checkpoint(params, mode, model_dir)
   if checkpoint is None and mode in runner_lib.EVALUATING_MODES:
     checkpoint = _first_checkpoint(params, mode, model_dir)

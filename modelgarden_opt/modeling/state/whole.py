@@ -149,6 +149,7 @@ def recover(directory: str) -> Newest:
   """
   found = newest(directory)
   if not found.damaged:
+    _remove_half_written(directory, found.prefix)
     return found
   kept = _move_aside(directory, found.damaged)
   left = [*_prefixes(directory)][::-1]
@@ -163,6 +164,17 @@ def recover(directory: str) -> Newest:
       f'{found.prefix!r} is the newest whole checkpoint.' if found.prefix
       else 'No whole checkpoint is left.')
   return found
+
+
+def _remove_half_written(directory: str, latest_prefix: str | None) -> None:
+  """Removes what a process left that was killed while it saved a checkpoint.
+
+  The file `checkpoint` is written last, so it does not name that one.
+  """
+  for prefix in _prefixes(directory):
+    if latest_prefix and step(prefix) > step(latest_prefix) and damage(prefix):
+      for path in tf.io.gfile.glob(f'{prefix}.*'):
+        tf.io.gfile.remove(path)
 
 
 def name_latest(directory: str, prefixes: Sequence[str]) -> None:
