@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 import difflib
 import re
+import signal
 import traceback
 
 # What TensorFlow puts around the message of an op: its node and its name.
@@ -26,6 +27,21 @@ class UsageError(ValueError):
 
 class Failure(RuntimeError):
   """Something failed while running: one message, no traceback, exit code 1."""
+
+
+class Stopped(BaseException):
+  """A signal ended the command; no `except Exception` takes it for an error.
+
+  Attributes:
+    signal: Number of the signal.
+    kept: What is left of the work, for the message.
+  """
+
+  def __init__(
+      self, number: int,
+      kept: str = 'what was complete is kept, the same command goes on'):
+    super().__init__(f'stopped by {signal.Signals(number).name}; {kept}')
+    self.signal, self.kept = number, kept
 
 
 def close(value: str, choices: Iterable[str]) -> str:

@@ -33,7 +33,7 @@ ALLOWED = {
 }
 # Modules of no part, which everyone may import.
 SHARED = {'callable_module', 'errors', 'files', 'isolated', 'processes',
-          'ratios', 'registry', 'techniques', 'user_modules'}
+          'ratios', 'registry', 'stopping', 'techniques', 'user_modules'}
 FILES = sorted(PACKAGE.rglob('*.py'))
 ALL_FILES = FILES + sorted(
     p for d in ('scripts', 'projects', 'tests')

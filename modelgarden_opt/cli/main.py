@@ -3,10 +3,12 @@
 import argparse
 from collections.abc import Sequence
 import importlib
+import signal
 import sys
 
 import modelgarden_opt
 from modelgarden_opt import errors
+from modelgarden_opt import stopping
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import paths
 
@@ -37,6 +39,8 @@ COMMANDS = {
 }
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+# Plus the number of the signal, as shells have it.
+_EXIT_SIGNAL = 128
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -73,9 +77,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: Arguments without the program name; None for those of the process.
 
   Returns:
-    0 done, 1 failed while running, 2 bad usage or configuration.
+    0 done, 1 failed while running, 2 bad usage or configuration, 130 and 143
+    stopped by Ctrl-C and by SIGTERM.
   """
   args = parse(argv)
+  with stopping.handled():
+    return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+  """Runs a command; what it raises is one message and an exit code."""
   command = importlib.import_module(f'modelgarden_opt.cli.{args.command}')
   try:
     paths.prepare(args)
@@ -99,10 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
       raise
     print(f'{args.command}: {message}', file=sys.stderr)
     return EXIT_FAILURE
+  except errors.Stopped as e:
+    print(f'{args.command}: {e}', file=sys.stderr)
+    return _EXIT_SIGNAL + e.signal
   except KeyboardInterrupt:
-    print(f'{args.command}: interrupted; what was checkpointed is kept, the '
-          'same command resumes', file=sys.stderr)
-    return EXIT_FAILURE
+    print(f'{args.command}: {errors.Stopped(signal.SIGINT)}', file=sys.stderr)
+    return _EXIT_SIGNAL + signal.SIGINT
 
 
 if __name__ == '__main__':

@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import orbit
 
+from modelgarden_opt import errors
+from modelgarden_opt import stopping
+
 
 class Controller(orbit.Controller):
   """Saves and evaluates at the multiples of the intervals.
@@ -46,6 +49,35 @@ class Controller(orbit.Controller):
       self.train(steps=step, checkpoint_at_completion=step == train_steps)
       due = True
     return output
+
+  def _train_n_steps(self, num_steps: int) -> None:
+    """Trains; saves a checkpoint and stops where a signal asks for it."""
+    try:
+      super()._train_n_steps(num_steps)
+    except errors.Stopped as e:
+      raise self._stopped(e.signal) from None
+    if stopping.requested():
+      raise self._stopped(stopping.requested())
+
+  def evaluate(self, steps: int = -1) -> orbit.runner.Output | None:
+    """Evaluates; an evaluation that a signal ends is made up for later."""
+    try:
+      return super().evaluate(steps)
+    except errors.Stopped as e:
+      self.evaluator.end_evaluation()
+      if self.trainer is None:
+        raise
+      raise self._stopped(e.signal) from None
+
+  def _stopped(self, signal: int) -> errors.Stopped:
+    """Saves a checkpoint of steps that none was saved of."""
+    step = int(self.global_step.numpy())
+    latest = self.checkpoint_manager.latest_checkpoint
+    if step and not (latest and latest.endswith(f'-{step}')):
+      self._maybe_save_checkpoint(check_interval=False)
+    return errors.Stopped(
+        signal, f'the checkpoint of step {step} is saved, the same command '
+        'resumes' if step else 'no step was taken yet')
 
   def _maybe_save_checkpoint(self, check_interval: bool = True) -> bool:
     interval = self.checkpoint_manager.checkpoint_interval

@@ -6,15 +6,13 @@ import contextlib
 import functools
 from typing import Any
 
-import numpy as np
 from official.core import actions
 from official.core import base_task
-from official.core import base_trainer
 from official.core import train_lib
 from official.core import train_utils
 import orbit
-import tensorflow as tf
 
+from modelgarden_opt import stopping
 from modelgarden_opt.compression import replicas
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.training import batch_norm_action
@@ -24,31 +22,7 @@ from modelgarden_opt.training import controller as controller_lib
 from modelgarden_opt.training import freeze_action
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import progress_action
-
-
-class Trainer(base_trainer.Trainer):
-  """The common trainer; its train step can be traced again."""
-
-  def retrace(self) -> None:
-    """Makes the next call of `train` trace the train step again."""
-    self._train_loop_fn = None
-
-  def train_loop_end(self) -> dict[str, Any]:
-    return _as_numbers(super().train_loop_end())
-
-  def eval_end(self, aggregated_logs=None) -> dict[str, Any]:
-    return _as_numbers(super().eval_end(aggregated_logs))
-
-
-def _as_numbers(logs: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns logs whose scalars are Python's, which print as numbers."""
-
-  def convert(value):
-    value = orbit.utils.get_value(value)
-    return value.item() if np.ndim(value) == 0 and hasattr(
-        value, 'item') else value
-
-  return tf.nest.map_structure(convert, dict(logs))
+from modelgarden_opt.training import trainer as trainer_lib
 
 
 class Runner(train_lib.OrbitExperimentRunner):
@@ -58,14 +32,15 @@ class Runner(train_lib.OrbitExperimentRunner):
   _scheduled = ()
 
   def _build_trainer(
-      self, task: base_task.Task, train: bool, evaluate: bool) -> Trainer:
+      self, task: base_task.Task, train: bool, evaluate: bool
+  ) -> trainer_lib.Trainer:
     self._task = task
     with self.strategy.scope():
       trainer = train_utils.create_trainer(
           self.params, task, train=train, evaluate=evaluate,
           checkpoint_exporter=best_checkpoint.make_exporter(
               self.params, self.model_dir),
-          trainer_cls=Trainer)
+          trainer_cls=trainer_lib.Trainer)
       if train:
         task.begin_training(trainer.model)
     return trainer
@@ -115,7 +90,7 @@ class Runner(train_lib.OrbitExperimentRunner):
   def _train_actions(
       self,
       controller: orbit.Controller,
-      trainer: Trainer,
+      trainer: trainer_lib.Trainer,
       extra: list[orbit.Action],
   ) -> list[orbit.Action]:
     self._scheduled = list(self._make_scheduled(controller, trainer))
@@ -129,7 +104,8 @@ class Runner(train_lib.OrbitExperimentRunner):
     return [lambda _: replicas.equalize(trainer.model.variables),
             *extra, *self._scheduled, *official, self._progress]
 
-  def _make_scheduled(self, controller: orbit.Controller, trainer: Trainer):
+  def _make_scheduled(
+      self, controller: orbit.Controller, trainer: trainer_lib.Trainer):
     """Yields the actions that have to run after certain steps."""
     task = self.params.task
     if task.quantization is not None:
@@ -175,7 +151,7 @@ class Runner(train_lib.OrbitExperimentRunner):
     trains = 'train' in self._mode and self._trains
     shown = self._progress.shown() if trains else contextlib.nullcontext()
     logs = None
-    with self.strategy.scope(), shown:
+    with self.strategy.scope(), shown, stopping.deferrable():
       if 'train' in self._mode and not trains:
         logs = self._run_without_training()
       elif self._mode == 'train':

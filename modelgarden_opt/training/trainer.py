@@ -1,0 +1,116 @@
+"""The Model Garden's trainer, in portions of steps that a signal may end."""
+
+from collections.abc import Mapping
+import time
+from typing import Any
+
+import numpy as np
+from official.core import base_trainer
+from official.modeling import optimization
+import orbit
+import tensorflow as tf
+
+from modelgarden_opt import errors
+from modelgarden_opt import stopping
+
+# Seconds of steps after which a signal is looked for, and seconds that a loop
+# may last longer than that. What ends a process grants it 30 as a rule.
+_PORTION = 5.0
+_REST = 10.0
+
+
+class Trainer(base_trainer.Trainer):
+  """The common trainer; its train step can be traced again.
+
+  A loop of steps is run in portions of about five seconds. When a signal asks
+  to stop, it ends after a portion, if its end is not near.
+  """
+
+  _seconds_per_step = 0.0
+  _averaged = False
+
+  def retrace(self) -> None:
+    """Makes the next call of `train` trace the train step again."""
+    self._train_loop_fn = None
+
+  def train(self, num_steps: tf.Tensor) -> orbit.runner.Output | None:
+    """Trains for one loop of steps.
+
+    Raises:
+      Stopped: If a signal asked for it and the loop would last longer.
+    """
+    self.train_loop_begin()
+    if self._train_loop_fn is None:
+      self._train_loop_fn = self.create_train_loop_fn()
+      self._seconds_per_step = 0.0
+    if self._train_iter is None:
+      self._train_iter = tf.nest.map_structure(iter, self.train_dataset)
+    left = int(num_steps)
+    while left:
+      left -= self._take(left)
+      # Before the first steps, which trace them, there is nothing to save.
+      if not self._in_several_processes:
+        stopping.defer()
+      if stopping.requested() and self._seconds_per_step * left > _REST:
+        raise errors.Stopped(stopping.requested())
+    return self.train_loop_end()
+
+  def _take(self, left: int) -> int:
+    """Takes the next portion of steps; returns how many they were."""
+    pace = self._seconds_per_step
+    # The first steps are slow, since they are traced; they say nothing.
+    count = min(left, max(1, int(_PORTION / pace)) if pace else 1)
+    start = time.monotonic()
+    step = self.global_step.numpy()
+    self._train_loop_fn(self._train_iter, tf.constant(count, tf.int32))
+    count = int(self.global_step.numpy() - step)  # Waits for them.
+    self._seconds_per_step = (time.monotonic() - start) / max(count, 1)
+    return max(count, 1)
+
+  @property
+  def _in_several_processes(self) -> bool:
+    """Whether steps and checkpoints need other processes, too.
+
+    These do not get the signal at the same step.
+    """
+    return self.strategy.extended._in_multi_worker_mode()  # pylint: disable=protected-access
+
+  def train_loop_end(self) -> dict[str, Any]:
+    return _as_numbers(super().train_loop_end())
+
+  def eval_begin(self):
+    super().eval_begin()
+    self._averaged = isinstance(
+        self.optimizer, optimization.ExponentialMovingAverage)
+
+  def eval_reduce(self, state=None, step_outputs=None) -> Any:
+    """Adds the outputs of a batch to the state.
+
+    Raises:
+      Stopped: If a signal asked for it.
+    """
+    if stopping.requested() and tf.executing_eagerly():
+      raise errors.Stopped(stopping.requested())
+    return super().eval_reduce(state, step_outputs)
+
+  def eval_end(self, aggregated_logs=None) -> dict[str, Any]:
+    logs = _as_numbers(super().eval_end(aggregated_logs))
+    self._averaged = False
+    return logs
+
+  def end_evaluation(self) -> None:
+    """Gives the model its weights again after an evaluation that was ended."""
+    if self._averaged:
+      self.optimizer.swap_weights()
+      self._averaged = False
+
+
+def _as_numbers(logs: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns logs whose scalars are Python's, which print as numbers."""
+
+  def convert(value):
+    value = orbit.utils.get_value(value)
+    return value.item() if np.ndim(value) == 0 and hasattr(
+        value, 'item') else value
+
+  return tf.nest.map_structure(convert, dict(logs))
