@@ -1,4 +1,4 @@
-"""One process writes a run directory: it holds the lock of `run.lock`.
+"""One process writes a run directory: it holds the lock of `lock.json`.
 
 The lock is the operating system's (flock): it is released when its process
 ends, however that happens, on a local disk as on NFS. So a file that a killed
@@ -24,7 +24,7 @@ from absl import logging
 from modelgarden_opt import errors
 from modelgarden_opt import files
 
-NAME = 'run.lock'
+NAME = 'lock.json'
 # Of file systems without locks, such as some that are mounted from a bucket.
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 # What TensorFlow leaves when it is killed while it saves a checkpoint.

@@ -21,8 +21,8 @@ from modelgarden_opt.training import constraint_action
 from modelgarden_opt.training import controller as controller_lib
 from modelgarden_opt.training import freeze_action
 from modelgarden_opt.training import metrics
+from modelgarden_opt.training import portions
 from modelgarden_opt.training import progress_action
-from modelgarden_opt.training import trainer as trainer_lib
 
 
 class Runner(train_lib.OrbitExperimentRunner):
@@ -33,14 +33,14 @@ class Runner(train_lib.OrbitExperimentRunner):
 
   def _build_trainer(
       self, task: base_task.Task, train: bool, evaluate: bool
-  ) -> trainer_lib.Trainer:
+  ) -> portions.Trainer:
     self._task = task
     with self.strategy.scope():
       trainer = train_utils.create_trainer(
           self.params, task, train=train, evaluate=evaluate,
           checkpoint_exporter=best_checkpoint.make_exporter(
               self.params, self.model_dir),
-          trainer_cls=trainer_lib.Trainer)
+          trainer_cls=portions.Trainer)
       if train:
         task.begin_training(trainer.model)
     return trainer
@@ -90,7 +90,7 @@ class Runner(train_lib.OrbitExperimentRunner):
   def _train_actions(
       self,
       controller: orbit.Controller,
-      trainer: trainer_lib.Trainer,
+      trainer: portions.Trainer,
       extra: list[orbit.Action],
   ) -> list[orbit.Action]:
     self._scheduled = list(self._make_scheduled(controller, trainer))
@@ -105,7 +105,7 @@ class Runner(train_lib.OrbitExperimentRunner):
             *extra, *self._scheduled, *official, self._progress]
 
   def _make_scheduled(
-      self, controller: orbit.Controller, trainer: trainer_lib.Trainer):
+      self, controller: orbit.Controller, trainer: portions.Trainer):
     """Yields the actions that have to run after certain steps."""
     task = self.params.task
     if task.quantization is not None:

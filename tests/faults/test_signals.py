@@ -14,8 +14,8 @@ from modelgarden_opt.data.importing import shards
 from modelgarden_opt.tasks import compressed
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import metrics
+from modelgarden_opt.training import portions
 from modelgarden_opt.training import progress_action
-from modelgarden_opt.training import trainer
 from tests import conftest
 from tests.faults import cases
 
@@ -102,9 +102,9 @@ def test_at_the_end_of_a_loop(number, argv, whole, signal_at, tmp_path, capsys):
 
 def test_in_a_loop_that_is_long(
     argv, whole, signal_at, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(trainer, '_PORTION', 1e-6)
-  monkeypatch.setattr(trainer, '_REST', 0)
-  signal_at(trainer.Trainer, '_take', 10)
+  monkeypatch.setattr(portions, '_PORTION', 1e-6)
+  monkeypatch.setattr(portions, '_REST', 0)
+  signal_at(portions.Trainer, '_take', 10)
   command = argv(tmp_path / 'run')
   assert main.main(command) == 143
   assert 'the checkpoint of step 11 is saved' in capsys.readouterr().err
@@ -115,7 +115,7 @@ def test_in_a_loop_that_is_long(
 @pytest.mark.parametrize('name', [
     'ema', pytest.param('plain', marks=pytest.mark.slow)])
 def test_in_an_evaluation(name, argv, whole, signal_at, tmp_path, capsys):
-  signal_at(trainer.Trainer, 'eval_reduce', 16)
+  signal_at(portions.Trainer, 'eval_reduce', 16)
   command = argv(tmp_path / 'run', **(_EMA if name == 'ema' else {}))
   assert main.main(command) == 143
   assert 'the checkpoint of step 16 is saved' in capsys.readouterr().err
@@ -132,7 +132,7 @@ def test_an_evaluation_of_a_step_that_was_not_saved(
       **_EMA['trainer'], 'checkpoint_interval': 24}}
   command = argv(tmp_path / 'run', **overrides)
   assert main.main(argv(tmp_path / 'whole', **overrides)) == 0
-  signal_at(trainer.Trainer, 'eval_reduce', 16)
+  signal_at(portions.Trainer, 'eval_reduce', 16)
   assert main.main(command) == 143
   assert main.main(command) == 0
   _assert_same_end(tmp_path / 'run', tmp_path / 'whole')
@@ -198,4 +198,4 @@ def test_a_process_ends_with_143(argv, tmp_path):
   assert process.returncode == 143
   assert 'SIGTERM: a checkpoint is saved' in err and 'Traceback' not in err
   assert not [name for name in os.listdir(tmp_path / 'run')
-              if 'temp' in name or name == 'run.lock']
+              if 'temp' in name or name == 'lock.json']
