@@ -144,7 +144,7 @@ def recover(params: cfg.ExperimentConfig, model_dir: str) -> None:
   directory = _directory(params, model_dir)
   if directory is None or not files.exists(directory):
     return
-  best = whole.recover(directory).prefix
+  best = whole.recover(directory, max_to_keep=1).prefix
   path = os.path.join(directory, INFO)
   record = _read_record(path)
   if best is None and record is not None:

@@ -144,7 +144,7 @@ def _latest_checkpoint(
   """
   if mode not in runner_lib.EVALUATING_MODES and strategies.is_chief():
     best_checkpoint.recover(params, model_dir)
-    return whole.recover(model_dir).prefix
+    return whole.recover(model_dir, params.trainer.max_to_keep).prefix
   found = whole.newest(model_dir)
   if found.damaged and mode in runner_lib.EVALUATING_MODES:
     raise errors.UsageError(

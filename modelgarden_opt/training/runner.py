@@ -19,6 +19,7 @@ from modelgarden_opt.training import batch_norm_action
 from modelgarden_opt.training import best_checkpoint
 from modelgarden_opt.training import constraint_action
 from modelgarden_opt.training import controller as controller_lib
+from modelgarden_opt.training import dropout
 from modelgarden_opt.training import freeze_action
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import portions
@@ -42,6 +43,8 @@ class Runner(train_lib.OrbitExperimentRunner):
               self.params, self.model_dir),
           trainer_cls=portions.Trainer)
       if train:
+        dropout.depend_on_step(trainer.model, trainer.global_step,
+                               self.params.task.train_data.seed)
         task.begin_training(trainer.model)
     return trainer
 
@@ -75,11 +78,24 @@ class Runner(train_lib.OrbitExperimentRunner):
             self.params, evaluator, self.model_dir)])
     self._progress = progress_action.ProgressAction(step, config.train_steps)
     if trainer:
+      if self._resumed_at is not None:
+        self._make_slots(trainer)
       if chief:
         metrics.rewind(self.model_dir, self._resumed_at)
       controller.train_actions = tuple(
           self._train_actions(controller, trainer, train_actions or []))
     return controller
+
+  def _make_slots(self, trainer: portions.Trainer) -> None:
+    """Makes the variables of the optimizer of a run that resumes.
+
+    They are restored when they are made, as a rule in the first step. An
+    evaluation before it may save the best checkpoint.
+    """
+    optimizer, variables = trainer.optimizer, trainer.model.trainable_variables
+    make = getattr(optimizer, '_create_all_weights', None) or optimizer.build
+    with self.strategy.scope():
+      make(variables)
 
   @property
   def _resumed_at(self) -> int | None:

@@ -138,7 +138,7 @@ def latest(directory: str, field: str = '') -> str | None:
   return found.prefix
 
 
-def recover(directory: str) -> Newest:
+def recover(directory: str, max_to_keep: int | None = None) -> Newest:
   """Makes the newest whole checkpoint the latest one of a run that resumes.
 
   Newer ones that are damaged are moved to `damaged/`, and the file `checkpoint`
@@ -146,10 +146,14 @@ def recover(directory: str) -> Newest:
 
   Args:
     directory: A directory that this process writes to.
+    max_to_keep: How many checkpoints it keeps. A process that was killed while
+      it removed older ones has left too many.
   """
   found = newest(directory)
   if not found.damaged:
-    _remove_half_written(directory, found.prefix)
+    if found.prefix is not None:
+      _remove_half_written(directory, found.prefix)
+      _remove_old(directory, max_to_keep)
     return found
   kept = _move_aside(directory, found.damaged)
   left = [*_prefixes(directory)][::-1]
@@ -166,15 +170,30 @@ def recover(directory: str) -> Newest:
   return found
 
 
-def _remove_half_written(directory: str, latest_prefix: str | None) -> None:
+def _remove_half_written(directory: str, latest_prefix: str) -> None:
   """Removes what a process left that was killed while it saved a checkpoint.
 
   The file `checkpoint` is written last, so it does not name that one.
   """
   for prefix in _prefixes(directory):
-    if latest_prefix and step(prefix) > step(latest_prefix) and damage(prefix):
-      for path in tf.io.gfile.glob(f'{prefix}.*'):
-        tf.io.gfile.remove(path)
+    if step(prefix) > step(latest_prefix) and damage(prefix):
+      _remove(prefix)
+
+
+def _remove_old(directory: str, max_to_keep: int | None) -> None:
+  state = tf.train.get_checkpoint_state(directory)
+  listed = [] if state is None else [*state.all_model_checkpoint_paths]
+  old = listed[:-max_to_keep] if max_to_keep else []
+  for prefix in old:
+    _remove(prefix)
+  there = [prefix for prefix in listed if files.exists(f'{prefix}.index')]
+  if there and there != listed:
+    name_latest(directory, there)
+
+
+def _remove(prefix: str) -> None:
+  for path in tf.io.gfile.glob(f'{prefix}.*'):
+    tf.io.gfile.remove(path)
 
 
 def name_latest(directory: str, prefixes: Sequence[str]) -> None:

@@ -1,0 +1,154 @@
+"""The kinds of commands that are killed, as a user types them."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from modelgarden_opt import registry_imports  # noqa: F401
+from modelgarden_opt.cli import data  # noqa: F401
+from modelgarden_opt.cli import export  # noqa: F401
+from modelgarden_opt.cli import run  # noqa: F401
+from modelgarden_opt.cli import train  # noqa: F401
+from modelgarden_opt.data.importing import importer  # noqa: F401
+from modelgarden_opt.evaluation import evaluate  # noqa: F401
+from modelgarden_opt.export import exporter  # noqa: F401
+from modelgarden_opt.pipeline import executor  # noqa: F401
+from modelgarden_opt.training import experiment  # noqa: F401
+from tests.faults import cases
+
+_MASKS = {'begin_step': 4, 'end_step': 12, 'frequency': 4,
+          'final_sparsity': 0.5}
+_CHANNELS = {'granularity': 'channel', 'keep_ratio': 0.7,
+             'batch_norm_steps': 2}
+_TABLES = {'number_of_clusters': 8}
+_RANGES = {'calibration_steps': 2, 'freeze_ranges_step': 16}
+# Kind -> experiment and the blocks of its techniques.
+_TRAININGS = {
+    'float': ('mnist_cnn', {}),
+    'qat': ('mnist_cnn_qat', {'quantization': _RANGES}),
+    'pruning': ('mnist_cnn_pruning', {'pruning': _MASKS}),
+    'channels': ('mnist_cnn_pruning', {'pruning': _CHANNELS}),
+    'clustering': ('mnist_cnn_clustering', {'clustering': _TABLES}),
+    'pqat': ('mnist_cnn_pqat', {'pruning': _MASKS, 'quantization': _RANGES}),
+    'cqat': ('mnist_cnn_cqat', {
+        'clustering': _TABLES, 'quantization': _RANGES}),
+    'pcqat': ('mnist_cnn_pcqat', {
+        'pruning': _MASKS, 'clustering': _TABLES, 'quantization': _RANGES}),
+    'averages': ('mnist_cnn', {}),
+}
+_AVERAGES = {'trainer': {'optimizer_config': {'ema': {'average_decay': 0.9}}}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """A command that writes.
+
+  Attributes:
+    kind: Key of `ALL`.
+    argv: Returns its arguments from the directory of what it starts from and
+      the one that it may write to.
+    before: Returns the commands that make what it starts from.
+  """
+  kind: str
+  argv: Callable[[str, str], list[str]]
+  before: Callable[[str], list[list[str]]] = lambda prepared: []
+
+
+def _train(values: pathlib.Path, name: str, model_dir: str) -> list[str]:
+  return ['train', f'--experiment={name}', f'--config_file={values}',
+          f'--model_dir={model_dir}']
+
+
+def _training(kind: str, root: pathlib.Path) -> Command:
+  """A training; one with techniques starts from a float one."""
+  name, blocks = _TRAININGS[kind]
+  data_dir, start = str(root / 'data'), str(root / f'{kind}_prepared')
+  float_file = cases.write(root / 'float.yaml', cases.training(data_dir))
+  blocks = {block: dict(fields) for block, fields in blocks.items()}
+  if blocks:
+    [*blocks.values()][-1]['pretrained_original_checkpoint'] = start
+  more: dict[str, Any] = {'task': blocks}
+  values = cases.training(data_dir, **cases.merge(
+      more, _AVERAGES if kind == 'averages' else {}))
+  path = cases.write(root / f'{kind}.yaml', values)
+  return Command(
+      kind, lambda _, directory: _train(
+          path, name, os.path.join(directory, 'model')),
+      lambda prepared: [_train(float_file, 'mnist_cnn', prepared)]
+      if blocks else [])
+
+
+def _pipeline(root: pathlib.Path) -> Command:
+  path = cases.write(root / 'pipeline.yaml', {
+      'model': 'mnist_cnn',
+      'stages': ['float', 'prune', 'qat', 'export', 'evaluate'],
+      'all': cases.training(str(root / 'data'), trainer={
+          'train_steps': 8, 'checkpoint_interval': 4,
+          'validation_interval': 4}),
+      'float': {'formats': ['float32']},
+      'prune': {'formats': [], 'task': {'pruning': {
+          **_MASKS, 'begin_step': 0, 'end_step': 4}}},
+      'qat': {'task': {'quantization': {'calibration_steps': 2}}}})
+  return Command('pipeline', lambda _, directory: [
+      'run', f'--config_file={path}',
+      f'--model_dir={os.path.join(directory, "all")}'])
+
+
+def _export(root: pathlib.Path) -> Command:
+  path = cases.write(
+      root / 'float.yaml', cases.training(str(root / 'data')))
+  return Command(
+      'export', lambda prepared, directory: [
+          'export', f'--model_dir={prepared}', '--format=int8',
+          f'--output={directory}/m.tflite',
+          f'--output_json={directory}/m.json'],
+      lambda prepared: [_train(path, 'mnist_cnn', prepared)])
+
+
+def _evaluate(root: pathlib.Path) -> Command:
+  path = cases.write(
+      root / 'float.yaml', cases.training(str(root / 'data')))
+  return Command(
+      'evaluate', lambda prepared, directory: [
+          'evaluate', f'--model_dir={prepared}', '--limit=40',
+          f'--output_json={directory}/e.json'],
+      lambda prepared: [_train(path, 'mnist_cnn', prepared)])
+
+
+def _build(root: pathlib.Path) -> Command:
+  del root
+  return Command('data_build', lambda _, directory: [
+      'data', 'build', 'digits', f'--output_dir={directory}/digits'])
+
+
+def _import(root: pathlib.Path) -> Command:
+  source = root / 'images'
+  if not source.exists():
+    rng = np.random.default_rng(0)
+    for label in 'ab':
+      (source / label).mkdir(parents=True)
+      for number in range(30):
+        Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).save(
+            source / label / f'{number}.png')
+  return Command('data_import', lambda _, directory: [
+      'data', 'import', f'--source={source}', '--num_shards=3',
+      f'--output_dir={directory}/imported'])
+
+
+ALL: dict[str, Callable[[pathlib.Path], Command]] = {
+    **{kind: functools.partial(_training, kind) for kind in _TRAININGS},
+    'pipeline': _pipeline, 'export': _export, 'evaluate': _evaluate,
+    'data_build': _build, 'data_import': _import}
+
+
+def make(kind: str, root: pathlib.Path) -> Command:
+  """Returns the command of a kind; its files are below `root`."""
+  return ALL[kind](root)
+
+
