@@ -17,6 +17,7 @@ from modelgarden_opt.cli import paths
 COMMANDS = {
     'init': 'write a YAML file for your data, model and target',
     'train': 'train and evaluate an experiment in a run directory',
+    'launch': 'train with several processes on this machine',
     'export': 'write a verified .tflite file from a run directory',
     'evaluate': 'measure the accuracy of a run and of its .tflite files',
     'benchmark': 'measure latency and size of .tflite files, interleaved',

@@ -16,7 +16,7 @@ _READ = ('a', 'b', 'benchmark', 'config_file', 'evaluation', 'export', 'files',
          'gin_file', 'image', 'labels', 'model_dir', 'path', 'pipeline',
          'source', 'source_dir', 'tflite')
 _FILES = ('output', 'output_json', 'predictions')
-_DIRECTORIES = ('output_dir',)
+_DIRECTORIES = ('output_dir', 'log_dir')
 # Commands that write into their run directory.
 _MAKE_RUNS = ('train', 'run')
 _MAX_PATH = 4096

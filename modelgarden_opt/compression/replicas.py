@@ -29,11 +29,21 @@ def largest(values: tf.Tensor) -> tf.Tensor:
   context = tf.distribute.get_replica_context()
   if context is None or context.num_replicas_in_sync == 1:
     return values
-  if context.strategy.extended._use_merge_call():  # pylint: disable=protected-access
-    # One process: plain ops and copies between its devices.
+  if _in_one_process(context.strategy):
+    # Plain ops and copies between the devices of this process.
     return context.merge_call(_largest, args=(values,))
   gathered = context.all_gather(values[tf.newaxis], axis=0)
   return tf.ensure_shape(tf.reduce_max(gathered, axis=0), values.shape)
+
+
+def _in_one_process(strategy: tf.distribute.Strategy) -> bool:
+  """Whether a merge call sees the values of all replicas.
+
+  Of several processes each sees its own replicas; on a TPU a merge call sees
+  the replica that is traced; and XLA knows collective ops only.
+  """
+  return isinstance(strategy, tf.distribute.MirroredStrategy) and (
+      strategy.extended._use_merge_call())  # pylint: disable=protected-access
 
 
 def _largest(strategy: tf.distribute.Strategy, values: Any) -> tf.Tensor:

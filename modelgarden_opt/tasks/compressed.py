@@ -22,6 +22,7 @@ from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.modeling.channel_pruning import importance
 from modelgarden_opt.modeling.state import architecture
 from modelgarden_opt.modeling.state import pretrained
+from modelgarden_opt.tasks import accumulation
 from modelgarden_opt.tasks import teaching
 
 # What the names of variables that are ranges have in common.
@@ -38,11 +39,13 @@ class CompressedTask:
       whose numbers of filters are known then.
     resumed_at: Step from which training goes on. Deterministic training data
       goes on there as well.
+    gradient_accumulation_steps: See `configs.runtime`.
   """
 
   filters: architecture.Filters = {}
   begun = False
   resumed_at = 0
+  gradient_accumulation_steps = 1
   _pruned: channel_search.Result | None = None
   _teacher: teaching.Teacher | None = None
 
@@ -162,16 +165,26 @@ class CompressedTask:
 
   def train_step(self, inputs, model, optimizer, metrics=None):
     """Takes one training step; kernels satisfy their constraints after it."""
-    taught = contextlib.nullcontext()
-    if self._teacher is not None:
-      taught = self._teacher.step(inputs[0])
-    with taught:
-      logs = super().train_step(inputs, model, optimizer, metrics)
+    train_step = super().train_step
+
+    def step(part, with_optimizer):
+      taught = contextlib.nullcontext()
+      if self._teacher is not None:
+        taught = self._teacher.step(part[0])
+      with taught:
+        return train_step(part, model, with_optimizer, metrics)
+
+    if self.gradient_accumulation_steps > 1:
+      logs = accumulation.train_step(
+          step, inputs, optimizer, self.gradient_accumulation_steps)
+    else:
+      logs = step(inputs, optimizer)
     constraints.apply(constraints.find(model), optimizer)
     return logs
 
   def inference_step(self, inputs, model):
-    if tf.distribute.get_strategy().num_replicas_in_sync < 2:
+    if tf.distribute.get_strategy().num_replicas_in_sync < 2 or (
+        inputs.shape[0]):  # On TPUs all batches are known to be whole.
       return super().inference_step(inputs, model)
     # A replica may get no image of the last batch, and convolutions of a CPU
     # fail on none. Not by `tf.pad`, which TensorFlow would fuse with them.
@@ -211,7 +224,8 @@ class CompressedTask:
     # A sample of a split has no field; its split was checked.
     if rule is None or field is None:
       return self._build_inputs(params, input_context)
-    labels.check_files(params, rule, field)
+    with tf.init_scope():  # Parameter server strategies trace this method.
+      labels.check_files(params, rule, field)
     with labels.kept_out_of_range(rule.key):
       data = self._build_inputs(params, input_context)
     return labels.checked(data, rule, field)

@@ -17,6 +17,7 @@ from modelgarden_opt import files
 from modelgarden_opt import techniques
 from modelgarden_opt.modeling.state import whole
 from modelgarden_opt.training import metrics
+from modelgarden_opt.training import workers
 
 INFO = 'info.json'
 
@@ -36,6 +37,7 @@ class BestCheckpointExporter(train_utils.BestCheckpointExporter):
       metric_name: str,
       metric_comp: str,
       first_step: int = 0,
+      record_dir: str = '',
   ):
     """Initializes the exporter.
 
@@ -44,6 +46,8 @@ class BestCheckpointExporter(train_utils.BestCheckpointExporter):
       metric_name: Name of the metric that decides.
       metric_comp: `higher` or `lower`, whichever is better.
       first_step: Checkpoints of earlier steps do not count.
+      record_dir: Where the record of the best one is read from at first, ''
+        for `export_dir`.
     """
     self._first_step = first_step
     # The base constructor creates the directory; everything else it does:
@@ -51,7 +55,8 @@ class BestCheckpointExporter(train_utils.BestCheckpointExporter):
     self._metric_name = metric_name.split('|')
     self._metric_comp = metric_comp
     self._checkpoint_manager = None
-    self._best_ckpt_logs = self._maybe_load_best_eval_metric()
+    self._best_ckpt_logs = files.read_json_if_any(
+        os.path.join(record_dir or export_dir, INFO))
 
   @property
   def best_ckpt_logs(self) -> dict[str, Any]:
@@ -76,7 +81,9 @@ class BestCheckpointExporter(train_utils.BestCheckpointExporter):
     Returns:
       Whether it was saved.
     """
-    if global_step < self._first_step or not self._beats(eval_logs):
+    # Metrics are the same on all workers; the chief decides all the same.
+    if global_step < self._first_step or not workers.of_chief(
+        tf.distribute.get_strategy(), self._beats(eval_logs)):
       return False
     self._best_ckpt_logs = dict(eval_logs)
     self._get_checkpoint_manager(checkpoint).save(
@@ -107,18 +114,25 @@ class BestCheckpointExporter(train_utils.BestCheckpointExporter):
 
 
 def make_exporter(
-    params: cfg.ExperimentConfig, model_dir: str
+    params: cfg.ExperimentConfig, model_dir: str, directory: str
 ) -> BestCheckpointExporter | None:
-  """Returns the exporter that `trainer.best_checkpoint_*` asks for, or None."""
-  trainer, directory = params.trainer, _directory(params, model_dir)
-  if directory is None:
+  """Returns the exporter that `trainer.best_checkpoint_*` asks for, or None.
+
+  Args:
+    params: The configuration of the run.
+    model_dir: The run directory.
+    directory: Where this worker saves, see `workers.directory_of`.
+  """
+  trainer, export_dir = params.trainer, _directory(params, directory)
+  if export_dir is None:
     return None
   return BestCheckpointExporter(
-      directory,
+      export_dir,
       trainer.best_checkpoint_eval_metric,
       trainer.best_checkpoint_metric_comp,
       max((block.last_step() for block in techniques.blocks_of(
-          params.task).values()), default=0))
+          params.task).values()), default=0),
+      _directory(params, model_dir))
 
 
 def _directory(params: cfg.ExperimentConfig, model_dir: str) -> str | None:

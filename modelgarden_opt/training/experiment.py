@@ -7,6 +7,7 @@ import contextlib
 import os
 from typing import Any
 
+from official.core import base_task
 from official.core import config_definitions as cfg
 from official.core import task_factory
 from official.modeling import performance
@@ -16,6 +17,7 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt import techniques
 from modelgarden_opt.configs import overrides
+from modelgarden_opt.data import inputs
 from modelgarden_opt.data import representative
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import keras_models
@@ -28,6 +30,7 @@ from modelgarden_opt.training import best_checkpoint
 from modelgarden_opt.training import lock
 from modelgarden_opt.training import runner as runner_lib
 from modelgarden_opt.training import strategies
+from modelgarden_opt.training import workers
 
 # What must not change between two sessions of one run.
 _IDENTITY = ('model', *techniques.TECHNIQUES)
@@ -55,6 +58,9 @@ def run_experiment(
       trains there, a checkpoint is missing or does not fit, or there is nothing
       to evaluate. Nothing has been written then.
   """
+  strategies.assert_mode(params, mode)
+  if strategies.serves(params):
+    strategies.serve()
   with contextlib.ExitStack() as stack:
     if mode not in runner_lib.EVALUATING_MODES and strategies.is_chief():
       stack.enter_context(lock.held(model_dir))
@@ -92,7 +98,8 @@ def _run_alone(
   performance.set_mixed_precision_policy(
       params.runtime.mixed_precision_dtype or 'float32')
   try:
-    model, logs = _run(params, mode, model_dir, checkpoint)
+    with workers.loss_told():
+      model, logs = _run(params, mode, model_dir, checkpoint)
   finally:
     tf_keras.mixed_precision.set_global_policy(policy)
   broken = constraints.problems(constraints.find(model))
@@ -111,29 +118,49 @@ def _run(
 ) -> tuple[tf_keras.Model, Mapping[str, Any]]:
   """Builds task and runner, and runs a mode, see `run_experiment`."""
   strategy = strategies.get_strategy(params)
+  strategies.assert_batches(params, mode, strategy.num_replicas_in_sync)
+  step = whole.step(checkpoint) if checkpoint else -1
+  workers.assert_same_checkpoint(strategy, model_dir, step)
+  # Embedded data sets are made when they are read first.
+  workers.in_turn(strategy, lambda: [
+      inputs.resolve(data) for data in (
+          params.task.train_data, params.task.validation_data)])
   if params.task.train_data.seed is not None:
     tf_keras.utils.set_random_seed(params.task.train_data.seed)
   with strategy.scope():
     task = task_factory.get_task(params.task, logging_dir=model_dir)
   if checkpoint:
     task.begun = True
-    task.resumed_at = whole.step(checkpoint)
-  # Builds the model, and restores or initializes it: whatever is wrong with
-  # the configuration shows before the first file is written.
-  runner = runner_lib.Runner(
-      distribution_strategy=strategy, task=task, mode=mode, params=params,
-      model_dir=model_dir)
-  if mode not in runner_lib.EVALUATING_MODES:
-    batch_norm_action.warn_of_momentum(
-        params, pretrained=bool(checkpoint or pretrained.named(params.task)),
-        model=runner.trainer.model)
-    if strategy.extended.should_checkpoint:
-      if not checkpoint:
-        representative.save(task, model_dir)
-      architecture.write(task.filters, model_dir)
-      keras_models.keep(params.task, model_dir)
-      run_directory.save_params(params, model_dir)
-  return runner.run()
+    task.resumed_at = step
+  task.gradient_accumulation_steps = getattr(
+      params.runtime, 'gradient_accumulation_steps', 1)
+  with workers.directory_of(strategy, model_dir) as directory:
+    # Builds the model, and restores or initializes it: whatever is wrong with
+    # the configuration shows before the first file is written.
+    runner = runner_lib.Runner(
+        distribution_strategy=strategy, task=task, mode=mode, params=params,
+        model_dir=model_dir, directory=directory)
+    if mode not in runner_lib.EVALUATING_MODES:
+      batch_norm_action.warn_of_momentum(
+          params, pretrained=bool(checkpoint or pretrained.named(params.task)),
+          model=runner.trainer.model)
+      if workers.is_chief(strategy):
+        _write(task, params, model_dir, fresh=not checkpoint)
+    return runner.run()
+
+
+def _write(
+    task: base_task.Task,
+    params: cfg.ExperimentConfig,
+    model_dir: str,
+    fresh: bool,
+) -> None:
+  """Writes what a run directory holds beside checkpoints and metrics."""
+  if fresh:
+    representative.save(task, model_dir)
+  architecture.write(task.filters, model_dir)
+  keras_models.keep(params.task, model_dir)
+  run_directory.save_params(params, model_dir)
 
 
 def _latest_checkpoint(

@@ -1,5 +1,6 @@
 """The Model Garden's trainer, in portions of steps that a signal may end."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import time
 from typing import Any
@@ -55,11 +56,30 @@ class Trainer(base_trainer.Trainer):
         raise errors.Stopped(stopping.requested())
     return self.train_loop_end()
 
+  def create_train_loop_fn(self) -> Callable[[Any, tf.Tensor], None]:
+    """Returns a function that takes steps, given an iterator and a number.
+
+    A chief with parameter servers sends out single steps, so that all workers
+    take part, and waits for them. The base class sends whole loops.
+    """
+    if not self._is_async:
+      return super().create_train_loop_fn()
+    step = tf.function(self.train_step)
+
+    def loop(iterator, num_steps):
+      for _ in range(int(num_steps)):
+        self.coordinator_for_async().schedule(step, args=(iterator,))
+      self.join()
+
+    return loop
+
   def _take(self, left: int) -> int:
     """Takes the next portion of steps; returns how many they were."""
     pace = self._seconds_per_step
     # The first steps are slow, since they are traced; they say nothing.
     count = min(left, max(1, int(_PORTION / pace)) if pace else 1)
+    if self._in_several_processes:  # Their loops must be the same.
+      count = left
     start = time.monotonic()
     step = self.global_step.numpy()
     self._train_loop_fn(self._train_iter, tf.constant(count, tf.int32))

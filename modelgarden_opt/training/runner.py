@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 import contextlib
-import functools
 from typing import Any
 
 from official.core import actions
@@ -24,6 +23,7 @@ from modelgarden_opt.training import freeze_action
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import portions
 from modelgarden_opt.training import progress_action
+from modelgarden_opt.training import workers
 
 
 class Runner(train_lib.OrbitExperimentRunner):
@@ -31,6 +31,17 @@ class Runner(train_lib.OrbitExperimentRunner):
 
   # Actions with `steps_until_next`, beside being actions.
   _scheduled = ()
+
+  def __init__(self, *args, directory: str, **kwargs):
+    """Builds everything, and restores or initializes the model.
+
+    Args:
+      *args: Those of the base class.
+      directory: Where this worker saves, see `workers.directory_of`.
+      **kwargs: Those of the base class.
+    """
+    self._directory = directory
+    super().__init__(*args, **kwargs)
 
   def _build_trainer(
       self, task: base_task.Task, train: bool, evaluate: bool
@@ -40,13 +51,24 @@ class Runner(train_lib.OrbitExperimentRunner):
       trainer = train_utils.create_trainer(
           self.params, task, train=train, evaluate=evaluate,
           checkpoint_exporter=best_checkpoint.make_exporter(
-              self.params, self.model_dir),
+              self.params, self.model_dir, self._directory),
           trainer_cls=portions.Trainer)
       if train:
         dropout.depend_on_step(trainer.model, trainer.global_step,
                                self.params.task.train_data.seed)
         task.begin_training(trainer.model)
     return trainer
+
+  def _maybe_build_checkpoint_manager(self) -> workers.CheckpointManager:
+    config = self.params.trainer
+    return workers.CheckpointManager(
+        self.trainer.checkpoint,
+        self.model_dir,
+        directory=self._directory,
+        max_to_keep=config.max_to_keep,
+        step_counter=self.trainer.global_step,
+        checkpoint_interval=config.checkpoint_interval,
+        init_fn=self.trainer.initialize)
 
   def _build_controller(
       self, trainer, evaluator, save_summary: bool = True,
@@ -75,7 +97,7 @@ class Runner(train_lib.OrbitExperimentRunner):
             self.model_dir, config.validation_summary_subdir, 'validation',
             step, chief),
         eval_actions=[*(eval_actions or []), *actions.get_eval_actions(
-            self.params, evaluator, self.model_dir)])
+            self.params, evaluator, self._directory)])
     self._progress = progress_action.ProgressAction(step, config.train_steps)
     if trainer:
       if self._resumed_at is not None:
@@ -177,7 +199,7 @@ class Runner(train_lib.OrbitExperimentRunner):
             train_steps=config.train_steps,
             eval_steps=config.validation_steps,
             eval_interval=config.validation_interval,
-            evaluated=functools.partial(metrics.evaluated, self.model_dir))
+            evaluated=self._evaluated)
       elif self._mode == 'eval':
         logs = self.controller.evaluate(steps=config.validation_steps)
       else:
@@ -187,6 +209,12 @@ class Runner(train_lib.OrbitExperimentRunner):
             timeout_fn=lambda: bool(
                 self.trainer.global_step.numpy() >= config.train_steps))
     return self.trainer.model, logs or {}
+
+  def _evaluated(self, step: int) -> bool:
+    """Whether an evaluation at a step is on record."""
+    return bool(workers.of_chief(
+        self.strategy, metrics.evaluated(self.model_dir, step)
+        if workers.is_chief(self.strategy) else False))
 
   @property
   def _trains(self) -> bool:
@@ -204,8 +232,7 @@ class Runner(train_lib.OrbitExperimentRunner):
       print('train | quantization.training is false: trainer.train_steps '
             f'{self.params.trainer.train_steps} is ignored', flush=True)
       self.controller.save_checkpoint()
-    if self._mode == 'train_and_eval' and not metrics.evaluated(
-        self.model_dir, 0):
+    if self._mode == 'train_and_eval' and not self._evaluated(0):
       return self.controller.evaluate(
           steps=self.params.trainer.validation_steps)
     print(f'train | {self.model_dir} is complete', flush=True)

@@ -1,9 +1,12 @@
-"""What joining the ranges of replicas costs a training step.
+"""What keeping replicas equal costs a training step.
 
-    python -m projects.model_garden_bench.replicas --family=mobilenet_v2
+    python -m projects.model_garden_bench.replicas --technique=qat
 
-Two replicas on two logical CPUs take QAT steps with and without the maximum
-over replicas, interleaved; printed is the ratio of the times.
+Two replicas on two logical CPUs take steps with and without what makes them
+agree, interleaved; printed is the ratio of the times. For `qat` that is the
+maximum over replicas of every activation range; for `pruning` and `clustering`
+it is bringing every replica's kernels into form at the end of the step, the
+masks and tables included.
 """
 
 import argparse
@@ -19,24 +22,33 @@ from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.benchmark import training
 from modelgarden_opt.compression import replicas
 from modelgarden_opt.configs import overrides
+from modelgarden_opt.modeling import constraints
 from modelgarden_opt.training import strategies
 
 _REPLICAS = 2
+# Technique -> the function of `replicas` without which they would not agree,
+# and one that does nothing in its place.
+_AGREEING = {
+    'qat': ('largest', lambda values: values),
+    'pruning': ('update', lambda variables, change: None),
+    'clustering': ('update', lambda variables, change: None),
+}
 
 
-def make_step(family: str, image_size: int, batch_size: int):
+def make_step(experiment: str, image_size: int, batch_size: int):
   """Returns a call that takes one step of all replicas; it is traced already.
 
   Args:
-    family: Name of a model.
+    experiment: Name of an experiment.
     image_size: Side of the images in pixels.
     batch_size: Images of each replica.
   """
-  config = overrides.base(f'{family}_qat')
+  config = overrides.base(experiment)
   config.task.model.input_size = [image_size, image_size, 3]
   strategy = tf.distribute.get_strategy()
   task = task_factory.get_task(config.task)
   model = task.build_model()
+  constraints.start(constraints.find(model))
   optimizer = tf_keras.optimizers.legacy.SGD(1e-4)
   images = tf.random.stateless_normal(
       [batch_size, image_size, image_size, 3], seed=(1, 2))
@@ -56,18 +68,20 @@ def make_step(family: str, image_size: int, batch_size: int):
 
 
 def measure(
-    family: str, image_size: int, batch_size: int, rounds: int) -> ratios.Ratio:
-  """Returns the ratio of step times with and without joined ranges."""
+    experiment: str, technique: str, image_size: int, batch_size: int,
+    rounds: int) -> ratios.Ratio:
+  """Returns the ratio of step times of replicas that agree and do not."""
   strategies.make_logical_cpus(_REPLICAS)
   strategy = tf.distribute.MirroredStrategy(
       [f'CPU:{index}' for index in range(_REPLICAS)])
+  function, nothing = _AGREEING[technique]
   calls = {}
   with strategy.scope():
     for name, context in (
         ('joined', contextlib.nullcontext()),
-        ('apart', mock.patch.object(replicas, 'largest', lambda v: v))):
+        ('apart', mock.patch.object(replicas, function, nothing))):
       with context:
-        calls[name] = make_step(family, image_size, batch_size)
+        calls[name] = make_step(experiment, image_size, batch_size)
   seconds = training.in_turn(calls, rounds)
   return ratios.paired(seconds['joined'], seconds['apart'])
 
@@ -76,13 +90,16 @@ def main() -> None:
   """Measures one family."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--family', default='mobilenet_v2')
+  parser.add_argument('--technique', default='qat', choices=_AGREEING)
   parser.add_argument('--image_size', type=int, default=224)
   parser.add_argument('--batch_size', type=int, default=8,
                       help='images of each replica')
   parser.add_argument('--rounds', type=int, default=30)
   args = parser.parse_args()
-  ratio = measure(args.family, args.image_size, args.batch_size, args.rounds)
-  print(f'{args.family}, {args.image_size} pixels, 2 x {args.batch_size} '
+  experiment = f'{args.family}_{args.technique}'
+  ratio = measure(experiment, args.technique, args.image_size,
+                  args.batch_size, args.rounds)
+  print(f'{experiment}, {args.image_size} pixels, 2 x {args.batch_size} '
         f'images, {args.rounds} rounds: {ratio}')
 
 

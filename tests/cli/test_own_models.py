@@ -212,8 +212,9 @@ def test_every_command_imports_modules_first(command, capsys):
       'target': ['--tflite=a', '--device=cpu'], 'describe': ['task'],
       'show': ['a.yaml'], 'diff': ['a.yaml', 'b.yaml'],
       'cost': ['--experiment=keras', '--images_per_second=1'],
-      'data': [], 'list': []}[command]
-  last = ['list'] if command == 'data' else []
+      'data': [], 'list': [], 'launch': ['--workers=2']}[command]
+  last = {'data': ['list'],
+          'launch': ['train', '--experiment=keras']}.get(command, [])
   code = main.main([command, *argv, '--import=no_such_module', *last])
   assert code == 2
   assert "import: there is no module 'no_such_module'" in (

@@ -10,12 +10,13 @@ from modelgarden_opt.compression.clustering import table
 from modelgarden_opt.compression.pruning import mask
 from modelgarden_opt.compression.pruning import schedules
 from modelgarden_opt.compression.quantization import quantizers
+from modelgarden_opt.training import strategies
 
 
 @pytest.fixture(params=[1, 2, 4])
 def strategy(request):
-  return tf.distribute.MirroredStrategy(
-      [f'CPU:{index}' for index in range(request.param)])
+  # A process has one of each kind, see `training.strategies`.
+  return strategies._of_logical_cpus(request.param, None, 1)
 
 
 def _on_replicas(strategy, batches, step):
@@ -53,6 +54,19 @@ def test_a_range_is_the_union_of_the_replicas(strategy, tmp_path):
   saved = [tf.train.load_variable(path, name) for name, _ in
            tf.train.list_variables(path) if 'layer/' in name]
   assert sorted(saved) == pytest.approx([low, high])
+
+
+def test_ranges_are_joined_by_collective_ops_too(monkeypatch):
+  """As several processes and TPUs do it.
+
+  Of two replicas: a process has collective ops of one size of groups.
+  """
+  strategy = strategies._of_logical_cpus(2, None, 1)
+  monkeypatch.setattr(replicas, '_in_one_process', lambda strategy: False)
+  batches = [[-3.0, 8.0], [-5.0, 20.0]]
+  outputs = _on_replicas(strategy, batches, replicas.largest)
+  for output in outputs:
+    np.testing.assert_array_equal(output, np.max(batches, axis=0))
 
 
 def test_a_range_of_replicas_freezes(strategy):

@@ -99,6 +99,8 @@ def test_documented_commands_name_experiments_and_files_that_exist(path):
   for command in _commands(path):
     words = _arguments(command)
     args = main.parse(words) if words[0] in main.COMMANDS else None
+    if words[0] == 'launch':
+      args = main.parse(args.launched)
     files = getattr(args, 'config_file', None) or []
     for name in [files] if isinstance(files, str) else files:
       assert (ROOT / name).exists(), command

@@ -11,6 +11,8 @@ import pytest
 import tensorflow as tf
 
 from modelgarden_opt import errors
+from modelgarden_opt.training import cluster
+from modelgarden_opt.training import experiment as experiment_lib
 from modelgarden_opt.training import strategies
 from tests import conftest
 
@@ -62,3 +64,70 @@ def test_cpus_cannot_be_added_to_a_process_that_runs(strategy_of):
       errors.UsageError, match=f'this process has {count}, received '
       f'{count + 1}; TensorFlow makes them when it starts'):
     strategy_of({**TWO, 'num_logical_cpus': count + 1})
+
+
+@pytest.mark.parametrize(('experiment', 'name', 'expected'), [
+    ('mobilenet_v2_qat', 'parameter_server',
+     r'float models only \(its workers take steps at different times.*received '
+     'task.quantization'),
+    ('mobilenet_v2_pruning', 'tpu',
+     r'float models only \(ranges, masks and tables have never.*task.pruning'),
+    ('mobilenet_v2', 'tpu',
+     'validation_data.drop_remainder: must be true'),
+])
+def test_what_a_strategy_cannot_train_is_refused(
+    tiny_params, experiment, name, expected):
+  params = tiny_params(experiment, {'runtime': {'distribution_strategy': name}})
+  with pytest.raises(errors.UsageError, match=expected):
+    strategies.get_strategy(params)
+
+
+def test_a_tpu_that_is_not_there_is_one_message(tiny_params):
+  params = tiny_params('mobilenet_v2', {
+      'runtime': {'distribution_strategy': 'tpu', 'tpu': 'local'},
+      'task': {'validation_data': {'drop_remainder': True}}})
+  with pytest.raises(errors.UsageError, match=(
+      "runtime.distribution_strategy: 'tpu' cannot be started")):
+    strategies.get_strategy(params)
+
+
+def test_parameter_servers_need_a_cluster(strategy_of, monkeypatch):
+  servers = {'distribution_strategy': 'parameter_server'}
+  monkeypatch.delenv(cluster.VARIABLE, raising=False)
+  with pytest.raises(errors.UsageError, match='needs a cluster with a chief'):
+    strategy_of(servers)
+  monkeypatch.setenv(cluster.VARIABLE, cluster.config_of(
+      {'worker': ['127.0.0.1:1', '127.0.0.1:2']}, 'worker', 0))
+  with pytest.raises(errors.UsageError, match=(
+      'processes of the kinds chief, worker, ps, TF_CONFIG has worker')):
+    strategy_of(servers)
+
+
+@pytest.mark.parametrize(('strategy', 'mode', 'expected'), [
+    ('parameter_server', 'train_and_eval', "needs train, received 'train_and"),
+    ('mirrored', 'continuous_eval', 'a cluster cannot run continuous_eval'),
+])
+def test_modes_of_one_process_are_refused_in_a_cluster(
+    tiny_params, tmp_path, monkeypatch, strategy, mode, expected):
+  monkeypatch.setenv(cluster.VARIABLE, cluster.config_of(
+      {'worker': ['127.0.0.1:1', '127.0.0.1:2']}, 'worker', 0))
+  params = tiny_params('mobilenet_v2', {'runtime': {
+      'distribution_strategy': strategy}})
+  with pytest.raises(errors.UsageError, match=f'mode: .*{expected}'):
+    experiment_lib.run_experiment(params, mode, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('algorithm', ['hierarchical_copy', 'nccl'])
+def test_the_all_reduce_algorithm_is_the_configured_one(strategy_of, algorithm):
+  runtime = {**TWO, 'all_reduce_alg': algorithm}
+  if algorithm == 'nccl':
+    with pytest.raises(errors.UsageError, match='nccl is for GPUs'):
+      strategy_of(runtime)
+    return
+  strategy = strategy_of(runtime)
+  assert isinstance(strategy.extended._cross_device_ops,
+                    tf.distribute.HierarchicalCopyAllReduce)
+  shares = strategy.experimental_distribute_values_from_function(
+      lambda context: tf.constant(2.0 + context.replica_id_in_sync_group))
+  assert float(strategy.reduce('SUM', shares, axis=None)) == 5.0

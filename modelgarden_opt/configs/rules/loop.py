@@ -152,6 +152,15 @@ def _logical_cpus(c: rule.View) -> Iterator[rule.Found]:
            f'{runtime.distribution_strategy!r}')
 
 
+@rule.reads('runtime.gradient_accumulation_steps',
+            'runtime.mixed_precision_dtype')
+def _accumulated_unscaled(c: rule.View) -> Iterator[rule.Found]:
+  parts = c.runtime.gradient_accumulation_steps
+  if parts != 1 and c.runtime.mixed_precision_dtype == 'float16':
+    yield ('must be 1 with mixed_precision_dtype: float16, whose loss scale '
+           f'knows whole batches only, received {parts}; use bfloat16')
+
+
 @rule.reads('runtime.num_gpus', 'runtime.distribution_strategy')
 def _one_device(c: rule.View) -> Iterator[rule.Found]:
   name = c.runtime.distribution_strategy
@@ -174,4 +183,5 @@ def _all_reduce(c: rule.View) -> Iterator[rule.Found]:
 RULES = (
     _no_step_at_rate_0, _a_whole_schedule, _warmup_ends, _an_optimizer,
     _evaluations_of_something, _metrics_that_there_are,
-    _directories_of_their_own, _logical_cpus, _one_device, _all_reduce)
+    _directories_of_their_own, _logical_cpus,
+    _accumulated_unscaled, _one_device, _all_reduce)

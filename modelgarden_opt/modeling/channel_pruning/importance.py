@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from modelgarden_opt.modeling import gradient_recorder
 from modelgarden_opt.modeling.channel_pruning import channels
 
 # Yields, for one batch after another, the gradient of the loss by the
@@ -79,7 +80,7 @@ def gradients_of(
   variables: list[tf.Variable] = []
 
   def step(batch):
-    recorder = _Recorder()
+    recorder = gradient_recorder.GradientRecorder()
     train_step(batch, model, recorder)
     variables[:] = recorder.variables
     return recorder.gradients
@@ -94,13 +95,3 @@ def gradients_of(
             for variable, gradient in zip(variables, found)}
 
   return compute
-
-
-class _Recorder:
-  """Stands in for an optimizer: keeps gradients and changes nothing."""
-
-  def apply_gradients(self, pairs, *unused_args, **unused_kwargs) -> None:
-    known = [(gradient, variable) for gradient, variable in pairs
-             if gradient is not None]
-    self.gradients = [gradient for gradient, _ in known]
-    self.variables = [variable for _, variable in known]

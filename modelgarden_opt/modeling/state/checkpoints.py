@@ -254,7 +254,8 @@ def _assign(
   if any(problems.values()) or not common:
     raise CheckpointMismatchError(
         _report(problems, origin, len(common), len(targets)))
-  for path in common:
+  # In the same order in all processes, since workers read some together.
+  for path in sorted(common):
     targets[path].assign(np.asarray(sources[path].read()))
 
 
