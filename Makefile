@@ -10,7 +10,7 @@ READY := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile \
   --no-loadscope-reorder -rs
 
-.PHONY: demo test test-slow bench docs lint clean
+.PHONY: demo test test-slow faults bench docs lint clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --output_dir=runs/demo
@@ -24,6 +24,12 @@ test-slow: $(READY)
 	  { apt-get update && apt-get install --yes qemu-user gcc; } || \
 	  echo 'qemu-user or gcc is missing: tests that need them are skipped'
 	$(PYTEST) -m 'slow or emulated'
+
+# Mutated configurations, damaged files and kills by the thousand, then the
+# property tests in their long form.
+faults: $(READY)
+	$(BIN)/python -m tests.faults --output_dir=runs/faults --keep
+	FAULTS=long $(PYTEST) tests/faults
 
 bench: $(READY)
 	$(BIN)/python scripts/bench_model_garden.py

@@ -1,7 +1,7 @@
 """Writes what docs/ show of the code: part of `make docs`.
 
-docs/configuration.md from the dataclasses, and the table of docs/report.md that
-`modelgarden-opt recommend` follows.
+docs/configuration.md from the dataclasses, the table of docs/report.md that
+`modelgarden-opt recommend` follows, and the counts of docs/reliability.md.
 """
 
 # ruff: noqa: E501
@@ -18,6 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 PATH = 'docs/configuration.md'
 DECISIONS = 'docs/report.md'
+RELIABILITY = 'docs/reliability.md'
 _INTRO = """# Configuration reference
 
 Made by `make docs` from the dataclasses of `modelgarden_opt/configs`; do not edit.
@@ -242,9 +243,12 @@ def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--output', default=PATH)
   args = parser.parse_args()
-  from modelgarden_opt import files  # pylint: disable=g-import-not-at-top
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt import files
+  from projects.reliability import render
   files.write_atomically(args.output, text())
   files.replace_section(DECISIONS, 'decisions', decisions())
+  files.replace_section(RELIABILITY, 'faults', render.text())
   return 0
 
 

@@ -17,6 +17,9 @@ _DEFAULTS = {'goal': 'accuracy', 'device': 'cpu', 'budget': '30m'}
 # Fewer images train a narrow model as well, and faster.
 _MANY, _NARROW = 20000, 0.35
 _MAX_SIZE = 4096
+# Names of directories that say nothing about what is in them.
+_SAYS_NOTHING = ('data', 'dataset', 'datasets', 'images', 'imported',
+                 'tfrecords')
 # Classes of these look different in a mirror.
 _NOT_MIRRORED = ('digits', 'mnist', 'digits_scenes')
 # What `--data` and so on decide, and `--from` does not take.
@@ -170,8 +173,12 @@ def _write(args: argparse.Namespace, budget: recipe_lib.Budget) -> None:
     raise errors.UsageError(
         f'width: {model!r} has no width multiplier, received {args.width}; '
         'leave it out')
+  name = os.path.basename(os.path.realpath(args.data))
   choice = writing.Choice(
-      data=args.data, model=model, goal=args.goal, device=args.device,
+      data=args.data, called=(
+          f'{len(data.classes)} classes' if name.lower() in _SAYS_NOTHING
+          else name),
+      model=model, goal=args.goal, device=args.device,
       width=args.width or (
           device.width if data.num_examples['train'] >= _MANY
           else min(device.width, _NARROW)),
@@ -190,7 +197,7 @@ def _write(args: argparse.Namespace, budget: recipe_lib.Budget) -> None:
       model, writing.task_fields(choice, draft), len(data.classes))
   recipe = derive(budget, seconds)
   path = args.output or (
-      f'{os.path.basename(os.path.normpath(args.data))}_{model}.yaml')
+      f'{name}_{model}.yaml')
   summary = (f"{data.num_examples['train']:,} images of {len(data.classes)} "
              f'classes to train with; {_duration(recipe.minutes)} here '
              f'({seconds:.2f} s a step).')

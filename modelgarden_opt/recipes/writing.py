@@ -28,6 +28,7 @@ class Choice:
 
   Attributes:
     data: Name of an embedded data set, or a directory with a `dataset.json`.
+    called: What a heading calls it.
     model: Key of `catalog.MODELS`.
     goal: Key of `goals.GOALS`.
     device: Key of `goals.DEVICES`.
@@ -36,6 +37,7 @@ class Choice:
     mirrored: Whether mirrored images are of the same class.
   """
   data: str
+  called: str
   model: str
   goal: str
   device: str
@@ -105,8 +107,7 @@ def pipeline(
                            'report']),
       'blocks': '\n'.join(blocks),
       'io_dtype': goals.DEVICES[choice.device].io_dtype,
-      'report': _flow({'title': (
-          f'{choice.model} on {pathlib.PurePath(choice.data).name}')}),
+      'report': _flow({'title': f'{choice.model} on {choice.called}'}),
       'task': _task(choice, recipe, 4)}, 'pipeline')
 
 

@@ -124,3 +124,23 @@ def test_questions_are_asked_until_answered():
   assert sum('expected one of: accuracy' in line for line in lines) == 2
   assert questions.ask('goal', {'a': ''}, 'a', read=lambda _: '',
                        write=lines.append) == 'a'
+
+
+@pytest.mark.parametrize(('directory', 'called'), [
+    ('data', '2 classes'), ('flowers', 'flowers'),
+    ('flowers/../cats/.', 'cats')])
+def test_a_report_is_called_after_what_the_data_are(directory, called, here):
+  from PIL import Image
+  for name in ('a', 'b'):
+    (here / 'source' / name).mkdir(parents=True)
+    for shade in range(10):
+      Image.new('RGB', (40, 40), (25 * shade, 99, ord(name))).save(
+          here / 'source' / name / f'{shade}.png')
+  (here / 'flowers').mkdir()  # On the way to others.
+  target = (here / directory).resolve()
+  assert main.main(['data', 'import', '--source=source',
+                    f'--output_dir={target}']) == 0
+  assert main.main(['init', f'--data={directory}', '--budget=1e',
+                    '--output=p.yaml']) == 0
+  assert yaml.safe_load((here / 'p.yaml').read_text())['report']['title'] == (
+      f'mobilenet_v2 on {called}')

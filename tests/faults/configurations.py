@@ -6,7 +6,10 @@
 import argparse
 import collections
 from collections.abc import Iterator
+from collections.abc import Sequence
+import csv
 import dataclasses
+import io
 import random
 import signal
 import statistics
@@ -15,6 +18,7 @@ import time
 import traceback
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.cli import configurations
 from modelgarden_opt.configs import resolving
 from modelgarden_opt.configs import shipped
@@ -102,33 +106,45 @@ def _ends(*_) -> None:
   raise _Endless()
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
   """Prints how often what happened; returns 1 if anything is wrong."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--number', type=int, default=10_000)
   parser.add_argument('--seed', type=int, default=1)
+  parser.add_argument('--output', help='CSV file with a row a configuration')
   parser.add_argument('--show', type=int, default=10,
                       help='outcomes to print that are wrong')
-  args = parser.parse_args()
-  counts, seconds, wrong = collections.Counter(), [], []
-  for outcome in outcomes(args.number, args.seed):
-    counts[outcome.outcome] += 1
-    seconds.append(outcome.seconds)
-    if outcome.seconds >= max(seconds):
-      slowest = outcome
-    if outcome.outcome not in (TOLD, ACCEPTED):
-      wrong.append(outcome)
+  args = parser.parse_args(argv)
+  found = list(outcomes(args.number, args.seed))
+  counts = collections.Counter(outcome.outcome for outcome in found)
+  wrong = [outcome for outcome in found
+           if outcome.outcome not in (TOLD, ACCEPTED)]
   for outcome in wrong[:args.show]:
     print(f'{outcome.outcome}: {outcome.experiment}, {outcome.mutated.kind} of '
           f'{outcome.mutated.field}\n{outcome.message[-2000:]}\n'
           f'{outcome.mutated.text[:3000] if not outcome.message else ""}')
+  if args.output:
+    _write(args.output, found)
+  slowest = max(found, key=lambda outcome: outcome.seconds)
+  median = statistics.median(outcome.seconds for outcome in found)
   print(', '.join(f'{counts[name]:,} {name}' for name in (
       TOLD, ACCEPTED, SILENT, TRACEBACK, ENDLESS)))
-  print(f'seconds of the slowest: {slowest.seconds:.2f}, '
-        f'{slowest.mutated.kind} of {slowest.mutated.field}')
-  print(f'median {1000 * statistics.median(seconds):.1f} ms, '
-        f'longest {1000 * max(seconds):.0f} ms')
+  print(f'median {1000 * median:.1f} ms, longest '
+        f'{1000 * slowest.seconds:.0f} ms: {slowest.mutated.kind} of '
+        f'{slowest.mutated.field}')
   return bool(wrong)
+
+
+def _write(path: str, found: Sequence[Outcome]) -> None:
+  """Writes a row for every configuration."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['kind', 'case', 'outcome', 'message', 'milliseconds'])
+  writer.writerows(
+      [o.mutated.kind, f'{o.experiment}: {o.mutated.field}', o.outcome,
+       o.message, f'{1000 * o.seconds:.3f}'] for o in found)
+  files.write_atomically(
+      path, text.getvalue().encode('utf-8', 'backslashreplace'))
 
 
 if __name__ == '__main__':

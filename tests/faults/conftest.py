@@ -15,6 +15,6 @@ hypothesis.settings.register_profile(
     'sample', derandomize=True, max_examples=60, deadline=None, database=None,
     suppress_health_check=_SLOW)
 hypothesis.settings.register_profile(
-    'long', derandomize=False, max_examples=1_500, deadline=None, database=None,
+    'long', derandomize=False, max_examples=500, deadline=None, database=None,
     print_blob=True, suppress_health_check=_SLOW)
 hypothesis.settings.load_profile(os.environ.get('FAULTS', 'sample'))

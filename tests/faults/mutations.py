@@ -4,6 +4,7 @@ A generator draws from a `random.Random`, so that a seed repeats it, and so that
 hypothesis can draw by it (`strategies.randoms(use_true_random=False)`).
 """
 
+import collections
 from collections.abc import Mapping
 import copy
 import dataclasses
@@ -53,8 +54,13 @@ def mutate(
   """
   if rng.random() < 0.2:
     return _of_text(rng, yaml.safe_dump(marks.plain(values)))
-  path, block, field = _place(rng, experiment, values)
   kind = rng.choice([*_VALUES, 'name', 'missing'])
+  fitting = _fitting(experiment, kind)
+  if fitting and rng.random() < 0.5:  # Of kinds that fit few fields.
+    path, field = rng.choice(fitting)
+    value, breaks = _VALUES[kind](rng, field)
+    return _written(values, path, value, kind, breaks)
+  path, block, field = _place(rng, experiment, values)
   if kind == 'name':
     wrong = f'{path[-1]}{rng.choice("xs_")}'
     breaks = wrong not in block.fields
@@ -70,6 +76,27 @@ def mutate(
 
 
 _NOTHING = object()
+
+
+def _fitting(
+    experiment: stored.Experiment, kind: str
+) -> list[tuple[list[str | int], fields.Field]]:
+  """Returns paths and fields that a kind of mutation fits."""
+  schema = id(experiment.schema)
+  if schema not in _FITTING:
+    found = _FITTING[schema] = collections.defaultdict(list)
+    rng = random.Random(0)
+    for name, field in fields_of(experiment).items():
+      path = [part for word in name.split('.')
+              for part in ([word[:-2], 0] if word.endswith('[]') else [word])]
+      for other, make in _VALUES.items():
+        if make(rng, field)[0] is not _NOTHING:
+          found[other].append((path, field))
+  return _FITTING[schema][kind]
+
+
+# Schemas are made once a task, and live as long as the process.
+_FITTING: dict[int, dict[str, list[tuple[list[str | int], fields.Field]]]] = {}
 
 
 def _place(rng, experiment, values):

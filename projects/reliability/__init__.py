@@ -1,0 +1,1 @@
+"""What comes of wrong configurations, damaged files and kills."""
