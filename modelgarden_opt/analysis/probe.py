@@ -6,8 +6,10 @@ float model computes. So hundreds of changes cost hundreds of inferences, and
 no tracing.
 """
 
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
@@ -84,7 +86,8 @@ class Probe:
     """
     self.kernels = kernels_of(run.model)
     self._switches: dict[str, tf.Variable] = {}
-    self._run = run
+    # A copy, which is traced by itself: another probe may have traced the run.
+    self._run = dataclasses.replace(run)
     self._images = images
     for quantizer in observing.activation_quantizers(run.model):
       self._switches.setdefault(quantizer.path, tf.Variable(False))
@@ -94,7 +97,7 @@ class Probe:
         stack.enter_context(internals.replaced(
             kernel.leaf, chain=_Untransformed()))
       stack.enter_context(observing.activations(run.model, self._switched))
-      run.predict(images[:1])
+      self._run.predict(images[:1])
 
   def _switched(
       self, quantizer: quantizers.ActivationQuantizer, x: tf.Tensor
@@ -138,15 +141,24 @@ class Probe:
       self._restore([path])
 
   @contextlib.contextmanager
-  def quantized(self, but: str = '') -> Iterator[None]:
-    """Quantizes all layers as the run says for a while, or all but one."""
-    paths = [path for path in self.paths if path != but]
+  def quantized(
+      self,
+      floats: Collection[str] = (),
+      bits: Mapping[str, int] | None = None,
+  ) -> Iterator[None]:
+    """Quantizes the layers as the run says for a while.
+
+    Args:
+      floats: Paths of those that stay in float.
+      bits: Bits of kernels by path, where the run gives them others.
+    """
+    paths = [path for path in self.paths if path not in floats]
     self._switch(paths, True)
     for path in paths:
       if path in self.kernels:
         kernel = self.kernels[path]
-        kernel.leaf.kernel_variable.assign(
-            treatments.quantized(kernel.leaf, kernel.value, kernel.bits))
+        kernel.leaf.kernel_variable.assign(treatments.quantized(
+            kernel.leaf, kernel.value, (bits or {}).get(path, kernel.bits)))
     try:
       yield
     finally:

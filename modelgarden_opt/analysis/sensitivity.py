@@ -15,14 +15,13 @@ import dataclasses
 import time
 from typing import Any
 
-import numpy as np
 import tqdm
 
 from modelgarden_opt import errors
 from modelgarden_opt.analysis import journal as journal_lib
-from modelgarden_opt.analysis import judging
 from modelgarden_opt.analysis import probe as probe_lib
 from modelgarden_opt.analysis import records
+from modelgarden_opt.analysis import study as study_lib
 from modelgarden_opt.analysis import subject
 from modelgarden_opt.analysis import treatments
 
@@ -111,14 +110,14 @@ def measure(
   found = subject.load(
       model_dir, options.checkpoint, options.params_override,
       options.calibration_images)
-  return of_subject(
-      found, options, journal,
-      None if options.budget_seconds is None
+  return of_study(
+      study_lib.Study(found, options.split, options.num_images), options,
+      journal, None if options.budget_seconds is None
       else started + options.budget_seconds)
 
 
-def of_subject(
-    found: subject.Subject,
+def of_study(
+    study: study_lib.Study,
     options: Options,
     journal: str = '',
     deadline: float | None = None,
@@ -126,17 +125,16 @@ def of_subject(
   """Does what `measure` does with a model that is loaded already.
 
   Args:
-    found: The model.
-    options: What is measured, and on what.
+    study: The model and the images of the options.
+    options: What is measured.
     journal: See `measure`.
     deadline: Value of `time.monotonic()` at which it ends.
   """
-  images, labels = found.images(options.split, options.num_images)
   kept = journal_lib.Journal(journal, {
-      'version': 1, **found.identity(options.split, len(images)),
+      'version': 1,
+      **study.subject.identity(options.split, len(study.images)),
       'treatments': [list(pair) for pair in options.treatments],
       'all_but_one': options.all_but_one})
-  study = _Study(found, images, labels)
   done = {_key(item) for item in kept.items}
   items = list(_items(study.probe, options))
   num_kept = sum(item in done for item in items)
@@ -149,7 +147,7 @@ def of_subject(
       begun = time.monotonic()
       if deadline is not None and begun + longest > deadline:
         break
-      kept.add(study.run(*item))
+      kept.add(_run(study, *item))
       longest = max(longest, time.monotonic() - begun)
       bar.update()
   wanted = set(items)
@@ -158,8 +156,16 @@ def of_subject(
       tuple(Record.of(r) for r in results if r['technique'] != ALL_BUT_ONE),
       tuple(Gain.of(r) for r in results if r['technique'] == ALL_BUT_ONE),
       study.judge.metric, study.judge.value(study.floats),
-      study.judge.value(study.quantized), len(images), len(items), num_kept,
-      kept.restarted)
+      study.judge.value(study.quantized), len(study.images), len(items),
+      num_kept, kept.restarted)
+
+
+def _run(
+    study: study_lib.Study, technique: str, path: str, parameter: float
+) -> dict[str, Any]:
+  if technique == ALL_BUT_ONE:
+    return {'technique': technique, **study.gain(path).record()}
+  return study.record(path, technique, parameter).record()
 
 
 def _key(item: dict[str, Any]) -> tuple[str, str, float]:
@@ -191,40 +197,6 @@ def _items(
       yield technique, path, 0
 
 
-class _Study:
-  """Outputs of a model in float and quantized, and of changes of it."""
-
-  def __init__(self, found: subject.Subject, images: np.ndarray, labels: Any):
-    self.probe = probe_lib.Probe(found.run, images)
-    self.judge: judging.Judge = found.judge(labels)
-    self.floats = self.probe.outputs()
-    with self.probe.quantized():
-      self.quantized = self.probe.outputs()
-
-  def run(self, technique: str, path: str, parameter: float) -> dict[str, Any]:
-    """Returns the record of one item."""
-    if technique == ALL_BUT_ONE:
-      return {'technique': technique, **self._gain(path).record()}
-    return self._record(path, technique, parameter).record()
-
-  def _record(self, path: str, technique: str, parameter: float) -> Record:
-    with self.probe.treated(path, technique, parameter):
-      outputs = self.probe.outputs()
-    drop = self.judge.difference(self.floats, outputs)
-    return Record(
-        path, technique, parameter, drop.value, drop.low, drop.high,
-        judging.divergence(self.floats, outputs))
-
-  def _gain(self, path: str) -> Gain:
-    with self.probe.quantized(but=path):
-      outputs = self.probe.outputs()
-    loss = self.judge.difference(self.quantized, outputs)
-    return Gain(path, -loss.value, -loss.high, -loss.low,
-                judging.divergence(self.floats, outputs))
-
-
 def rank(found: Sequence[Record]) -> list[Record]:
   """Returns records, the most expensive ones first."""
   return sorted(found, key=lambda record: record.rank, reverse=True)
-
-

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
+from official.core import base_task
 import tensorflow as tf
 
 from modelgarden_opt import errors
@@ -48,27 +49,7 @@ class Subject:
     Raises:
       UsageError: If the data cannot be read, or there are none.
     """
-    found, labels, left = [], [], number
-    try:
-      for images, batch_labels in representative.labelled_images(
-          self.run.task, split):
-        if not found:
-          fit = max(_LEAST_IMAGES, _MAX_BYTES // images[:1].nbytes)
-          left = min(left, fit)
-        found.append(images[:left].astype(np.float32))
-        labels.append(tf.nest.map_structure(
-            lambda values, count=left: values[:count], batch_labels))
-        left -= len(found[-1])
-        if not left:
-          break
-    except (OSError, tf.errors.OpError) as e:
-      raise errors.UsageError(
-          f'split: the {split} data of {self.run.model_dir!r} cannot be read: '
-          f'{errors.of_op(e)}') from None
-    if not found:
-      raise errors.UsageError(
-          f'split: {split!r} of {self.run.model_dir!r} holds no images')
-    return np.concatenate(found), judging.concatenate(labels)
+    return images_of(self.run.task, split, number)
 
   def judge(self, labels: Any) -> judging.Judge:
     """Returns what compares outputs on images with these labels."""
@@ -87,6 +68,28 @@ class Subject:
         'calibration': dict(self.calibration) if self.calibration else None,
         'split': split, 'num_images': number,
         'data': _plain(data.as_dict()), 'shards': _shards(data)}
+
+
+def images_of(
+    task: base_task.Task, split: str, number: int) -> tuple[np.ndarray, Any]:
+  """Returns images of a task's data, see `Subject.images`."""
+  found, labels, left = [], [], number
+  try:
+    for images, batch_labels in representative.labelled_images(task, split):
+      if not found:
+        left = min(left, max(_LEAST_IMAGES, _MAX_BYTES // images[:1].nbytes))
+      found.append(images[:left].astype(np.float32))
+      labels.append(tf.nest.map_structure(
+          lambda values, count=left: values[:count], batch_labels))
+      left -= len(found[-1])
+      if not left:
+        break
+  except (OSError, tf.errors.OpError) as e:
+    raise errors.UsageError(
+        f'split: the {split} data cannot be read: {errors.of_op(e)}') from None
+  if not found:
+    raise errors.UsageError(f'split: the {split} data hold no images')
+  return np.concatenate(found), judging.concatenate(labels)
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ COMMANDS = {
     'launch': 'train with several processes on this machine',
     'export': 'write a verified .tflite file from a run directory',
     'evaluate': 'measure the accuracy of a run and of its .tflite files',
+    'analyze': 'find the layers that cost accuracy, and write rules for them',
     'benchmark': 'measure latency and size of .tflite files, interleaved',
     'target': 'say what a .tflite file costs on a phone, an NPU or a '
               'microcontroller',

@@ -13,8 +13,8 @@ from modelgarden_opt import files
 
 # Flags that give paths, by their names in the parsed arguments.
 _READ = ('a', 'b', 'benchmark', 'config_file', 'evaluation', 'export', 'files',
-         'gin_file', 'image', 'labels', 'model_dir', 'path', 'pipeline',
-         'source', 'source_dir', 'tflite')
+         'gin_file', 'image', 'images', 'labels', 'model_dir', 'path',
+         'pipeline', 'source', 'source_dir', 'tflite')
 _FILES = ('output', 'output_json', 'predictions')
 _DIRECTORIES = ('output_dir', 'log_dir')
 # Commands that write into their run directory.

@@ -11,7 +11,8 @@ _NO_DELEGATES = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 
 
 def load(
-    path: str, num_threads: int, delegates: bool = True
+    path: str, num_threads: int, delegates: bool = True,
+    keep_tensors: bool = False,
 ) -> litert.Interpreter:
   """Returns a file's interpreter, ready to run.
 
@@ -19,6 +20,7 @@ def load(
     path: The file.
     num_threads: Threads of the interpreter.
     delegates: Whether the default delegate takes what it can.
+    keep_tensors: Whether intermediate results can be read after a run.
 
   Raises:
     UsageError: If there is no such file, or it is not a TFLite model.
@@ -29,6 +31,7 @@ def load(
     with native_output.without_delegate_line():
       interpreter = litert.Interpreter(
           path, num_threads=num_threads,
+          experimental_preserve_all_tensors=keep_tensors,
           experimental_op_resolver_type=(
               litert.OpResolverType.AUTO if delegates else _NO_DELEGATES))
       interpreter.allocate_tensors()

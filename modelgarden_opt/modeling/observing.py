@@ -49,17 +49,19 @@ def activation_quantizers(
 def activations(
     model: tf_keras.Model,
     around: Callable[[quantizers.ActivationQuantizer, tf.Tensor], tf.Tensor],
+    kernels: calibration.Mode = calibration.Mode.PASS_THROUGH,
 ) -> Iterator[None]:
   """Runs `around(quantizer, x)` in place of every activation's quantization.
 
-  Kernels pass in float meanwhile. Functions that are traced here do so later.
+  Functions that are traced here do so later, too.
 
   Args:
     model: A quantized model.
     around: Returns what the next layer reads in place of `x`.
+    kernels: What the quantizers of kernels do meanwhile.
   """
   found = activation_quantizers(model)
-  with calibration.quantizer_mode(model, calibration.Mode.PASS_THROUGH):
+  with calibration.quantizer_mode(model, kernels):
     for quantizer in found:
       quantizer.mode = calibration.Mode.REPLACED
       quantizer.replacement = functools.partial(around, quantizer)

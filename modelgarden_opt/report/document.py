@@ -25,7 +25,6 @@ from modelgarden_opt.report import runs as runs_lib
 from modelgarden_opt.report import samples
 
 # Fields of the JSON of `analyze` that hold the noise of a layer.
-_SQNR = ('sqnr_db', 'sqnr')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,25 +193,39 @@ def _layers(report: Report) -> Markup:
     return Markup()
   return layers.panel(
       by_name, {n: timed.get(p) for p, n in report.paths.items()},
-      _sqnr(report), report.chosen['name'])
+      _analyses(report, by_name), report.chosen['name'])
 
 
-def _sqnr(report: Report) -> dict[str, dict[str, float]]:
-  """Returns SQNR by variant and layer, from the JSON of `analyze`."""
+def _analyses(
+    report: Report, exports: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+  """Returns the JSON of `analyze` by variant.
+
+  It is of a file, or of the run that int8 files were exported from.
+
+  Args:
+    report: The report.
+    exports: Records of `export` by variant.
+  """
   found = {}
   for analysis in report.found.of('analysis'):
-    name = report.paths.get(report.found.path_of(
-        str(analysis.get('model', ''))))
+    model = str(analysis.get('model', ''))
+    name = report.paths.get(report.found.path_of(model))
     if name:
-      found[name] = {
-          record['layer']: record[field] for record in analysis['layers']
-          for field in _SQNR if 'layer' in record and field in record}
+      found[name] = analysis
+      continue
+    run = report.found.run_of(str(analysis.get('checkpoint') or model))
+    for name, export in exports.items():
+      if run and export.get('format') == 'int8' and run == (
+          report.found.run_of(str(export.get('checkpoint', '')))):
+        found.setdefault(name, analysis)
   return found
 
 
 def _analysis(report: Report) -> Markup:
   return Markup('').join(
-      details.records(analysis['layers'], 'layer', 'Layers, as ranked')
+      details.records(analysis['layers'], 'layer',
+                      f"Layers of {analysis.get('model', 'a file')}, as ranked")
       for analysis in report.found.of('analysis') if analysis['layers'])
 
 

@@ -72,6 +72,32 @@ def names(
   return shown
 
 
+def sqnr_of(
+    analysis: Mapping[str, Any], kernels: Sequence[Kernel],
+    shown: Sequence[str],
+) -> dict[str, float]:
+  """Returns SQNR in dB by name of a kernel, from the JSON of `analyze`.
+
+  An analysis of files names tensors. One of a run names layers: its n-th kernel
+  is the n-th of the file, if all of them have as many weights.
+
+  Args:
+    analysis: The JSON.
+    kernels: The kernels of a file.
+    shown: Their names.
+  """
+  records = [r for r in analysis['layers'] if 'sqnr_db' in r and 'layer' in r]
+  found = {}
+  for record in records:
+    for name in (record['layer'], layer(record['layer'])):
+      found.setdefault(name, record['sqnr_db'])
+  of_run = sorted((r for r in records if 'weights' in r),
+                  key=lambda record: record.get('order', 0))
+  if of_run and [r['weights'] for r in of_run] == [size(k) for k in kernels]:
+    found = {name: r['sqnr_db'] for name, r in zip(shown, of_run)}
+  return found
+
+
 def times(per_op: Mapping[str, Any] | None, number: int) -> list[float | None]:
   """Returns milliseconds by kernel from the `per_op` of a benchmark record."""
   ops = [o for o in (per_op or {}).get('ops', ()) if o['op'] in _KERNEL_OPS]
@@ -134,7 +160,7 @@ def table(
 def panel(
     exports: Mapping[str, Mapping[str, Any]],
     per_op: Mapping[str, Mapping[str, Any]] | None = None,
-    sqnr: Mapping[str, Mapping[str, float]] | None = None,
+    analyses: Mapping[str, Mapping[str, Any]] | None = None,
     unfolded: str = '',
 ) -> Markup:
   """Returns the kernels of several files, one of them unfolded.
@@ -142,7 +168,7 @@ def panel(
   Args:
     exports: Records of `export` by variant.
     per_op: Times of ops by variant.
-    sqnr: SQNR in dB by variant and layer.
+    analyses: JSON of `analyze` by variant.
     unfolded: Name of the variant that is shown at once.
   """
   all_kernels = [e['kernels'] for e in exports.values()]
@@ -154,10 +180,12 @@ def panel(
     weights = sum(map(size, kernels))
     stored = sum(size(k) * bits(k) for k in kernels) / 8192
     zeros = sum(size(k) * k['sparsity'] for k in kernels) / weights
+    shown = names(kernels, all_kernels)
+    analysis = (analyses or {}).get(name)
     blocks.append((
         '', name, f'{len(kernels)} kernels, {weights:,} weights, '
         f'{stored:,.0f} KiB, {zeros:.1%} zeros', name == unfolded,
-        table(kernels, names(kernels, all_kernels), f'Kernels of {name}',
+        table(kernels, shown, f'Kernels of {name}',
               times((per_op or {}).get(name), len(kernels)),
-              (sqnr or {}).get(name))))
+              analysis and sqnr_of(analysis, kernels, shown))))
   return html.folded(blocks)

@@ -9,6 +9,7 @@ from modelgarden_opt import errors
 from modelgarden_opt.analysis import journal
 from modelgarden_opt.analysis import probe as probe_lib
 from modelgarden_opt.analysis import sensitivity
+from modelgarden_opt.analysis import study as study_lib
 from modelgarden_opt.analysis import subject
 from modelgarden_opt.analysis import treatments
 from modelgarden_opt.tasks import run_directory
@@ -95,20 +96,21 @@ def test_a_broken_kernel_comes_out_first(float_run, broken_kernel):
 
 
 def test_a_budget_stops_and_the_same_call_goes_on(
-    float_run, twin, tmp_path, monkeypatch):
+    twin, tmp_path, monkeypatch):
+  study = study_lib.Study(twin, 'validation', 60)
   clock = itertools.count()
   monkeypatch.setattr(sensitivity.time, 'monotonic', lambda: float(next(clock)))
   path = str(tmp_path / 'journal.jsonl')
   # Two ticks an item, so that the fourth would end after the deadline.
-  first = sensitivity.of_subject(twin, _EIGHT_BITS, path, deadline=6.0)
+  first = sensitivity.of_study(study, _EIGHT_BITS, path, deadline=6.0)
   assert not first.complete
   assert len(first.records) == 3
   with open(path, 'a') as f:
     f.write('{"layer": "tor')  # Killed while it wrote.
-  rest = sensitivity.of_subject(twin, _EIGHT_BITS, path)
+  rest = sensitivity.of_study(study, _EIGHT_BITS, path)
   assert rest.complete and rest.num_kept == 3
   assert rest.records[:3] == first.records
-  again = sensitivity.of_subject(twin, _EIGHT_BITS)
+  again = sensitivity.of_study(study, _EIGHT_BITS)
   assert again.records == rest.records and again.gains == rest.gains
 
 

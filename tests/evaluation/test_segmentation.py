@@ -6,6 +6,7 @@ import pytest
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt.analysis import sensitivity
 from modelgarden_opt.cli import main
 from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import evaluate
@@ -167,3 +168,14 @@ def test_what_is_no_picture_is_told(exported, tmp_path):
 def test_segmentation_output_is_refused_for_classification(qat_run, tmp_path):
   with pytest.raises(errors.UsageError, match='is for segmentation'):
     exporter.export(qat_run, 'int8', str(tmp_path / 'm.tflite'), kind='labels')
+
+
+def test_sensitivities_of_segmentation_are_in_mean_iou(model_dir):
+  found = sensitivity.measure(model_dir, sensitivity.Options(
+      treatments=(('pruning', 0.8),), all_but_one=False, num_images=12))
+  assert found.metric == 'mean_iou' and found.complete
+  assert all(r.drop_low <= r.drop <= r.drop_high for r in found.records)
+  assert max(r.divergence for r in found.records) > 0
+  scored = evaluate.evaluate(model_dir, split='validation', limit=12)[0]
+  assert found.quantized_metric == pytest.approx(
+      scored['metrics']['mean_iou'], abs=0.02)
