@@ -10,6 +10,7 @@ import contextlib
 import importlib
 from multiprocessing import connection
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -38,7 +39,11 @@ class TookTooLong(errors.Failure):
 
 
 class Object:
-  """A proxy of an object that lives in a process of its own."""
+  """A proxy of an object that lives in a process of its own.
+
+  Attributes:
+    name: What messages call what it works on.
+  """
 
   def __init__(self, target: str, *args: Any, name: str,
                time_limit: float | None = None, keep: tuple[int, ...] = ()):
@@ -47,7 +52,7 @@ class Object:
     Args:
       target: `module:Class`; arguments and results of its methods are pickled.
       *args: Arguments of the class.
-      name: What messages call the object.
+      name: See above.
       time_limit: Seconds that an answer may take; None for as long as it
         takes.
       keep: File descriptors that the process has, too.
@@ -56,7 +61,7 @@ class Object:
       UsageError, Failure: As the class raises them, or if the process crashes
         (`Crashed`) or does not answer (`TookTooLong`).
     """
-    self._name, self._time_limit = name, time_limit
+    self.name, self._time_limit = name, time_limit
     self._errors = tempfile.TemporaryFile()
     ours, theirs = socket.socketpair()
     with theirs:
@@ -115,7 +120,7 @@ class Object:
       if not self._connection.poll(time_limit):
         self.close()
         raise TookTooLong(
-            f'{self._name} gave no result within {self._time_limit:g} seconds; '
+            f'{self.name} gave no result within {self._time_limit:g} seconds; '
             '--time_limit allows more')
       done, value = self._connection.recv()
     except (EOFError, OSError):
@@ -136,7 +141,7 @@ class Object:
     self._errors.seek(0)
     lines = self._errors.read().decode(errors='replace').split('\n')
     last = next((line.strip() for line in reversed(lines) if line.strip()), '')
-    return Crashed(f'the process of {self._name} {end}'
+    return Crashed(f'the process of {self.name} {end}'
                    f'{f": {last[:200]}" if last else ""}')
 
 
@@ -169,11 +174,20 @@ def _serve(descriptor: int, parent: int) -> None:
     nonlocal made
     made = getattr(importlib.import_module(module), name)(*args)
 
-  channel.send(_answer(make, ()))
+  outbox = queue.SimpleQueue()
+  threading.Thread(target=_send, args=(channel, outbox), daemon=True).start()
+  outbox.put(_answer(make, ()))
   with contextlib.suppress(EOFError, OSError):
     while True:
       method, args = channel.recv()
-      channel.send(_answer(getattr(made, method), args))
+      outbox.put(_answer(getattr(made, method), args))
+
+
+def _send(channel: connection.Connection, outbox: queue.SimpleQueue) -> None:
+  """Sends answers, so that the next call need not wait for their reader."""
+  with contextlib.suppress(OSError):
+    while True:
+      channel.send(outbox.get())
 
 
 def _answer(function, args) -> tuple[bool, Any]:

@@ -10,6 +10,10 @@ from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 from modelgarden_opt.report import finding
 
+# Which agreements are shown, and how they are called.
+_AGREEMENTS = {'agreement': 'agreement with Keras',
+               'agreement_with_first': 'with the first file'}
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
@@ -27,8 +31,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--limit', type=int, metavar='N',
                       help='score on N images at most (default: all)')
   parser.add_argument('--num_workers', type=int, metavar='N',
-                      help='images that each file is run on at once '
-                      '(default: the number of cores)')
+                      help='processes that run the files (default: the '
+                      'number of cores)')
+  parser.add_argument('--data', default='', metavar='NAME_OR_DIR',
+                      help='score on this data set, with the preprocessing of '
+                      'the run: an embedded name, or what `data import` wrote')
+  parser.add_argument('--reference', default='keras',
+                      help='keras scores the run itself, too; none scores the '
+                      'files only (default: keras)')
+  parser.add_argument('--time_limit', type=float, default=600.0,
+                      metavar='SECONDS',
+                      help='ends a file that takes longer for a batch '
+                      '(default: 600)')
   parser.add_argument('--per_class', action='store_true',
                       help='also print the accuracy of every class')
   output.add_flag(parser)
@@ -41,16 +55,22 @@ def run(args: argparse.Namespace) -> None:
     value = getattr(args, name)
     if value is not None and value < 1:
       raise errors.UsageError(f'{name}: must be >= 1, received {value}')
+  if not 0 < args.time_limit < float('inf'):
+    raise errors.UsageError(
+        f'time_limit: must be > 0, received {args.time_limit:g}')
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
   from modelgarden_opt.evaluation import evaluate
-  results = evaluate.evaluate(
-      args.model_dir, args.tflite, args.split, args.checkpoint,
-      args.predictions, args.limit, args.num_workers)
+  results, speed = evaluate.timed(
+      args.model_dir, args.tflite, args.split, evaluate.Request(
+          checkpoint=args.checkpoint, predictions=args.predictions,
+          limit=args.limit, num_workers=args.num_workers, data=args.data,
+          reference=args.reference, time_limit=args.time_limit))
   output.write(args, {'results': results})
   _remember(args.model_dir, results)
   _show(args, results)
+  print(speed)
 
 
 def _remember(model_dir: str, results) -> None:
@@ -72,15 +92,21 @@ def _show(args: argparse.Namespace, results) -> None:
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt.evaluation import paired
   names = list(results[0]['metrics'])
+  agreements = [(field, heading) for field, heading in _AGREEMENTS.items()
+                if any(field in r for r in results)]
   print(output.table(
-      ['model', 'format', *names, 'agreement with Keras', 'examples'],
+      ['model', 'format', *names, *(heading for _, heading in agreements),
+       'examples'],
       [[r['model'], r['format'], *(f"{r['metrics'][n]:.4f}" for n in names),
-        f"{r['agreement']:.4f}", str(r['num_examples'])] for r in results]))
+        *(f'{r[field]:.4f}' if field in r else '-' for field, _ in agreements),
+        str(r['num_examples'])] for r in results]))
   for r in results:
     if 'difference' in r:
       difference = paired.Difference(**r['difference'])
       print(f"{r['model']}: top-1 {difference} points from the first file "
             '(95 % confidence interval, same images)')
+  for note in results[0].get('notes', ()):
+    print(f'note: {note}')
   if args.per_class:
     print(_by_class(args.model_dir, results))
   if results[0]['data'] != f'{args.split}_data':

@@ -9,6 +9,8 @@ from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 from modelgarden_opt.configs import catalog
 
+_FILE_FORMATS = [name for name in catalog.EXPORT_FORMATS
+                 if name != 'saved_model']
 # Inputs of larger batches do not fit the memory of devices.
 _MAX_BATCH = 4096
 
@@ -17,10 +19,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
   parser.add_argument('--model_dir', required=True, help='run directory')
   parser.add_argument(
-      '--format', required=True,
-      help='float32, float16, dynamic_int8, int8 or int16x8; int8 keeps the '
-      'ranges of a quantized run and calibrates a float one')
-  parser.add_argument('--output', required=True, help='path of the file')
+      '--format',
+      help=', '.join(_FILE_FORMATS) + '; int8 keeps the ranges of a quantized '
+      'run and calibrates a float one, int4_int8 gives that one pointwise and '
+      'dense kernels of 4 bits')
+  parser.add_argument('--output', help='path of the file')
+  parser.add_argument('--all', action='store_true',
+                      help='write every format that the run may have, and a '
+                      'manifest, into --output_dir')
+  parser.add_argument('--formats', metavar='NAME[,NAME]',
+                      help='write these formats: those of --format, or '
+                      'saved_model')
+  parser.add_argument('--output_dir', metavar='DIR',
+                      help='where the files of --all and --formats go')
+  parser.add_argument('--name', default='', metavar='NAME',
+                      help='what their names begin with (default: nothing)')
   parser.add_argument('--io_dtype', choices=('float32', 'int8', 'uint8'),
                       default='float32',
                       help='type of input and output (default: float32)')
@@ -62,27 +75,87 @@ def run(args: argparse.Namespace) -> None:
   if not 0 <= args.batch_size <= _MAX_BATCH:
     raise errors.UsageError(f'batch_size: must lie in 0 to {_MAX_BATCH}, '
                             f'received {args.batch_size}')
-  if '://' in args.output:
-    raise errors.UsageError(f'output: must be a local path, received '
-                            f'{args.output!r}; copy the file afterwards')
+  names = _formats(args)
+  output_path = args.output_dir if names else args.output
+  if '://' in output_path:
+    raise errors.UsageError(
+        f'{"output_dir" if names else "output"}: must be a local path, '
+        f'received {output_path!r}; copy the files afterwards')
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
+  from modelgarden_opt.export import export_set
   from modelgarden_opt.export import exporter
-  found = exporter.export(
-      args.model_dir, args.format, args.output,
-      io_dtype=args.io_dtype,
-      checkpoint=args.checkpoint,
-      ptq=args.ptq,
-      params_override=args.params_override,
-      calibration_images=args.calibration_images,
-      batch_size=args.batch_size or None,
-      kind=args.segmentation_output,
-      sparse=args.sparse,
-      runtime=args.runtime,
-      verify=not args.no_verify)
+  options = {
+      'io_dtype': args.io_dtype,
+      'checkpoint': args.checkpoint,
+      'ptq': args.ptq,
+      'params_override': args.params_override,
+      'calibration_images': args.calibration_images,
+      'batch_size': args.batch_size or None,
+      'kind': args.segmentation_output,
+      'sparse': args.sparse,
+      'runtime': args.runtime,
+      'verify': not args.no_verify}
+  if names:
+    found = export_set.export(
+        args.model_dir, None if args.all else names, args.output_dir,
+        args.name, **options)
+    output.write(args, found)
+    print(_table(found, args.output_dir))
+    return
+  found = exporter.export(args.model_dir, args.format, args.output, **options)
   output.write(args, found)
   print(_summary(found))
+
+
+def _formats(args: argparse.Namespace) -> list[str]:
+  """Returns the formats of a set; none if one file is asked for.
+
+  Raises:
+    UsageError: If flags are missing or do not go together.
+  """
+  kinds = [name for name in ('format', 'formats', 'all') if getattr(args, name)]
+  if len(kinds) != 1:
+    raise errors.UsageError(
+        'format: expected one of --format, --formats and --all, received '
+        f'{" and ".join(f"--{kind}" for kind in kinds) or "none"}')
+  needed, other = ('output', 'output_dir') if kinds == ['format'] else (
+      'output_dir', 'output')
+  if not getattr(args, needed) or getattr(args, other):
+    raise errors.UsageError(
+        f'{needed}: --{kinds[0]} writes to --{needed}, received '
+        f'{"--" + other if getattr(args, other) else "none"}')
+  if args.name and ('/' in args.name or kinds == ['format']):
+    raise errors.UsageError(
+        f'name: is what names of files begin with, received {args.name!r}')
+  if args.format:
+    return []
+  if args.all:
+    return list(catalog.EXPORT_FORMATS)
+  names = [name.strip() for name in args.formats.split(',')]
+  for name in names:
+    if name not in catalog.EXPORT_FORMATS:
+      raise errors.UsageError(f'formats: {name!r} is not an export format'
+                              f'{errors.nearest(name, catalog.EXPORT_FORMATS)}')
+  return list(dict.fromkeys(names))
+
+
+def _table(manifest: Mapping[str, Any], directory: str) -> str:
+  """Returns the files of a set as text for people."""
+  rows = [
+      [entry['name'], f"{entry['size_bytes']:,}",
+       f"{entry['gzip_bytes']:,}" if 'gzip_bytes' in entry else '-',
+       str(entry.get('num_delegate_partitions', '-')),
+       ', '.join(sorted(entry.get('float_ops', ()))) or 'none',
+       entry.get('ranges') or '-', f"{entry['agreement']:.1%}"]
+      for entry in manifest['files']]
+  return '\n'.join([
+      output.table(['file', 'bytes', 'gzip bytes', 'partitions', 'float ops',
+                    'activation ranges', 'same class as Keras'], rows),
+      *(f"not written: {entry['format']}: {entry['reason']}"
+        for entry in manifest['refused']),
+      f'in {directory}, with their manifest'])
 
 
 def _summary(found: Mapping[str, Any]) -> str:

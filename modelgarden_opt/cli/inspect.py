@@ -26,7 +26,6 @@ def run(args: argparse.Namespace) -> None:
     raise errors.UsageError(
         f'tflite: expected one file, or two to compare, received {len(paths)}')
   config_flags.assert_files('tflite', paths)
-  config_flags.import_tensorflow()
   if len(paths) == 2:
     _compare(args, *paths)
   else:
@@ -43,11 +42,15 @@ def _inspect(args: argparse.Namespace, path: str) -> None:
   kernels = inspection.kernels(path)
   found = census.take(path)
   overall = inspection.sparsity(kernels)
-  assessed = sparse_inference.assess(model_file.read(path))
+  read = model_file.read(path)
+  assessed = sparse_inference.assess(read)
   record = {
       'model': path, 'sparsity': overall,
       'kernels': [kernel.record() for kernel in kernels],
-      'sparse_inference': assessed, **dataclasses.asdict(found)}
+      'sparse_inference': assessed, 'signatures': read.signatures,
+      'inputs': [tensor.record() for tensor in read.inputs],
+      'outputs': [tensor.record() for tensor in read.outputs],
+      **dataclasses.asdict(found)}
   output.write(args, record)
   output.write_html(args, lambda pages: pages.inspection(record))
   print(output.table(
@@ -59,7 +62,9 @@ def _inspect(args: argparse.Namespace, path: str) -> None:
         'sparse' if k.stored_sparse else 'dense'] for k in kernels]))
   ops = ', '.join(f'{n} {name}' for name, n in sorted(found.ops.items()))
   number = errors.counted(len(kernels), 'kernel')
-  print(f'\n{found.size_bytes:,} bytes; {number}, {overall:.2%} zeros\n'
+  print(f'\ninputs: {"; ".join(map(str, read.inputs)) or "none"}\n'
+        f'outputs: {"; ".join(map(str, read.outputs)) or "none"}\n'
+        f'{found.size_bytes:,} bytes; {number}, {overall:.2%} zeros\n'
         f'ops: {ops}\n'
         f'float ops: {", ".join(sorted(found.float_ops)) or "none"}; delegate '
         f'partitions: {found.num_delegate_partitions}, ops outside: '

@@ -233,3 +233,7 @@ EMBEDDED_DIR = '~/.cache/modelgarden_opt/data'
 
 # What a segmentation file can compute, see `configs.export`.
 SEGMENTATION_OUTPUTS = ('logits', 'resized_logits', 'labels')
+# What a run may be exported as; `int4_int8` is an int8 file whose pointwise and
+# dense kernels have 4 bits.
+EXPORT_FORMATS = ('float32', 'float16', 'dynamic_int8', 'int8', 'int4_int8',
+                  'int16x8', 'saved_model')

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import dataclasses
 import heapq
 import os
+import struct
 
 from absl import logging
 import numpy as np
@@ -15,6 +16,8 @@ import tensorflow as tf
 
 # What is read at most for one sample.
 MAX_BYTES = 2 << 30
+# What precedes a record: the length of its content.
+_LENGTH = struct.Struct('<Q')
 # Records that are read at a time.
 _BATCH = 32
 
@@ -86,3 +89,30 @@ def write(records: Sequence[Record], path: str) -> None:
   with tf.io.TFRecordWriter(path) as writer:
     for record in records:
       writer.write(record.content)
+
+
+def count(files: Sequence[str]) -> int | None:
+  """Returns the number of records of TFRecord files, without reading them.
+
+  Args:
+    files: The files.
+
+  Returns:
+    The number; None if one of them is not local or not whole.
+  """
+  number = 0
+  for path in files:
+    if '://' in path:
+      return None
+    size = os.path.getsize(path)
+    with open(path, 'rb') as f:
+      while header := f.read(_LENGTH.size):
+        if len(header) < _LENGTH.size:
+          return None
+        # Two checksums: of the length, and of the content.
+        end = f.tell() + _LENGTH.unpack(header)[0] + 8
+        if end > size:
+          return None
+        f.seek(end)
+        number += 1
+  return number

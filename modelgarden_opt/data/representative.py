@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from modelgarden_opt import files
 from modelgarden_opt.data import inputs
+from modelgarden_opt.data import records
 from modelgarden_opt.data import sampling
 
 FILE_NAME = 'representative.npz'
@@ -131,6 +132,14 @@ def data_config(task: base_task.Task, split: str) -> inputs.DataConfig:
   """Returns the input of a split; without test data that of validation."""
   config = getattr(task.task_config, f'{split}_data', None)
   return config or task.task_config.validation_data
+
+
+def num_examples(task: base_task.Task, split: str) -> int | None:
+  """Returns how many images a split has, None if that is not known quickly."""
+  params = data_config(task, split)
+  if params.tfds_name or params.file_type != 'tfrecord':
+    return None
+  return records.count(inputs.files(params))
 
 
 def labelled_images(

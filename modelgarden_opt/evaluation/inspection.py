@@ -6,13 +6,12 @@ float16 are decoded; which tensors are kernels follows from the ops.
 
 from collections.abc import Iterator
 import dataclasses
-import os
 from typing import Any
 
+from ai_edge_litert import schema_py_generated as schema
 import numpy as np
-from tensorflow.lite.python import schema_py_generated as schema
 
-from modelgarden_opt import errors
+from modelgarden_opt.evaluation import model_file
 
 # Op -> axis of the output channels in its kernel, which is input number 1.
 _KERNEL_OPS = {
@@ -141,19 +140,10 @@ def kernels(path: str) -> list[Kernel]:
   Raises:
     UsageError: If there is no such file, or it is not a TFLite model.
   """
-  model = _read(path)
-  return [kernel for graph in model.subgraphs
-          for kernel in _kernels_of(model, graph)]
-
-
-def _read(path: str) -> schema.ModelT:
-  if not os.path.isfile(path):
-    raise errors.UsageError(f'tflite: there is no file {path!r}')
-  with open(path, 'rb') as f:
-    content = f.read()
-  if not schema.Model.ModelBufferHasIdentifier(content, 0):
-    raise errors.UsageError(f'tflite: {path!r} is not a TFLite model')
-  return schema.ModelT.InitFromPackedBuf(content)
+  with model_file.damage_told(path):
+    model = model_file.unpacked(path)
+    return [kernel for graph in model.subgraphs
+            for kernel in _kernels_of(model, graph)]
 
 
 def _kernels_of(model: schema.ModelT, graph: Any) -> Iterator[Kernel]:

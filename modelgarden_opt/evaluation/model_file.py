@@ -1,7 +1,10 @@
 """What the rules of delegates look at: ops and tensors of a `.tflite` file."""
 
 import collections
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import math
 import os
@@ -65,6 +68,15 @@ class Tensor:
   def size(self) -> int:
     """Number of elements."""
     return math.prod(self.shape)
+
+  def record(self) -> dict[str, Any]:
+    """Returns `name`, `dtype`, `shape` and `scale`, ready for JSON."""
+    return {'name': self.name, 'dtype': self.dtype, 'shape': list(self.shape),
+            'scale': self.scale, 'zero_point': self.zero_point}
+
+  def __str__(self) -> str:
+    scale = '' if self.scale is None else f', scale {self.scale:.4g}'
+    return f'{self.name} {self.dtype} {list(self.shape)}{scale}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,11 +206,14 @@ class ModelFile:
     ops: The ops of all its graphs, in their order.
     inputs: Inputs of the first graph.
     outputs: Outputs of the first graph.
+    signatures: Names of `inputs` and `outputs` by signature.
   """
   path: str
   ops: tuple[Op, ...]
   inputs: tuple[Tensor, ...]
   outputs: tuple[Tensor, ...]
+  signatures: Mapping[str, Mapping[str, Sequence[str]]] = (
+      dataclasses.field(default_factory=dict))
 
   def count(self) -> dict[str, int]:
     """Returns the number of ops by name."""
@@ -214,14 +229,8 @@ def read(path: str) -> ModelFile:
   Raises:
     UsageError: If there is no such file, or it is not a TFLite model.
   """
-  if not os.path.isfile(path):
-    raise errors.UsageError(f'tflite: there is no file {path!r}')
-  with open(path, 'rb') as f:
-    content = f.read()
-  if len(content) < 8 or not schema.Model.ModelBufferHasIdentifier(content, 0):
-    raise errors.UsageError(f'tflite: {path!r} is not a TFLite model')
-  try:
-    model = schema.ModelT.InitFromPackedBuf(content)
+  with damage_told(path):
+    model = unpacked(path)
     codes = [_op_name(code) for code in model.operatorCodes]
     graphs = [_tensors(model, graph) for graph in model.subgraphs]
     ops = [_op(op, codes, tensors)
@@ -230,11 +239,45 @@ def read(path: str) -> ModelFile:
     first = model.subgraphs[0]
     return ModelFile(
         path, tuple(ops), *(tuple(graphs[0][index] for index in _listed(listed))
-                            for listed in (first.inputs, first.outputs)))
-  except (struct.error, IndexError, TypeError, ValueError, KeyError,
-          AttributeError) as e:
+                            for listed in (first.inputs, first.outputs)),
+        _signatures(model))
+
+
+def unpacked(path: str) -> schema.ModelT:
+  """Returns the tables of a file, of which any may be damaged.
+
+  Raises:
+    UsageError: If there is no such file, or it is not a TFLite model.
+  """
+  if not os.path.isfile(path):
+    raise errors.UsageError(f'tflite: there is no file {path!r}')
+  with open(path, 'rb') as f:
+    content = f.read()
+  if len(content) < 8 or not schema.Model.ModelBufferHasIdentifier(content, 0):
+    raise errors.UsageError(f'tflite: {path!r} is not a TFLite model')
+  with damage_told(path):
+    return schema.ModelT.InitFromPackedBuf(content)
+
+
+@contextlib.contextmanager
+def damage_told(path: str) -> Iterator[None]:
+  """Raises `UsageError` for what reading damaged tables raises."""
+  try:
+    yield
+  except errors.UsageError:
+    raise
+  except (struct.error, LookupError, TypeError, ValueError, AttributeError,
+          ArithmeticError, MemoryError, AssertionError, StopIteration) as e:
     raise errors.UsageError(
         f'tflite: {path!r} is damaged ({type(e).__name__}: {e})') from None
+
+
+def _signatures(model: schema.ModelT) -> dict[str, dict[str, list[str]]]:
+  return {
+      definition.signatureKey.decode(): {
+          what: [entry.name.decode() for entry in _listed(
+              getattr(definition, what))] for what in ('inputs', 'outputs')}
+      for definition in _listed(model.signatureDefs)}
 
 
 def _listed(values: Any) -> Sequence[Any]:

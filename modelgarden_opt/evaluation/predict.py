@@ -50,11 +50,16 @@ class Preprocessing:
   resize_method: str = 'bilinear'
 
   def __call__(
-      self, picture: np.ndarray, size: Sequence[int]) -> tf.Tensor:
-    """Returns the input, float32 [*size, 3], as the Model Garden evaluates."""
-    image = tf.constant(picture)
+      self, picture: np.ndarray | tf.Tensor, size: Sequence[int]) -> tf.Tensor:
+    """Returns the input, float32 [*size, 3], as the Model Garden evaluates.
+
+    Args:
+      picture: uint8 [height, width, 3]; inside of a graph of any size.
+      size: Height and width of the input.
+    """
+    image, sides = tf.convert_to_tensor(picture), list(picture.shape[:2])
     # A side of one pixel has no middle.
-    if self.crop_fraction is not None and min(picture.shape[:2]) > 1:
+    if self.crop_fraction is not None and (None in sides or min(sides) > 1):
       image = preprocess_ops.center_crop_image(image, self.crop_fraction)
     image = tf.image.resize(image, size, method=self.resize_method)
     return preprocess_ops.normalize_image(

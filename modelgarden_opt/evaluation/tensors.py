@@ -39,7 +39,7 @@ def quantize(values: np.ndarray, detail: Detail) -> np.ndarray:
   """
   dtype = detail['dtype']
   if np.issubdtype(dtype, np.floating):
-    return values.astype(dtype)
+    return values.astype(dtype, copy=False)
   scale, zero_point = detail['quantization']
   if not scale:
     raise errors.UsageError(
@@ -55,7 +55,7 @@ def dequantize(values: np.ndarray, detail: Detail) -> np.ndarray:
   """
   scale, zero_point = detail['quantization']
   if np.issubdtype(detail['dtype'], np.floating):
-    return values.astype(np.float32)
+    return values.astype(np.float32)  # A copy.
   if not scale:
     return values.copy()  # Labels: integers that have no scale.
   return (values.astype(np.float32) - zero_point) * np.float32(scale)

@@ -44,6 +44,8 @@ Representative = Callable[[], Iterator[np.ndarray]]
 _FOR_SPARSE_INFERENCE = (
     symmetric_padding.split, joined_constants.expand, pooled_head.lower)
 _MISSING_KERNEL = re.compile("16x8-bit not yet supported for op: '(\\w+)'")
+
+
 @dataclasses.dataclass(frozen=True)
 class Converted:
   """A file and where its activation ranges come from.
@@ -83,6 +85,7 @@ def convert_as(
     model: tf_keras.Model,
     options: formats.Options,
     representative: Representative | None = None,
+    traces: 'Traces | None' = None,
 ) -> Converted:
   """Converts a model.
 
@@ -96,20 +99,23 @@ def convert_as(
     options: What the file shall be.
     representative: Yields float32 images [1, h, w, c]; needed to calibrate a
       model for an integer format.
+    traces: Those of earlier files of the model, which must not have changed.
 
   Raises:
     UsageError: If the options do not go together, or the model has what TFLite
       cannot hold under them.
   """
   formats.check(model, options)
+  traces = traces or Traces()
   spec, reason = formats.FORMATS[options.file_format], ''
   if not spec.calibrated:
     lowering = _FOR_SPARSE_INFERENCE if options.sparse else ()
-    return _converted(*_convert(model, options, lowering=lowering), None)
+    return _converted(*_convert(
+        model, options, traces, lowering=lowering), None)
   if options.file_format == 'int8' and calibration.quantizers_of(model):
     lowering = (pointwise.lower,) if options.runtime == 'xnnpack' else ()
     return _converted(*_convert(
-        model, options, trained=True,
+        model, options, traces, trained=True,
         lowering=(single_scale.merge, identity_product.remove, *lowering)),
             'trained')
   if options.file_format == 'int16x8' and sixteen_bits.possible(model):
@@ -119,7 +125,7 @@ def convert_as(
   if representative is None:
     raise ValueError(f'{options.file_format} of this model needs images')
   return _converted(
-      *_convert(model, options, representative), 'calibrated', reason)
+      *_convert(model, options, traces, representative), 'calibrated', reason)
 
 
 def _converted(
@@ -139,7 +145,7 @@ def _with_sixteen_bits(
   with sixteen_bits.activations(model), native_output.held_back():
     try:
       found = _convert(
-          model, options, trained=True, lowering=(int64_bias.widen,))
+          model, options, Traces(), trained=True, lowering=(int64_bias.widen,))
     except lite_convert.ConverterError as e:
       return (), f'the converter refuses {_refused_op(e)}'
     except OverflowError as e:
@@ -155,6 +161,7 @@ def _refused_op(error: Exception) -> str:
 def _convert(
     model: tf_keras.Model,
     options: formats.Options,
+    traces: 'Traces',
     representative: Representative | None = None,
     trained: bool = False,
     lowering: Sequence[flatbuffer.Pass] = (),
@@ -164,6 +171,7 @@ def _convert(
   Args:
     model: The model.
     options: What the file shall be.
+    traces: Those of the model.
     representative: Images to calibrate with, or None.
     trained: Whether the quantizers' ranges are those of the file.
     lowering: Passes for this file beside those for every file.
@@ -173,12 +181,8 @@ def _convert(
   """
   spec, output = formats.FORMATS[options.file_format], options.output
   with native_output.held_back():
-    activations.fuse_hard_swish(model, options.hard_swish == 'fused')
-    try:
-      traced = _trace(model, output.compute, options.batch_size, trained)
-    finally:
-      activations.fuse_hard_swish(model, False)
-    converter = frozen_graph.Converter(traced)
+    traced, graph = traces.of(model, options, trained)
+    converter = frozen_graph.Converter(traced, graph)
   converter.optimizations = [
       *([tf.lite.Optimize.DEFAULT] if spec.optimize else []),
       *([tf.lite.Optimize.EXPERIMENTAL_SPARSITY] if options.sparse else [])]
@@ -218,6 +222,36 @@ def _batches(
   images = iter(images)
   while batch := list(itertools.islice(images, size)):
     yield np.concatenate(batch + batch[-1:] * (size - len(batch)))
+
+
+class Traces:
+  """The inference of models as traced and frozen graphs, each made once."""
+
+  def __init__(self):
+    """Starts without a graph."""
+    self._made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+
+  def of(
+      self, model: tf_keras.Model, options: formats.Options, trained: bool
+  ) -> tuple[Any, tf.compat.v1.GraphDef]:
+    """Returns a concrete function, and its graph with constants.
+
+    Args:
+      model: The model.
+      options: What the file shall be.
+      trained: Whether the quantizers' ranges are those of the file.
+    """
+    key = (model, trained, options.hard_swish, options.batch_size,
+           options.output.compute)
+    if key not in self._made:
+      activations.fuse_hard_swish(model, options.hard_swish == 'fused')
+      try:
+        traced = _trace(
+            model, options.output.compute, options.batch_size, trained)
+      finally:
+        activations.fuse_hard_swish(model, False)
+      self._made[key] = traced, frozen_graph.freeze(traced)
+    return self._made[key]
 
 
 def _trace(

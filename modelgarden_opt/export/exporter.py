@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import dataclasses
+import functools
+import itertools
 import os
 from typing import Any
 
@@ -27,6 +29,12 @@ from modelgarden_opt.tasks import run_directory
 
 VerificationError = verification.VerificationError
 
+# An int8 file whose pointwise and dense kernels have 4 bits.
+INT4_INT8 = 'int4_int8'
+_FOUR_BITS = ('task.quantization.change_num_bits=true,'
+              'task.quantization.num_bits_weight=4')
+# Images of so many bytes are kept for the next file.
+_MOST_BYTES = 512 << 20
 # What reading data that are not there, or not what they were, raises.
 _UNREADABLE = (ValueError, OSError, tf.errors.OpError)
 
@@ -52,6 +60,9 @@ class Request:
     runtime: Key of `formats.RUNTIMES`.
     verify: Whether a file that differs too much from Keras is refused. If not,
       it is kept, and what is wrong with it is returned as `problems`.
+    of_set: Whether it is for files of several formats. What is asked then holds
+      for those that it is for: `io_dtype` and `params_override` for integer
+      files, `sparse` for float ones.
   """
   io_dtype: str = 'float32'
   checkpoint: str = 'best'
@@ -63,6 +74,19 @@ class Request:
   sparse: bool = False
   runtime: str = 'xnnpack'
   verify: bool = True
+  of_set: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+  """What several files of the same models have in common, made once.
+
+  Attributes:
+    traces: The traced graphs.
+    references: What the models compute, see `verification.verify`.
+  """
+  traces: convert.Traces = dataclasses.field(default_factory=convert.Traces)
+  references: dict[Any, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def export(
@@ -74,7 +98,7 @@ def export(
     model_dir: The run directory. The training data are read only where
       activation ranges have to be calibrated; if they are gone, the images
       that the run directory keeps are used.
-    file_format: Key of `formats.FORMATS`.
+    file_format: Key of `formats.FORMATS`, or `INT4_INT8`.
     output: Path of the file.
     **options: Attributes of `Request`.
 
@@ -87,44 +111,98 @@ def export(
     VerificationError: If the file does not compute what the model computes.
   """
   request = Request(**options)
-  assert_format(file_format)
-  ptq_lib.assert_choice(request.ptq)
-  if request.runtime not in formats.RUNTIMES:
-    raise errors.UsageError(
-        f'runtime: {request.runtime!r} is unknown'
-        f'{errors.nearest(request.runtime, formats.RUNTIMES)}')
-  if request.calibration_images < 1:
-    raise errors.UsageError('calibration_images: must be >= 1, received '
-                            f'{request.calibration_images}')
-  run = run_directory.load(model_dir, request.checkpoint)
-  made_with = formats.Options(
-      file_format=file_format, io_dtype=request.io_dtype,
-      batch_size=request.batch_size, sparse=request.sparse,
-      runtime=request.runtime,
-      hard_swish=run.params.task.export.hard_swish,
-      output=_output(run, request.kind))
-  calibration = Calibration(run, request.calibration_images)
-  images: list[representative.Images] = []
+  assert_format(file_format, INT4_INT8)
+  return Session(model_dir, request).write(file_format, output)
 
-  def verified_on() -> np.ndarray:
-    images.append(_verification_images(run))
-    return images[0].images
 
-  twin = _twin(run, file_format, request)
-  if twin:
-    formats.check(twin.model, made_with)
-    ptq_lib.calibrate(twin.model, twin.params.task.quantization, calibration)
-  converted = twin or run
-  block = converted.params.task.quantization
-  found = write(
-      converted.model, output, made_with, calibration, verified_on,
-      float_model=run.model if twin else None,
-      calibrated=bool(twin) or (block is not None and not block.training),
-      float_layers=has_float_layers(block), verify=request.verify)
-  return {
-      'model': output, 'checkpoint': run.checkpoint, 'weights': run.weights,
-      'calibrated_on': calibration.listing, 'verified_on': images[0].listing,
-      **found}
+class Session:
+  """A run that several files are made of: it is loaded, traced and read once.
+
+  Attributes:
+    run: The run.
+    request: What is asked of all files.
+  """
+
+  def __init__(self, model_dir: str, request: Request):
+    """Loads the run.
+
+    Raises:
+      UsageError: If the run, the checkpoint or the request cannot be used.
+    """
+    ptq_lib.assert_choice(request.ptq)
+    if request.runtime not in formats.RUNTIMES:
+      raise errors.UsageError(
+          f'runtime: {request.runtime!r} is unknown'
+          f'{errors.nearest(request.runtime, formats.RUNTIMES)}')
+    if request.calibration_images < 1:
+      raise errors.UsageError('calibration_images: must be >= 1, received '
+                              f'{request.calibration_images}')
+    self.request = request
+    self.run = run_directory.load(model_dir, request.checkpoint)
+    self._output = _output(self.run, request.kind)
+    self._calibration = Calibration(self.run, request.calibration_images)
+    self._shared = Shared()
+
+  @functools.cached_property
+  def verified_on(self) -> representative.Images:
+    """The images that files are verified on."""
+    return _verification_images(self.run)
+
+  def refusal(self, file_format: str) -> str:
+    """Returns why the run has no file of a format, '' if it may have one.
+
+    Args:
+      file_format: Key of `formats.FORMATS`, or `INT4_INT8`.
+    """
+    if file_format != INT4_INT8:
+      return ''
+    if self.run.params.task.quantization is None:
+      return '' if self.request.ptq == ptq_lib.TWIN else (
+          'kernels of 4 bits need --ptq=twin')
+    if formats.has_low_bits(self.run.model):
+      return 'the int8 file of this run has kernels of 4 bits'
+    return ('the run was trained with kernels of 8 bits; train with '
+            'change_num_bits: true, num_bits_weight: 4')
+
+  def write(self, file_format: str, output: str) -> dict[str, Any]:
+    """Writes a file; see `export`."""
+    refusal = self.refusal(file_format)
+    if refusal:
+      raise errors.UsageError(f'format: {file_format}: {refusal}')
+    request, run, calibration = self.request, self.run, self._calibration
+    override = request.params_override
+    integers = file_format in ('int8', INT4_INT8)
+    if file_format == INT4_INT8:
+      override = ','.join(filter(None, [_FOUR_BITS, override]))
+    made_with = formats.Options(
+        file_format='int8' if integers else file_format,
+        io_dtype=request.io_dtype if integers or not request.of_set
+        else 'float32',
+        batch_size=request.batch_size, sparse=request.sparse and (
+            not request.of_set or formats.FORMATS[file_format].sparse),
+        runtime=request.runtime,
+        hard_swish=run.params.task.export.hard_swish, output=self._output)
+    calibration.listing = None
+    twin = _twin(run, made_with.file_format, dataclasses.replace(
+        request, params_override=override if integers or not request.of_set
+        else None))
+    if twin:
+      formats.check(twin.model, made_with)
+      ptq_lib.calibrate(twin.model, twin.params.task.quantization, calibration)
+    converted = twin or run
+    block = converted.params.task.quantization
+    found = write(
+        converted.model, output, made_with, calibration,
+        lambda: self.verified_on.images,
+        float_model=run.model if twin else None,
+        calibrated=bool(twin) or (block is not None and not block.training),
+        float_layers=has_float_layers(block), verify=request.verify,
+        shared=self._shared)
+    return {
+        'model': output, 'checkpoint': run.checkpoint, 'weights': run.weights,
+        'calibrated_on': calibration.listing,
+        'verified_on': self.verified_on.listing, **found,
+        'format': file_format}
 
 
 def _twin(
@@ -147,12 +225,13 @@ def _twin(
   return None
 
 
-def assert_format(file_format: str) -> None:
-  """Raises `UsageError` for what is no key of `formats.FORMATS`."""
-  if file_format not in formats.FORMATS:
+def assert_format(file_format: str, *others: str) -> None:
+  """Raises `UsageError` for what is no key of `formats.FORMATS`, or another."""
+  known = (*formats.FORMATS, *others)
+  if file_format not in known:
     raise errors.UsageError(
         f'format: {file_format!r} is not an export format'
-        f'{errors.nearest(file_format, formats.FORMATS)}')
+        f'{errors.nearest(file_format, known)}')
 
 
 def has_float_layers(quantization: Any | None) -> bool:
@@ -172,6 +251,7 @@ def write(
     calibrated: bool = False,
     float_layers: bool = False,
     verify: bool = True,
+    shared: Shared | None = None,
 ) -> dict[str, Any]:
   """Writes a model as a file and compares both.
 
@@ -186,6 +266,7 @@ def write(
     calibrated: Whether the ranges of the model's quantizers were not trained.
     float_layers: Whether a rule keeps some layers of the model in float.
     verify: See `Request`.
+    shared: What this file has in common with others of the model.
 
   Returns:
     What was found in the file, see `verification.verify`.
@@ -194,7 +275,8 @@ def write(
     UsageError: If the model cannot be converted so.
     VerificationError: If the file does not compute what the model computes.
   """
-  converted = convert.convert_as(model, options, calibration)
+  shared = shared or Shared()
+  converted = convert.convert_as(model, options, calibration, shared.traces)
   ranges, ptq = converted.ranges, None
   if ranges == 'calibrated':
     ptq = ptq_lib.CONVERTER
@@ -202,7 +284,8 @@ def write(
     ranges, ptq = 'calibrated', ptq_lib.TWIN
   with _temporary(output, converted.content) as path:
     found, problems = verification.verify(
-        path, model, options, converted, images(), float_layers, float_model)
+        path, model, options, converted, images(), float_layers, float_model,
+        shared.references)
     if problems and verify:
       raise VerificationError(_refusal(problems, ranges))
     os.replace(path, output)
@@ -232,9 +315,21 @@ class Calibration:
   def __init__(self, run: run_directory.Run, num_images: int):
     self._run = run
     self._num_images = num_images
+    self._kept: tuple[list[np.ndarray], Any] | None = None
     self.listing: dict[str, Any] | None = None
 
   def __call__(self) -> Iterator[np.ndarray]:
+    """Returns the images [1, h, w, c]; few enough are read only once."""
+    if self._kept is None:
+      images = self._drawn()
+      first = next(images)
+      if first.nbytes * self._num_images > _MOST_BYTES:
+        return itertools.chain([first], images)
+      self._kept = [first, *images], self.listing
+    images, self.listing = self._kept
+    return iter(images)
+
+  def _drawn(self) -> Iterator[np.ndarray]:
     task = self._run.task
     try:
       sample = sampling.sample(task.task_config, self._num_images)

@@ -74,18 +74,22 @@ def _add_constant(graph_def, node, value) -> None:
 class Converter(tf.lite.TFLiteConverter):
   """TensorFlow's converter of a traced function, with this freezing."""
 
-  def __init__(self, function):
+  def __init__(self, function, graph: tf.compat.v1.GraphDef):
     """Initializes the converter.
 
     Args:
       function: A concrete function of one tensor.
+      graph: What `freeze` returned for it; it is not changed.
     """
     super().__init__([function])
+    self._graph = graph
 
   def _freeze_concrete_function(self):
     function, = self._funcs
     inputs = function.inputs[:-len(function.captured_inputs) or None]
-    return freeze(function), inputs, function.outputs, function
+    graph = tf.compat.v1.GraphDef()
+    graph.CopyFrom(self._graph)
+    return graph, inputs, function.outputs, function
 
   def _validate_inputs(self, graph_def, input_tensors):
     """Lets constants of low-bit models have the range of their values.

@@ -40,6 +40,7 @@ def verify(
     images: np.ndarray,
     float_layers: bool = False,
     float_model: tf_keras.Model | None = None,
+    references: dict[Any, np.ndarray] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
   """Loads and runs a file and compares it with the Keras model.
 
@@ -51,6 +52,8 @@ def verify(
     images: float32 array [n, h, w, c] that both get.
     float_layers: Whether a rule keeps some layers of the model in float.
     float_model: The model whose calibrated twin the other one is.
+    references: What models computed of the same images for earlier files;
+      changed in place.
 
   Returns:
     What was found: the file's census, kernels and sizes, of a sparse file
@@ -76,13 +79,16 @@ def verify(
     problems.insert(0, f'{FLOAT_OPS}: {found.float_ops}')
   outputs = file(images)
   step = file.output_scale if options.file_format == 'int8' else 0.0
+  known = {} if references is None else references
   compared, more = _compare(
-      outputs, step, model, options, trained, images,
+      outputs, step, options, trained,
+      _reference(model, options, trained, images, known),
       'Keras' if float_model is None else 'its calibrated twin')
   if float_model is not None:
     of_twin = compared
     compared, beyond = _compare(
-        outputs, step, float_model, options, False, images, 'Keras')
+        outputs, step, options, False,
+        _reference(float_model, options, False, images, known), 'Keras')
     compared['twin'], more = of_twin, [*beyond, *more]
   if not np.all(np.isfinite(outputs)):
     more = ['the file computes values that are not finite']
@@ -105,10 +111,9 @@ def verify(
 def _compare(
     outputs: np.ndarray,
     step: float,
-    model: tf_keras.Model,
     options: formats.Options,
     trained: bool,
-    images: np.ndarray,
+    expected: np.ndarray,
     name: str,
 ) -> tuple[dict[str, Any], list[str]]:
   """Compares what a file computed with what a model computes.
@@ -116,10 +121,9 @@ def _compare(
   Args:
     outputs: Outputs of the file.
     step: Quantization step of an int8 output, 0 for others.
-    model: The model.
     options: What the file was converted with.
     trained: Whether the file has the ranges of the model's quantizers.
-    images: What both got.
+    expected: Outputs of the model for the same images.
     name: What messages call the model.
 
   Returns:
@@ -127,8 +131,7 @@ def _compare(
     beyond them.
   """
   limits = closeness.TOLERANCES[options.file_format, trained]
-  measured = closeness.measure(
-      outputs, _reference(model, options, trained, images), step, limits)
+  measured = closeness.measure(outputs, expected, step, limits)
   return ({**measured.record(), 'limits': dataclasses.asdict(limits)},
           measured.problems(limits, name))
 
@@ -148,13 +151,28 @@ def _reference(
     options: formats.Options,
     trained: bool,
     images: np.ndarray,
+    known: dict[Any, np.ndarray],
 ) -> np.ndarray:
-  """Returns what the exported model computes in Keras."""
+  """Returns what the exported model computes in Keras, once for all files."""
+  sixteen = trained and options.file_format == 'int16x8'
+  key = (model, trained, sixteen, options.hard_swish, options.output.compute)
+  if key not in known:
+    known[key] = _computed(model, options, trained, sixteen, images)
+  return known[key]
+
+
+def _computed(
+    model: tf_keras.Model,
+    options: formats.Options,
+    trained: bool,
+    sixteen: bool,
+    images: np.ndarray,
+) -> np.ndarray:
   mode = (calibration.Mode.QUANTIZE if trained
           else calibration.Mode.PASS_THROUGH)
   with contextlib.ExitStack() as stack:
     stack.enter_context(calibration.quantizer_mode(model, mode))
-    if trained and options.file_format == 'int16x8':
+    if sixteen:
       stack.enter_context(sixteen_bits.activations(model))
     activations.fuse_hard_swish(model, options.hard_swish == 'fused')
     stack.callback(activations.fuse_hard_swish, model, False)

@@ -145,17 +145,19 @@ def checkpoint_field(experiment: str) -> tuple[str, str]:
 
 def _export(pipeline: stages.Pipeline, model_dir: str) -> Step:
   paths = files(pipeline, model_dir)
+  trainings = [t for t in pipeline.trainings if t.formats]
+  directory = os.path.join(model_dir, 'files')
   return Step(
       name='export',
       commands=[
           ['export', f'--model_dir={_directory(training, model_dir)}',
-           f'--format={form}', f'--output={paths[name]}',
-           *(_options(pipeline, 'export') if form == 'int8' else ()),
-           f'--output_json={_json(model_dir, name)}']
-          for training in pipeline.trainings
-          for form, name in training.variants.items()],
+           f'--formats={",".join(training.formats)}',
+           f'--output_dir={directory}', f'--name={training.name}',
+           *_options(pipeline, 'export')]
+          for training in trainings],
       inputs=_results(pipeline, model_dir),
-      outputs=[*paths.values(), *(_json(model_dir, name) for name in paths)])
+      outputs=[*paths.values(), *(_json(model_dir, name) for name in paths),
+               *(_json(model_dir, f'{t.name}_manifest') for t in trainings)])
 
 
 def _evaluations(pipeline: stages.Pipeline, model_dir: str) -> list[str]:

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from modelgarden_opt import techniques
+from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs.schema import checking
 from modelgarden_opt.configs.schema import fields
 from modelgarden_opt.configs.schema import marks
@@ -18,7 +19,7 @@ TRAININGS = {'float': None, **{
 # Stages after the trainings, in the only order that makes sense.
 MEASURES = ('export', 'evaluate', 'benchmark', 'report')
 OVERRIDES = ('task', 'trainer', 'runtime')
-FORMATS = ('float32', 'float16', 'dynamic_int8', 'int8', 'int16x8')
+FORMATS = catalog.EXPORT_FORMATS
 TRAINING, ALL = 'training', 'all'
 
 _TEXT = fields.Field(kinds=('str',))

@@ -31,6 +31,8 @@ _TAKEN = ('all', 'complete', 'files', 'model', 'outdated', 'stages')
 # The only ones of a stage that is a complete run.
 _OF_RUN = ('run', 'kind', 'formats')
 _OVERRIDES = fields_lib.OVERRIDES
+# The one format that is no `.tflite` file: it is exported, not measured.
+SAVED_MODEL = 'saved_model'
 
 
 def default_formats(kind: str) -> list[str]:
@@ -62,8 +64,9 @@ class Training:
 
   @property
   def variants(self) -> dict[str, str]:
-    """Names of the exported files, `<stage>_<format>`, by format."""
-    return {form: f'{self.name}_{form}' for form in self.formats}
+    """Names of the `.tflite` files, `<stage>_<format>`, by format."""
+    return {form: f'{self.name}_{form}' for form in self.formats
+            if form != SAVED_MODEL}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -135,7 +135,8 @@ class _Records:
     # The file that the difference of an evaluation refers to.
     self.compared_with = {}
     for evaluation in found.of('evaluation'):
-      files = [r for r in evaluation['results'] if r.get('format') != 'keras']
+      files = [r for r in evaluation['results'] if r.get('format') != 'keras'
+               and not r.get('data_set')]  # Of other data than the run's.
       for r in files:
         path = path_of(r['model'])
         if _rank(r) >= _rank(self.evaluations.get(path, {})):

@@ -37,15 +37,16 @@ class Run:
     model_dir: The run directory.
     params: The resolved configuration.
     task: The task, which builds inputs of every split.
-    model: The model with the checkpoint's weights.
-    checkpoint: File prefix of that checkpoint.
+    model: The model with the checkpoint's weights; None where only the data
+      of the run are wanted.
+    checkpoint: File prefix of that checkpoint, then empty.
     weights: Which of its weights they are, `RAW` or `AVERAGED`: those that
       evaluation scores.
   """
   model_dir: str
   params: cfg.ExperimentConfig
   task: base_task.Task
-  model: tf_keras.Model
+  model: tf_keras.Model | None
   checkpoint: str
   weights: str = RAW
 
@@ -55,6 +56,10 @@ class Run:
     The model is traced at the first call; it must not change after it.
     """
     return self._logits(tf.constant(images)).numpy()
+
+  def trace(self) -> None:
+    """Traces the model now and not at the first call of `predict`."""
+    self._logits.get_concrete_function()
 
   @functools.cached_property
   def _logits(self):

@@ -2,16 +2,25 @@
 
 import json
 import os
+import re
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 
+from modelgarden_opt import errors
 from modelgarden_opt.cli import main
+from modelgarden_opt.data import records
+from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import evaluate
+from modelgarden_opt.evaluation import file_worker
+from modelgarden_opt.evaluation import litert_model
+from modelgarden_opt.evaluation import workers
 from modelgarden_opt.export import exporter
 from modelgarden_opt.tasks import run_directory
+from tests import conftest
 
 
 @pytest.fixture
@@ -121,3 +130,65 @@ def test_a_limit_below_one_is_refused(float_run, capsys):
   assert main.main(
       ['evaluate', f'--model_dir={float_run}', '--limit=0']) == 2
   assert 'limit: must be >= 1, received 0' in capsys.readouterr().err
+
+
+def test_without_keras_the_files_are_scored_as_with_it(float_run, exported):
+  paths = [exported('float', form)['model'] for form in ('float32', 'int8')]
+  _, *expected = evaluate.evaluate(float_run, paths, limit=40)
+  found = evaluate.evaluate(float_run, paths, limit=40, reference='none')
+  assert [r['metrics'] for r in found] == [r['metrics'] for r in expected]
+  assert found[1]['difference'] == expected[1]['difference']
+  assert found[1]['agreement_with_first'] == expected[1][
+      'agreement_with_first']
+  assert not any('agreement' in r for r in found)
+  with pytest.raises(errors.UsageError, match='there has to be a file'):
+    evaluate.evaluate(float_run, reference='none')
+
+
+def test_a_run_is_scored_on_other_data(float_run):
+  found, = evaluate.evaluate(float_run, data='mnist', limit=30)
+  assert (found['data_set'], found['data_role'], found['num_examples']) == (
+      'mnist', 'unseen', 30)
+  assert found['notes'] == []  # Digits both.
+  whole, = evaluate.evaluate(float_run, data='digits')
+  own, = evaluate.evaluate(float_run)
+  assert whole['metrics'] == own['metrics']
+
+
+@pytest.mark.parametrize('options, told', [
+    ({'data': 'nowhere'}, "data: 'nowhere' is neither a directory"),
+    ({'data': 'digits_scenes'}, "data: 'digits_scenes' is of semantic_seg"),
+    ({'reference': 'kera'}, "'kera' is unknown; did you mean 'keras'?")])
+def test_what_cannot_be_scored_on_is_told(options, told, float_run):
+  with pytest.raises(errors.UsageError, match=re.escape(told)):
+    evaluate.evaluate(float_run, **options)
+
+
+def test_a_batch_larger_than_those_before_is_scored(float_run, exported):
+  path = exported('float', 'float32')['model']
+  expected = file_worker.Expected((32, 32, 3), 10)
+  batches = [conftest.random_images([n, 32, 32, 3], n).numpy()
+             for n in (3, 1, 7, 2)]
+  with workers.Workers([path], expected, num_workers=2) as running:
+    pending = running.start(batches[0])
+    for before, batch in zip(batches, batches[1:]):
+      following = running.start(batch)
+      np.testing.assert_array_equal(
+          pending.outputs()[path], litert_model.Model(path, 1)(before))
+      pending = following
+    assert len(pending.outputs()[path]) == 2
+    in_all, inside = running.seconds()
+    assert in_all > inside > 0
+
+
+def test_the_number_of_images_is_known_before(float_run, tmp_path):
+  task = run_directory.load(float_run).task
+  assert representative.num_examples(task, 'test') == 360
+  assert records.count([]) == 0
+  path = tmp_path / 'r.tfrecord'
+  with tf.io.TFRecordWriter(str(path)) as writer:
+    for content in (b'', b'abc', bytes(1000)):
+      writer.write(content)
+  assert records.count([str(path)] * 2) == 6
+  path.write_bytes(path.read_bytes()[:-1])
+  assert records.count([str(path)]) is None
