@@ -56,7 +56,8 @@ def export(
   Raises:
     UsageError: If the run cannot be used, or not in one of the formats that are
       named.
-    Failure: If verification refuses a file; the others are there.
+    Failure: If verification refuses a file of a format that is named, or all
+      files; the others are there.
   """
   session = exporter.Session(
       model_dir, exporter.Request(of_set=True, **options))
@@ -79,13 +80,13 @@ def export(
     except errors.UsageError as e:
       if file_formats:
         raise errors.UsageError(f'formats: {form}: {e}') from None
-      refused[form] = str(e)
+      failed[form] = str(e)
   manifest = {
       **_provenance(session), 'files': made,
       'refused': [{'format': form, 'reason': reason}
                   for form, reason in {**refused, **failed}.items()]}
   files.write_json(os.path.join(output_dir, prefix + MANIFEST), manifest)
-  if failed:
+  if failed and (file_formats or not made):
     raise errors.Failure('\n'.join([
         *(f'{form}: {reason}' for form, reason in failed.items()),
         f'{errors.counted(len(made), "other file")} and the manifest are in '

@@ -141,7 +141,11 @@ def test_commands_are_those_that_a_user_would_type():
       '--config_file=out/prune.yaml', '--model_dir=out/prune']]
   assert steps[1].config == ('out/prune.yaml', {'task': {'pruning': {
       'pretrained_original_checkpoint': 'out/float/best_ckpt'}}})
-  assert len(steps[4].commands) == 7
+  assert steps[4].commands == [
+      ['export', f'--model_dir=out/{name}', f'--formats={forms}',
+       '--output_dir=out/files', f'--name={name}']
+      for name, forms in (('float', 'float32,int8'), ('prune', 'float32,int8'),
+                          ('cluster', 'float32,int8'), ('qat', 'int8'))]
 
 
 def test_a_stage_starts_from_where_its_source_keeps_its_best():
