@@ -3,7 +3,9 @@
 import pytest
 
 from modelgarden_opt import errors
+from modelgarden_opt.export import exporter
 from modelgarden_opt.export import formats
+from modelgarden_opt.export import saved_model
 from modelgarden_opt.pipeline import commands
 from modelgarden_opt.pipeline import fields
 from modelgarden_opt.pipeline import stages
@@ -188,4 +190,5 @@ def test_values_of_stages_are_checked(values, expected):
 
 
 def test_formats_are_those_of_export():
-  assert fields.FORMATS == (*formats.FORMATS,)
+  assert {*fields.FORMATS} == {
+      *formats.FORMATS, exporter.INT4_INT8, saved_model.FORMAT}
