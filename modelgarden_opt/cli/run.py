@@ -3,7 +3,9 @@
 import argparse
 from collections.abc import Sequence
 
+from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
+from modelgarden_opt.training import cluster
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +55,11 @@ def load_with_configs(
 def run(args: argparse.Namespace) -> int:
   """Runs every stage that is not complete."""
   config_flags.assert_directory('model_dir', args.model_dir)
+  found = cluster.read()
+  if found is not None and found.num_workers > 1:
+    raise errors.UsageError(
+        'TF_CONFIG: `run` is for one process; train the stages by `launch` or '
+        'in the cluster, complete run directories take their place')
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   import shlex

@@ -3,7 +3,6 @@
 No TensorFlow: the processes have it.
 """
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
@@ -16,6 +15,7 @@ import sys
 import tempfile
 import time
 
+from modelgarden_opt import stopping
 from modelgarden_opt.training import cluster
 
 # Exit code of a command that was refused; another attempt changes nothing.
@@ -85,7 +85,8 @@ def run(
   for member in members:
     with open(member.log, 'wb'):
       pass
-  with _ended_by_sigterm(), tempfile.TemporaryDirectory(
+  # SIGTERM ends this process as Ctrl-C does: after its cluster.
+  with stopping.handled(), tempfile.TemporaryDirectory(
       prefix='modelgarden_opt_launch_') as temporary:
     for attempt in range(restarts + 1):
       failed = _attempt(command, members, temporary)
@@ -180,20 +181,6 @@ def _free_ports(count: int) -> list[int]:
     for opened in sockets:
       opened.bind((_LOOPBACK, 0))
     return [opened.getsockname()[1] for opened in sockets]
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-  """Makes SIGTERM end this process as Ctrl-C does: after its cluster."""
-
-  def end(*_):
-    sys.exit(128 + signal.SIGTERM)
-
-  before = signal.signal(signal.SIGTERM, end)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGTERM, before)
 
 
 def _end_of(path: str) -> str:

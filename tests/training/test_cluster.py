@@ -79,6 +79,15 @@ def test_wrong_flags_exit_with_2_before_anything_starts(
   assert cluster.VARIABLE not in os.environ
 
 
+def test_a_pipeline_is_for_one_process(monkeypatch, capsys, tmp_path):
+  """All workers would export and measure at once."""
+  monkeypatch.setenv(cluster.VARIABLE, _config({'worker': _HOSTS}))
+  assert main.main([
+      'run', '--config_file=configs/pipelines/digits_qat.yaml',
+      f'--model_dir={tmp_path}/run']) == 2
+  assert '`run` is for one process' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(('addresses', 'runtime', 'expected'), [
     ({'worker': _HOSTS}, {'distribution_strategy': 'off'},
      'a cluster of 2 workers needs one of mirrored, multi_worker_mirrored, '
