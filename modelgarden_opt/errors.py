@@ -17,6 +17,7 @@ _OF_GIN = re.compile(r"(\n\s*In call to configurable '[^\n]*)+\s*$")
 # Around a message that an op carries out of a graph.
 _BEGIN, _END = '<usage error>', '</usage error>'
 
+_LONG_WORD = re.compile(r'(\S{200})\S{200,}')
 # Longer names have no near ones, and are compared in quadratic time.
 _LONGEST = 99
 
@@ -61,6 +62,12 @@ def nearest(value: str, choices: Iterable[str]) -> str:
 def counted(number: int, noun: str) -> str:
   """Returns `1 layer`, `2 layers`, `1,200 layers`."""
   return f'{number:,} {noun}' + ('' if number == 1 else 's')
+
+
+def shortened(text: str) -> str:
+  """Returns a message in which no word is longer than any that helps."""
+  return _LONG_WORD.sub(
+      lambda word: f'{word[1]}... ({len(word[0]):,} characters)', text)
 
 
 def marked(message: str) -> str:

@@ -123,7 +123,7 @@ def read_json(path: str) -> Any:
   except OSError as e:
     raise errors.UsageError(
         f'{path!r} cannot be read: {e.strerror}') from None
-  except ValueError as e:
+  except (ValueError, RecursionError) as e:
     raise errors.UsageError(f'{path!r} is not a JSON file: {e}') from None
 
 

@@ -45,10 +45,17 @@ EXIT_USAGE = 2
 _EXIT_SIGNAL = 128
 
 
+class _Parser(argparse.ArgumentParser):
+  """Tells long values by their beginnings."""
+
+  def error(self, message):
+    super().error(errors.shortened(message))
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
   """Returns the parser; only the command that is given knows its flags."""
   given = next((word for word in argv if not word.startswith('-')), None)
-  parser = argparse.ArgumentParser(
+  parser = _Parser(
       prog='modelgarden-opt', allow_abbrev=False,
       description='Trains, compresses, exports and measures vision models of '
       'the TensorFlow Model Garden.')
@@ -69,7 +76,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
   """Returns the arguments of a command; exits with 2 if they are wrong."""
   argv = sys.argv[1:] if argv is None else argv
-  return _parser(argv).parse_args(argv)
+  parser = _parser(argv)
+  for word in argv:
+    flag, _, value = word.partition('=')
+    if value == '--':  # It would be an empty list, whatever the flag takes.
+      parser.error(f"argument {flag}: '--' is not a value")
+  return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,22 +107,22 @@ def _run(args: argparse.Namespace) -> int:
     config_flags.import_modules(args)
     return command.run(args) or 0
   except errors.UsageError as e:
-    print(f'{args.command}: {errors.without_calls(str(e))}', file=sys.stderr)
+    _tell(args.command, errors.without_calls(str(e)))
     return EXIT_USAGE
   except errors.Failure as e:
-    print(f'{args.command}: {errors.without_calls(str(e))}', file=sys.stderr)
+    _tell(args.command, errors.without_calls(str(e)))
     return EXIT_FAILURE
   except BrokenPipeError:
     return EXIT_FAILURE
   except Exception as e:  # Of an op, of a file system, or of anything.
     message = errors.marked_in(str(e))
     if message is not None:
-      print(f'{args.command}: {message}', file=sys.stderr)
+      _tell(args.command, message)
       return EXIT_USAGE
     message = paths.told(e)
     if message is None:
       raise
-    print(f'{args.command}: {message}', file=sys.stderr)
+    _tell(args.command, message)
     return EXIT_FAILURE
   except errors.Stopped as e:
     print(f'{args.command}: {e}', file=sys.stderr)
@@ -118,6 +130,13 @@ def _run(args: argparse.Namespace) -> int:
   except KeyboardInterrupt:
     print(f'{args.command}: {errors.Stopped(signal.SIGINT)}', file=sys.stderr)
     return _EXIT_SIGNAL + signal.SIGINT
+
+
+def _tell(command: str, message: str) -> None:
+  """Prints a message, whatever the terminal can write."""
+  text = f'{command}: {errors.shortened(message)}\n'
+  encoding = getattr(sys.stderr, 'encoding', None) or 'utf-8'
+  sys.stderr.write(text.encode(encoding, 'backslashreplace').decode(encoding))
 
 
 if __name__ == '__main__':

@@ -20,6 +20,8 @@ _DIRECTORIES = ('output_dir', 'log_dir')
 # Commands that write into their run directory.
 _MAKE_RUNS = ('train', 'run')
 _MAX_PATH = 4096
+# Of bytes that are not UTF-8, TensorFlow makes no path.
+_NO_PATH = re.compile('[\0\ud800-\udfff]')
 # Where Python's and TensorFlow's file systems raise.
 _NO_SPACE = os.strerror(errno.ENOSPC)
 _MAKE_ROOM = '; make room, and run the same command again'
@@ -58,7 +60,7 @@ def prepare(args: argparse.Namespace) -> None:
 
 def _expanded(name: str, path: str, problems: list[str]) -> str:
   """Returns a path without `~`."""
-  if '\0' in path or len(path) > _MAX_PATH:
+  if _NO_PATH.search(path) or len(path) > _MAX_PATH:
     problems.append(f'{name}: is no path, received {path[:60]!r}')
     return path
   found = files.expanded(path)

@@ -196,7 +196,8 @@ def _read(path: str) -> Iterator[Any]:
     with open(path, encoding='utf-8') as f:
       texts = f if path.endswith(EVALUATIONS) else [f.read()]
       for text in texts:
-        with contextlib.suppress(ValueError):  # A line that was cut off.
+        # A line that was cut off, or what nobody writes.
+        with contextlib.suppress(ValueError, RecursionError):
           yield json.loads(text)
   except (ValueError, OSError):
     return

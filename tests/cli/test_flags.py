@@ -98,6 +98,8 @@ def files(tmp_path):
     ([*_RUN, '--model_dir={d}/p', '--model=x'], "model: 'x' is not a model"),
     (['list', '--model=x'], "no model begins with 'x'"),
     (['validate'], 'expected a YAML file'),
+    (['list', '--model=' + 'x' * 5000], 'xxx... (5,002 characters)'),
+    (['validate', 'no_\udcff.yaml'], "files: is no path, received 'no_\\udcff.yaml'"),
 ])
 def test_it_is_told_and_nothing_is_written(argv, expected, files, capsys):
   before = sorted(files.rglob('*'))
@@ -132,6 +134,17 @@ def resnet_checkpoint(tmp_path_factory):
   model = tf_keras.Sequential([tf_keras.layers.Dense(3, input_shape=(5,))])
   return tf.train.Checkpoint(model=model).save(
       str(tmp_path_factory.mktemp('other') / 'ckpt'))
+
+
+@pytest.mark.parametrize('argv', [
+    ['validate', '--pipeline=--'], ['init', '--data=digits', '--device=--'],
+    ['describe', 'task.pruning', '--task=' + 'x' * 5000]])
+def test_what_argparse_does_not_take_is_one_short_message(argv, capsys):
+  with pytest.raises(SystemExit) as e:
+    main.main(argv)
+  assert e.value.code == 2
+  message = capsys.readouterr().err.splitlines()[-1]
+  assert 'error: argument --' in message and len(message) < 500
 
 
 def test_a_full_disk_is_one_message(monkeypatch, capsys):

@@ -9,6 +9,7 @@ from modelgarden_opt import errors
 from modelgarden_opt.report import document
 from modelgarden_opt.report import finding
 from modelgarden_opt.report import results
+from modelgarden_opt.report import runs
 from tests.report import conftest
 
 
@@ -168,3 +169,18 @@ def test_records_that_were_named_are_joined_alike(runs_dir):
       read('benchmark.json'), [read('qat_int8.json')])
   assert joined['variants'][1]['ratio'] == 0.5
   assert joined['variants'][1]['sparsity'] == 0.2
+
+
+@pytest.mark.parametrize('params', [
+    'task: 5', 'task: {quantization: 5, class_names: 7, model: [], name: [1]}',
+    '- 1', 'a: [', 'task: {train_data: {embedded_name: [1]}}',
+    'task: {pruning: {pretrained_original_checkpoint: {a: 1}}}'])
+def test_what_nobody_checked_of_a_run_is_left_out(params, tmp_path):
+  (tmp_path / 'params.yaml').write_text(params)
+  (tmp_path / 'metrics.jsonl').write_bytes(
+      b'{"step": "a"}\n' + b'[' * 100_000 + b'\n\xff\n{"step": 5}')
+  (tmp_path / 'a.tflite').write_bytes(b'')
+  (tmp_path / 'deep.json').write_text('[' * 100_000)
+  run, = runs.load_all(finding.find([str(tmp_path)])).values()
+  assert (run.experiment, run.checkpoint, run.class_names, run.steps) == (
+      '', '', [], 5)
