@@ -99,7 +99,8 @@ def files(tmp_path):
     (['list', '--model=x'], "no model begins with 'x'"),
     (['validate'], 'expected a YAML file'),
     (['list', '--model=' + 'x' * 5000], 'xxx... (5,002 characters)'),
-    (['validate', 'no_\udcff.yaml'], "files: is no path, received 'no_\\udcff.yaml'"),
+    (['validate', 'no_\udcff.yaml'],
+     "files: is no path, received 'no_\\udcff.yaml'"),
 ])
 def test_it_is_told_and_nothing_is_written(argv, expected, files, capsys):
   before = sorted(files.rglob('*'))
