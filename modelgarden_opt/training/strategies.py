@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt import techniques
+from modelgarden_opt.configs import quantization as quantization_cfg
 from modelgarden_opt.training import cluster
 
 # Strategies for float models only, and why.
@@ -38,6 +39,8 @@ def get_strategy(params: cfg.ExperimentConfig) -> tf.distribute.Strategy:
   found = cluster.read()
   if found is not None:
     name = _of_cluster(name, found, count)
+    if name == 'multi_worker_mirrored':
+      _assert_sent(params)
   elif name == 'parameter_server':
     raise errors.UsageError(
         'runtime.distribution_strategy: parameter_server needs a cluster with '
@@ -67,6 +70,16 @@ def _assert_trains(params: cfg.ExperimentConfig, name: str) -> None:
         'task.validation_data.drop_remainder: must be true with '
         'distribution_strategy: tpu, which compiles for one size of batches, '
         'received false')
+
+
+def _assert_sent(params: cfg.ExperimentConfig) -> None:
+  """Refuses variables that TensorFlow does not send between processes."""
+  block = getattr(params.task, 'quantization', None)
+  if block is not None and block.oscillation != quantization_cfg.NONE:
+    raise errors.UsageError(
+        'task.quantization.oscillation: must be '
+        f'{quantization_cfg.NONE!r} in a cluster, since TensorFlow sends no '
+        f'int8 variables between processes, received {block.oscillation!r}')
 
 
 def _of_cluster(name: str, found: cluster.Cluster, num_cpus: int) -> str:

@@ -105,6 +105,16 @@ def test_a_strategy_that_is_not_the_clusters_is_refused(
     strategies.get_strategy(tiny_params('mobilenet_v2', {'runtime': runtime}))
 
 
+def test_what_tensorflow_cannot_send_is_refused(monkeypatch, tiny_params):
+  monkeypatch.setenv(cluster.VARIABLE, _config({'worker': _HOSTS}))
+  params = tiny_params('mobilenet_v2_qat', {
+      'runtime': {'distribution_strategy': 'mirrored'},
+      'task': {'quantization': {'oscillation': 'freeze'}}})
+  with pytest.raises(errors.UsageError, match=(
+      "oscillation: must be 'none' in a cluster.*received 'freeze'")):
+    strategies.get_strategy(params)
+
+
 @pytest.mark.parametrize(('mode', 'train', 'validation', 'expected'), [
     ('train', 32, 7, None),
     ('eval', 7, 60, None),

@@ -121,6 +121,8 @@ def test_two_processes_are_one_replica(data_dir, source_run, tmp_path):
   """
   runs, expected = [], {}
   for technique, (_, start, _) in equivalence.TECHNIQUES.items():
+    if technique == 'qat_4_bits':  # Oscillation is refused in a cluster.
+      continue
     evaluated = technique in equivalence.EVALUATED
     run = {'technique': technique, 'model_dir': str(tmp_path / technique),
            'source': expected[start][0] if start else source_run,
