@@ -10,6 +10,7 @@ from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import image_classification
 from modelgarden_opt.configs import runtime as runtime_cfg
 from modelgarden_opt.configs import semantic_segmentation
+from modelgarden_opt.configs import trainer_block
 
 # Task -> its configuration, and the metric that decides which checkpoint is
 # best.
@@ -32,6 +33,7 @@ def experiment(name: str) -> cfg.ExperimentConfig:
   task_class, metric = TASKS[model.task]
   config = exp_factory.get_exp_config(entry.base or model.base)
   config.task = task_class.from_args(**config.task.as_dict())
+  config.trainer = trainer_block.Trainer.from_args(**config.trainer.as_dict())
   config.runtime = runtime_cfg.Runtime.from_args(**config.runtime.as_dict())
   # Checkpoints of the Model Garden's own storage, which few can read.
   config.task.init_checkpoint = None

@@ -81,7 +81,7 @@ class Features:
       UsageError: If the model has no layer of a path.
     """
     self._replica = threading.local()
-    layers = dict(_layers(model)) if paths else {}
+    layers = dict(named_layers(model)) if paths else {}
     for path in paths:
       if path not in layers:
         raise errors.UsageError(f'{field}: no layer of the model has the path '
@@ -108,7 +108,7 @@ class Features:
       self._replica.found = None
 
 
-def _layers(
+def named_layers(
     model: tf_keras.Model, prefix: str = ''
 ) -> Iterable[tuple[str, tf_keras.layers.Layer]]:
   """Yields path and layer of all layers of a model and of nested ones."""
@@ -117,6 +117,6 @@ def _layers(
   for layer in model.layers:
     path = 'backbone' if layer is backbone else paths[id(layer)]
     if isinstance(layer, tf_keras.Model):
-      yield from _layers(layer, f'{path}/')
+      yield from named_layers(layer, f'{path}/')
     else:
       yield path, layer

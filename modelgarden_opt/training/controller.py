@@ -6,6 +6,7 @@ import orbit
 
 from modelgarden_opt import errors
 from modelgarden_opt import stopping
+from modelgarden_opt.training import nan_action
 
 
 class Controller(orbit.Controller):
@@ -16,6 +17,9 @@ class Controller(orbit.Controller):
   evaluate at other steps than an uninterrupted run, and find another best
   checkpoint.
   """
+
+  # Called before a checkpoint is saved; raises an error if it must not be.
+  before_saving: Callable[[], None] = staticmethod(lambda: None)
 
   def train_and_evaluate(
       self,
@@ -45,10 +49,24 @@ class Controller(orbit.Controller):
         output = self.evaluate(steps=eval_steps)
       if step >= train_steps:
         break
-      step = min(train_steps, step + interval - step % interval)
-      self.train(steps=step, checkpoint_at_completion=step == train_steps)
-      due = True
+      until = min(train_steps, step + interval - step % interval)
+      try:
+        super().train(steps=until, checkpoint_at_completion=(
+            until == train_steps))
+      except nan_action.RolledBack:
+        pass
+      step = int(self.global_step.numpy())
+      due = step == until
     return output
+
+  def train(self, steps: int, checkpoint_at_completion: bool = True) -> None:
+    """Trains until a step, however often it goes back."""
+    while True:
+      try:
+        super().train(steps, checkpoint_at_completion)
+        return
+      except nan_action.RolledBack:
+        pass
 
   def _train_n_steps(self, num_steps: int) -> None:
     """Trains; saves a checkpoint and stops where a signal asks for it."""
@@ -70,7 +88,12 @@ class Controller(orbit.Controller):
       raise self._stopped(e.signal) from None
 
   def _stopped(self, signal: int) -> errors.Stopped:
-    """Saves a checkpoint of steps that none was saved of."""
+    """Saves a checkpoint of steps that none was saved of.
+
+    Not with several processes: the others do not save at the same step.
+    """
+    if self.trainer.in_several_processes:
+      return errors.Stopped(signal)
     step = int(self.global_step.numpy())
     latest = self.checkpoint_manager.latest_checkpoint
     if step and not (latest and latest.endswith(f'-{step}')):
@@ -83,6 +106,7 @@ class Controller(orbit.Controller):
     interval = self.checkpoint_manager.checkpoint_interval
     if check_interval and self.global_step.numpy() % interval:
       return False
+    self.before_saving()
     return super()._maybe_save_checkpoint(check_interval=False)
 
 

@@ -10,6 +10,7 @@ from official.core import base_trainer
 from official.modeling import optimization
 import orbit
 import tensorflow as tf
+import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt import stopping
@@ -29,6 +30,12 @@ class Trainer(base_trainer.Trainer):
 
   _seconds_per_step = 0.0
   _averaged = False
+  _loop_start = 0
+
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, **kwargs)
+    self._train_loss = _Loss('training_loss', dtype=tf.float32)
+    self._finite_steps = 0
 
   def retrace(self) -> None:
     """Makes the next call of `train` trace the train step again."""
@@ -41,6 +48,7 @@ class Trainer(base_trainer.Trainer):
       Stopped: If a signal asked for it and the loop would last longer.
     """
     self.train_loop_begin()
+    self._loop_start = int(self.global_step.numpy())
     if self._train_loop_fn is None:
       self._train_loop_fn = self.create_train_loop_fn()
       self._seconds_per_step = 0.0
@@ -50,7 +58,7 @@ class Trainer(base_trainer.Trainer):
     while left:
       left -= self._take(left)
       # Before the first steps, which trace them, there is nothing to save.
-      if not self._in_several_processes:
+      if not self.in_several_processes:
         stopping.defer()
       if stopping.requested() and self._seconds_per_step * left > _REST:
         raise errors.Stopped(stopping.requested())
@@ -78,7 +86,7 @@ class Trainer(base_trainer.Trainer):
     pace = self._seconds_per_step
     # The first steps are slow, since they are traced; they say nothing.
     count = min(left, max(1, int(_PORTION / pace)) if pace else 1)
-    if self._in_several_processes:  # Their loops must be the same.
+    if self.in_several_processes:  # Their loops must be the same.
       count = left
     start = time.monotonic()
     step = self.global_step.numpy()
@@ -88,14 +96,27 @@ class Trainer(base_trainer.Trainer):
     return max(count, 1)
 
   @property
-  def _in_several_processes(self) -> bool:
+  def in_several_processes(self) -> bool:
     """Whether steps and checkpoints need other processes, too.
 
     These do not get the signal at the same step.
     """
     return self.strategy.extended._in_multi_worker_mode()  # pylint: disable=protected-access
 
+  def repeat(self, num_steps: int) -> None:
+    """Takes steps once more, as a part of no loop."""
+    self._train_loop_fn(self._train_iter, tf.constant(num_steps, tf.int32))
+    for metric in [*self.train_metrics, self.train_loss]:
+      metric.reset_state()
+
+  def first_lost_step(self) -> int:
+    """Returns the step of the last loop from which its loss was lost."""
+    return self._loop_start + self._finite_steps + 1
+
   def train_loop_end(self) -> dict[str, Any]:
+    # Replicas may differ by one step, since they exchange gradients.
+    self._finite_steps = int(self.train_loss.finite_steps.numpy()) // (
+        self.strategy.num_replicas_in_sync)
     return _as_numbers(super().train_loop_end())
 
   def eval_begin(self):
@@ -123,6 +144,22 @@ class Trainer(base_trainer.Trainer):
     if self._averaged:
       self.optimizer.swap_weights()
       self._averaged = False
+
+
+class _Loss(tf_keras.metrics.Mean):
+  """The mean loss of a loop, and of how many steps it was finite at first."""
+
+  def __init__(self, name: str, dtype: tf.DType):
+    super().__init__(name, dtype)
+    self.finite_steps = self.add_weight('finite_steps', initializer='zeros')
+
+  def update_state(self, values, sample_weight=None):
+    finite = tf.reduce_all(tf.math.is_finite(values))
+    so_far = tf.equal(self.finite_steps, self.count)
+    counted = self.finite_steps.assign_add(
+        tf.cast(finite & so_far, self.finite_steps.dtype))
+    with tf.control_dependencies([counted]):
+      return super().update_state(values, sample_weight)
 
 
 def _as_numbers(logs: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from modelgarden_opt.training import controller as controller_lib
 from modelgarden_opt.training import dropout
 from modelgarden_opt.training import freeze_action
 from modelgarden_opt.training import metrics
+from modelgarden_opt.training import nan_action
 from modelgarden_opt.training import portions
 from modelgarden_opt.training import progress_action
 from modelgarden_opt.training import workers
@@ -108,6 +109,11 @@ class Runner(train_lib.OrbitExperimentRunner):
           self._train_actions(controller, trainer, train_actions or []))
     return controller
 
+  def _rewind(self, step: int) -> None:
+    """Makes the records of a run end at a step."""
+    if self.strategy.extended.should_save_summary:
+      metrics.rewind(self.model_dir, step)
+
   def _make_slots(self, trainer: portions.Trainer) -> None:
     """Makes the variables of the optimizer of a run that resumes.
 
@@ -134,12 +140,16 @@ class Runner(train_lib.OrbitExperimentRunner):
     self._scheduled = list(self._make_scheduled(controller, trainer))
     for action in self._scheduled:
       action()
-    # Loss blow-up recovery and checkpoints on preemption; the block that is
-    # hidden from it would add TFMOT's pruning callbacks.
+    # Checkpoints on preemption; the block that is hidden from it would add
+    # TFMOT's pruning callbacks, and the field its recovery of lost losses.
     official = actions.get_train_actions(
-        self.params.replace(task={'pruning': None}), trainer, self.model_dir,
-        checkpoint_manager=self.checkpoint_manager)
-    return [lambda _: replicas.equalize(trainer.model.variables),
+        self.params.replace(
+            task={'pruning': None}, trainer={'recovery_max_trials': -1}),
+        trainer, self.model_dir, checkpoint_manager=self.checkpoint_manager)
+    lost = nan_action.NanAction(
+        trainer, self.params, self.checkpoint_manager, self._rewind)
+    controller.before_saving = lost.before_saving
+    return [lost, lambda _: replicas.equalize(trainer.model.variables),
             *extra, *self._scheduled, *official, self._progress]
 
   def _make_scheduled(

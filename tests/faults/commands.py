@@ -20,6 +20,7 @@ from modelgarden_opt.evaluation import evaluate  # noqa: F401
 from modelgarden_opt.export import exporter  # noqa: F401
 from modelgarden_opt.pipeline import executor  # noqa: F401
 from modelgarden_opt.training import experiment  # noqa: F401
+from tests import tiny  # noqa: F401
 from tests.faults import cases
 
 _MASKS = {'begin_step': 4, 'end_step': 12, 'frequency': 4,
@@ -33,15 +34,19 @@ _TRAININGS = {
     'float': ('mnist_cnn', {}),
     'qat': ('mnist_cnn_qat', {'quantization': _RANGES}),
     'pruning': ('mnist_cnn_pruning', {'pruning': _MASKS}),
-    'channels': ('mnist_cnn_pruning', {'pruning': _CHANNELS}),
+    'channels': ('mobilenet_v2_pruning', {'pruning': _CHANNELS}),
     'clustering': ('mnist_cnn_clustering', {'clustering': _TABLES}),
-    'pqat': ('mnist_cnn_pqat', {'pruning': _MASKS, 'quantization': _RANGES}),
+    'pqat': ('mnist_cnn_pqat', {'quantization': _RANGES}),
     'cqat': ('mnist_cnn_cqat', {
-        'clustering': _TABLES, 'quantization': _RANGES}),
+        'quantization': _RANGES}),
     'pcqat': ('mnist_cnn_pcqat', {
-        'pruning': _MASKS, 'clustering': _TABLES, 'quantization': _RANGES}),
+        'quantization': _RANGES}),
     'averages': ('mnist_cnn', {}),
 }
+# Channels are removed from a model of several convolutions.
+_TINY = {'model': {
+    'num_classes': 10, 'input_size': [32, 32, 3], 'dropout_rate': 0.2,
+    'backbone': {'mobilenet': {'model_id': 'Tiniest'}}}}
 _AVERAGES = {'trainer': {'optimizer_config': {'ema': {'average_decay': 0.9}}}}
 
 
@@ -69,18 +74,21 @@ def _training(kind: str, root: pathlib.Path) -> Command:
   """A training; one with techniques starts from a float one."""
   name, blocks = _TRAININGS[kind]
   data_dir, start = str(root / 'data'), str(root / f'{kind}_prepared')
-  float_file = cases.write(root / 'float.yaml', cases.training(data_dir))
+  tiny_model = _TINY if name.startswith('mobilenet') else {}
+  float_file = cases.write(root / f'{kind}_float.yaml', cases.training(
+      data_dir, **{'task': tiny_model}))
   blocks = {block: dict(fields) for block, fields in blocks.items()}
   if blocks:
     [*blocks.values()][-1]['pretrained_original_checkpoint'] = start
-  more: dict[str, Any] = {'task': blocks}
+  more: dict[str, Any] = {'task': {**blocks, **tiny_model}}
   values = cases.training(data_dir, **cases.merge(
       more, _AVERAGES if kind == 'averages' else {}))
   path = cases.write(root / f'{kind}.yaml', values)
   return Command(
       kind, lambda _, directory: _train(
           path, name, os.path.join(directory, 'model')),
-      lambda prepared: [_train(float_file, 'mnist_cnn', prepared)]
+      lambda prepared: [_train(float_file, name.partition('_pruning')[0]
+                               if tiny_model else 'mnist_cnn', prepared)]
       if blocks else [])
 
 

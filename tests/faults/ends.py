@@ -70,6 +70,11 @@ def state(directory: str) -> dict[str, str]:
     if path.endswith(_INDEX):
       found |= {f'{path}: {name}': digest for name, digest in _of_checkpoint(
           full.removesuffix(_INDEX)).items()}
+    elif path.endswith('.jsonl'):
+      with open(full, 'rb') as f:
+        lines = [json.dumps(_plain(json.loads(line))) for line in f]
+      found |= {f'{path}: line {number}: {line[:300]}': _digest(line.encode())
+                for number, line in enumerate(lines)}
     elif not os.path.isdir(full):
       found[path] = _of_file(full)
   return found
@@ -104,8 +109,6 @@ def _of_file(path: str) -> str:
                if 'timestamp' not in line]
   elif path.endswith('.json'):
     content = _plain(json.loads(content))
-  elif path.endswith('.jsonl'):
-    content = [_plain(json.loads(line)) for line in content.splitlines()]
   elif path.endswith('.npz'):
     with np.load(io.BytesIO(content)) as arrays:
       content = [(name, _digest(arrays[name].tobytes()))
