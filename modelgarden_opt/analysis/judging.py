@@ -14,6 +14,8 @@ from modelgarden_opt.tasks import semantic_segmentation
 
 # Resamples of the images for an interval of the mean IoU, and their seed.
 _RESAMPLES, _SEED = 1000, 0
+# Probabilities of integer files are multiples of 1/256; 0 has no logarithm.
+_LEAST = 1e-3
 
 
 class Judge(Protocol):
@@ -32,11 +34,20 @@ def divergence(reference: np.ndarray, outputs: np.ndarray) -> float:
   """Returns the mean KL divergence of class probabilities, in nats.
 
   Args:
-    reference: Logits [..., classes] of the model that counts as right.
-    outputs: Logits of the same shape.
+    reference: Logits [..., classes] of the model that counts as right, or
+      probabilities if it ends in a softmax.
+    outputs: The same of the other model.
   """
-  p, q = _log_softmax(reference), _log_softmax(outputs)
+  are = reference.min() >= 0 and np.allclose(
+      reference.sum(axis=-1), 1.0, atol=1e-3)
+  logs = _log_normalized if are else _log_softmax
+  p, q = logs(reference), logs(outputs)
   return float(max(0.0, np.mean(np.sum(np.exp(p) * (p - q), axis=-1))))
+
+
+def _log_normalized(probabilities: np.ndarray) -> np.ndarray:
+  positive = np.maximum(probabilities.astype(np.float64), _LEAST)
+  return np.log(positive / positive.sum(axis=-1, keepdims=True))
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ class Study:
       self, path: str, technique: str, parameter: float) -> records.Record:
     """Returns what a technique does to one layer of the float model."""
     with self.probe.treated(path, technique, parameter):
-      outputs = self.probe.outputs()
+      outputs = self.probe.outputs(path, 'float')
     drop = self.judge.difference(self.floats, outputs)
     return records.Record(
         path, technique, parameter, drop.value, drop.low, drop.high,
@@ -51,7 +51,7 @@ class Study:
   def gain(self, path: str) -> records.Gain:
     """Returns what the quantized model gains by one layer in float."""
     with self.probe.quantized([path]):
-      outputs = self.probe.outputs()
+      outputs = self.probe.outputs(path, 'quantized')
     loss = self.judge.difference(self.quantized, outputs)
     return records.Gain(path, -loss.value, -loss.high, -loss.low,
                         judging.divergence(self.floats, outputs))

@@ -4,15 +4,19 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt.analysis import journal
 from modelgarden_opt.analysis import probe as probe_lib
 from modelgarden_opt.analysis import sensitivity
+from modelgarden_opt.analysis import stages as stages_lib
 from modelgarden_opt.analysis import study as study_lib
 from modelgarden_opt.analysis import subject
 from modelgarden_opt.analysis import treatments
 from modelgarden_opt.tasks import run_directory
+from tests import conftest
+from tests import user_models
 from tests.analysis import damage
 
 _EIGHT_BITS = sensitivity.Options(
@@ -55,6 +59,37 @@ def test_a_treated_layer_is_itself_again_afterwards(probe):
     with probe.treated(path, technique, parameter):
       assert not np.array_equal(probe.outputs(), before)
   np.testing.assert_array_equal(probe.outputs(), before)
+
+
+def test_what_comes_before_a_layer_is_computed_once_and_changes_nothing(probe):
+  for path in (*probe.paths[::4], probe.paths[1]):
+    with probe.treated(path, 'quantization', 8):
+      np.testing.assert_array_equal(
+          probe.outputs(path, 'float'), probe.outputs())
+    with probe.quantized([path]):
+      np.testing.assert_array_equal(
+          probe.outputs(path, 'quantized'), probe.outputs())
+
+
+def test_a_model_is_not_cut_where_a_branch_would_be_lost():
+  model = user_models.two_branches()
+  stages = stages_lib.Stages(model)
+  forward = tf.function(
+      lambda x: model(x, training=False), autograph=False,
+      input_signature=[tf.TensorSpec([None, 32, 32, 3])])
+  images = conftest.random_images([2, 32, 32, 3])
+  with stages.wrapped():
+    forward(images)
+  names = [type(layer).__name__ for layer in stages.layers]
+  cuts = stages.cuts(lambda: forward(images).numpy())
+  joined = names.index('Concatenate')
+  assert joined not in cuts and joined + 1 in cuts
+  others = conftest.random_images([3, 32, 32, 3], seed=1)
+  for cut in cuts:
+    given = stages.output_of(cut - 1, lambda: forward(others).numpy(), 0, None)
+    np.testing.assert_allclose(
+        stages.outputs(lambda: forward(others).numpy(), cut, given),
+        model(others), atol=1e-5)
 
 
 def test_one_change_changes_the_kernel_as_the_technique_does(probe):
