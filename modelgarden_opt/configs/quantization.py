@@ -76,7 +76,8 @@ class Quantization(block.Block):
       kernels. The dense head always has one scale.
     training: False for quantization without training: a run loads the float
       checkpoint, measures the ranges, evaluates once and is complete.
-      `trainer.train_steps` is not read then.
+      `trainer.train_steps` is not read then, and masks are those of the end of
+      their schedule.
     weight_range: What a kernel's range is: `max`, its largest magnitude in
       every step; `mse`, the fraction of it with the smallest squared error
       when training starts, constant from then on; `learned`, trained from

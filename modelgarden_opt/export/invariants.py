@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Sequence
+import contextlib
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ from modelgarden_opt.compression import leaves
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import constraints
 
 # TFLite's layout of a kernel, by layer type.
@@ -36,9 +38,10 @@ def problems(
   Args:
     model: The model that the file was converted from.
     kernels: What `inspection.kernels` found in the file.
-    quantized: Whether the file holds integers. Into floats the converter
-      multiplies the scale of the batch norm, so that weights are shared within
-      an output channel only.
+    quantized: Whether the file holds the integers of the model's quantizers,
+      of which those of 4 bits round more weights to zero than a mask has. Into
+      floats the converter multiplies the scale of the batch norm, so that
+      weights are shared within an output channel only.
     variables: The variables that the file's output depends on; the kernels
       among them have to be in it.
   """
@@ -49,7 +52,7 @@ def problems(
       kind = rules.float_type(layer)
       if kind not in _LAYOUT:  # By a recipe, whose file may be of any ops.
         continue
-      values = _LAYOUT[kind](layer.kernel_variable.numpy())
+      values = _LAYOUT[kind](_kernel(layer, quantized))
       expected[_shape(values)].append((layer, values))
   found = collections.defaultdict(list)
   for kernel in kernels:
@@ -68,6 +71,17 @@ def problems(
                    f'({", ".join(paths[:3])}, ...) the file holds '
                    f'{len(found[shape])}')
   return lines
+
+
+def _kernel(layer: leaves.Rewired, quantized: bool) -> np.ndarray:
+  """Returns the kernel of a layer as the file holds it."""
+  kernel = layer.kernel_variable
+  with contextlib.ExitStack() as stack:
+    if quantized:
+      stack.enter_context(
+          calibration.quantizer_mode(layer, calibration.Mode.EXPORT))
+      kernel = layer.chain(tf.convert_to_tensor(kernel), training=False)
+    return kernel.numpy()
 
 
 def _shape(kernel: np.ndarray) -> tuple[int, ...]:

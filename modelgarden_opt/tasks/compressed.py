@@ -115,9 +115,12 @@ class CompressedTask:
       self._pruned = None
       self.reestimate_batch_norm(model, config.pruning.batch_norm_steps)
     # Quantizers start from the kernels that the steps have prepared.
-    constraints.start([
-        item for item in constraints.find(model)
-        if item.transform.technique != 'quantization'])
+    found = [item for item in constraints.find(model)
+             if item.transform.technique != 'quantization']
+    constraints.start(found)
+    if quantization is not None and not quantization.training and (
+        config.pruning is not None):
+      constraints.update(found, config.pruning.last_step())
     if quantization is not None:
       post_training.quantize(
           model, quantization,

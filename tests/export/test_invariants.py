@@ -4,12 +4,20 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tf_keras
 
+from modelgarden_opt.configs import clustering
+from modelgarden_opt.configs import pruning
+from modelgarden_opt.configs import quantization
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import formats
 from modelgarden_opt.export import invariants
+from modelgarden_opt.modeling import constraints
+from modelgarden_opt.modeling import factory
 from modelgarden_opt.tasks import run_directory
+from tests import conftest
+from tests.modeling.equalization import models
 
 
 @pytest.fixture(scope='module')
@@ -62,3 +70,47 @@ def test_kernels_that_no_output_depends_on_may_be_missing(pruned):
   assert len(kernels) - len(kept) == 1 and first.shape.rank == 4
   assert np.prod(first.shape) == kernels[0].size
   assert invariants.problems(model, kept, False, needed) == []
+
+
+_FEW = pruning.Pruning(
+    pruning_schedule='ConstantSparsity', end_step=0, final_sparsity=0.02)
+_CLUSTERS = clustering.Clustering(number_of_clusters=12, preserve_sparsity=True)
+
+
+@pytest.mark.parametrize('blocks', [[_FEW], [_FEW, _CLUSTERS]])
+def test_zeros_stay_zeros_in_a_file_of_4_bits(blocks, tmp_path):
+  """There more weights are rounded to zero than the mask has."""
+  layers = tf_keras.layers
+  x = inputs = tf_keras.Input([12, 12, 3])
+  for conv in (
+      layers.Conv2D(8, 3), layers.DepthwiseConv2D(3),
+      layers.Conv2D(48, 1, kernel_initializer='random_normal')):
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(conv(x)))
+  float_model = tf_keras.Model(
+      inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+  conftest.randomize_norms(float_model)
+  model = factory.compress(float_model, *blocks, quantization.Quantization(
+      change_num_bits=True, num_bits_weight=4, low_bit='all'))
+  for technique in ('pruning', 'clustering'):
+    found = constraints.find(model, technique)
+    constraints.start(found)
+    constraints.update(found, 0)
+  models.calibrate(model, conftest.random_images([8, 12, 12, 3]))
+  converted = convert.convert_as(model, formats.Options(file_format='int8'))
+  file = tmp_path / 'm.tflite'
+  file.write_bytes(converted.content)
+  kernels = inspection.kernels(str(file))
+  assert [k.dtype for k in kernels] == ['int8'] + 3 * ['int4']
+
+  def problems(kernels):
+    return invariants.problems(model, kernels, True, converted.variables)
+
+  assert problems(kernels) == []
+  planned = sum(item.kernel.shape.num_elements() / 50
+                for item in constraints.find(model, 'pruning'))
+  assert sum(np.sum(k.values == 0) for k in kernels
+             if k.op != 'DEPTHWISE_CONV_2D') > planned + 10
+  revived = np.where(kernels[2].values == 0, 1, kernels[2].values)
+  line, = problems([*kernels[:2], dataclasses.replace(
+      kernels[2], values=revived), kernels[3]])
+  assert 'zeros became' in line

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from modelgarden_opt import errors
-from modelgarden_opt.cli import main
 from modelgarden_opt.export import exporter
 from modelgarden_opt.modeling import calibration
+from modelgarden_opt.modeling import constraints
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import experiment
 from modelgarden_opt.training import metrics
@@ -84,13 +84,24 @@ def test_it_needs_a_checkpoint(tiny_params, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
-def test_it_cannot_follow_a_pruning_schedule(tiny_yaml, capsys):
-  assert main.main([
-      'train', '--experiment=mobilenet_v2_pqat', f'--config_file={tiny_yaml}',
-      '--params_override=task: {quantization: {training: false}, '
-      'pruning: {pruning_schedule: ConstantSparsity}}', '--dry_run']) == 2
-  assert 'must be Preserve with quantization.training: false' in (
-      capsys.readouterr().err)
+def test_zeros_are_those_of_the_end_of_the_schedule(
+    tiny_params, float_run, tmp_path):
+  """And are there before ranges are measured."""
+  params = tiny_params('mobilenet_v2_qat', _block(
+      float_run, weight_range='mse'), {'task': {'pruning': {
+          'end_step': 90, 'final_sparsity': 0.75, 'rules': [
+              {'path': 'dense_0', 'enabled': False}]}}})
+  experiment.run_experiment(params, 'train', str(tmp_path))
+  model = run_directory.load(str(tmp_path), 'latest').model
+  masks = constraints.find(model, 'pruning')
+  assert len(masks) == 7 and constraints.problems(masks) == []
+  for item in masks:
+    size = item.kernel.shape.num_elements()
+    assert np.sum(item.kernel.numpy() == 0) == pytest.approx(
+        0.75 * size, abs=1)
+  for item in constraints.find(model, 'quantization'):
+    np.testing.assert_allclose(
+        item.transform.limit, item.transform.search_range(item.kernel))
 
 
 def test_two_replicas_round_adaptively_like_one(

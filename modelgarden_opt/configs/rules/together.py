@@ -28,16 +28,10 @@ def _clusters_stay_together(c: rule.View) -> Iterator[rule.Found]:
 
 @rule.reads('task.pruning.pruning_schedule', 'task.pruning.granularity')
 def _zeros_are_made_before(c: rule.View) -> Iterator[rule.Found]:
-  block, quantization = c.task.pruning, c.task.quantization
-  if block.granularity == 'channel' or (
-      block.pruning_schedule == pruning_rules.PRESERVE):
-    return
-  beside = [name for name, found in (
-      ('clustering', c.task.clustering is not None),
-      ('quantization.training: false',
-       quantization is not None and not quantization.training)) if found]
-  for name in beside:
-    yield (f'must be Preserve with {name}, received '
+  block = c.task.pruning
+  if block.granularity == 'weight' and c.task.clustering is not None and (
+      block.pruning_schedule != pruning_rules.PRESERVE):
+    yield ('must be Preserve with clustering, received '
            f'{block.pruning_schedule!r}; prune in a separate run, and start '
            'from its checkpoint')
 

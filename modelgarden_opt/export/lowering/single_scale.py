@@ -17,13 +17,14 @@ _OPS = frozenset({
     schema.BuiltinOperator.CONV_2D,
     schema.BuiltinOperator.DEPTHWISE_CONV_2D,
 })
+_TYPES = frozenset({schema.TensorType.INT8, schema.TensorType.INT4})
 # Largest relative difference of scales that count as equal. One float32
 # rounding is 6e-8, and a weight of 127 steps moves by 0.001 steps.
 _EQUAL = 1e-5
 
 
 def merge(model: flatbuffer.Model) -> None:
-  """Writes equal scales of the channels of an int8 kernel as one scale.
+  """Writes equal scales of the channels of an integer kernel as one scale.
 
   The kernel keeps its integers, and so does the bias, whose scales are those
   of the kernel times that of the input.
@@ -38,7 +39,7 @@ def merge(model: flatbuffer.Model) -> None:
         continue
       constants = [graph.tensors[index] for index in op.inputs[1:]
                    if index >= 0]
-      if constants[0].type == schema.TensorType.INT8:
+      if constants[0].type in _TYPES:
         _keep_one_scale(constants)
 
 

@@ -8,6 +8,7 @@ from modelgarden_opt.configs import quantization
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
+from modelgarden_opt.export.lowering import single_scale
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling.equalization import rescaling
 from modelgarden_opt.modeling.equalization import units
@@ -18,7 +19,7 @@ layers = tf_keras.layers
 IMAGES = conftest.random_images([8, 12, 12, 3])
 
 
-def _file(tmp_path, fold, granularity='per_tensor'):
+def _file(tmp_path, fold, granularity='per_tensor', **fields):
   """Returns a model, and its file's kernels and outputs."""
 
   def outputs(x):
@@ -29,7 +30,7 @@ def _file(tmp_path, fold, granularity='per_tensor'):
 
   model = models.functional(
       outputs, [12, 12, 3],
-      quantization.Quantization(weight_granularity=granularity))
+      quantization.Quantization(weight_granularity=granularity, **fields))
   conftest.randomize_norms(model)
   if fold:
     rescaling.fold_batch_norm(units.find(model))
@@ -48,6 +49,28 @@ def test_scales_of_kernels(fold, granularity, expected, tmp_path):
   _, kernels, _ = _file(tmp_path, fold, granularity)
   assert [kernel.num_scales for kernel in kernels] == expected
   assert kernels[0].record()['num_scales'] == expected[0]
+
+
+_FOUR_BITS = {'change_num_bits': True, 'num_bits_weight': 4, 'low_bit': 'all'}
+
+
+@pytest.mark.parametrize('fold,expected', [
+    (False, [8, 8, 12, 4]), (True, [1, 1, 1, 1])])
+def test_scales_of_kernels_of_4_bits(fold, expected, tmp_path):
+  granularity = 'per_tensor' if fold else 'per_channel'
+  _, kernels, _ = _file(tmp_path, fold, granularity, **_FOUR_BITS)
+  assert [kernel.dtype for kernel in kernels] == ['int8'] + 3 * ['int4']
+  assert [kernel.num_scales for kernel in kernels] == expected
+
+
+def test_a_file_of_4_bits_computes_what_it_computes_with_equal_scales(
+    tmp_path, monkeypatch):
+  _, _, actual = _file(tmp_path, fold=True, **_FOUR_BITS)
+  tf_keras.utils.set_random_seed(0)  # As before this test.
+  monkeypatch.setattr(single_scale, 'merge', lambda model: None)
+  _, kernels, expected = _file(tmp_path, fold=True, **_FOUR_BITS)
+  assert [kernel.num_scales for kernel in kernels] == [8, 8, 12, 4]
+  np.testing.assert_array_equal(actual, expected)
 
 
 def test_a_file_of_one_scale_a_kernel_computes_what_keras_computes(tmp_path):
