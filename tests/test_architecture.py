@@ -28,9 +28,11 @@ ALLOWED = {
             'export', 'benchmark'},
     'recipes': {'configs', 'benchmark'},
     'targets': {'data', 'evaluation', 'benchmark'},
+    'search': {'configs', 'compression', 'modeling', 'tasks', 'evaluation',
+               'benchmark', 'report', 'pipeline', 'recipes'},
     'cli': {'configs', 'compression', 'data', 'modeling', 'tasks', 'training',
             'export', 'evaluation', 'benchmark', 'analysis', 'report',
-            'pipeline', 'recipes', 'targets'},
+            'pipeline', 'recipes', 'targets', 'search'},
 }
 # Modules of no part, which everyone may import.
 SHARED = {'callable_module', 'errors', 'files', 'isolated', 'processes',

@@ -34,6 +34,7 @@ COMMANDS = {
     'cost': 'say what a training takes on several devices: images, bytes, '
             'hours',
     'plan': 'show what a configuration does to every kernel',
+    'search': 'find what to do with every layer, within a budget',
     'report': 'make one page of everything that was measured, and check it',
     'recommend': 'say what to do next: by constraints, or from measured files',
     'data': 'import and check your own images; build embedded data sets',
@@ -84,6 +85,18 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
+def execute(argv: Sequence[str]) -> int:
+  """Runs one sub-command as `main` does; raises what goes wrong."""
+  return _run(parse(argv))
+
+
+def _run(args: argparse.Namespace) -> int:
+  command = importlib.import_module(f'modelgarden_opt.cli.{args.command}')
+  paths.prepare(args)
+  config_flags.import_modules(args)
+  return command.run(args) or 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one sub-command.
 
@@ -96,16 +109,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   """
   args = parse(argv)
   with stopping.handled():
-    return _run(args)
+    return _told(args)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _told(args: argparse.Namespace) -> int:
   """Runs a command; what it raises is one message and an exit code."""
-  command = importlib.import_module(f'modelgarden_opt.cli.{args.command}')
   try:
-    paths.prepare(args)
-    config_flags.import_modules(args)
-    return command.run(args) or 0
+    return _run(args)
   except errors.UsageError as e:
     _tell(args.command, errors.without_calls(str(e)))
     return EXIT_USAGE

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+from collections.abc import Sequence
 import os
 from typing import Any
 
@@ -64,17 +65,23 @@ def add_constraints(parser: argparse.ArgumentParser) -> None:
                       '(default: size)')
 
 
-def constraints(args: argparse.Namespace):
+def constraints(
+    args: argparse.Namespace,
+    minimized: Sequence[str] = ('size', 'flash', 'latency')):
   """Returns what the file to ship has to fulfill.
+
+  Args:
+    args: The flags.
+    minimized: What `--minimize` may name.
 
   Raises:
     UsageError: If a limit is not one.
   """
   from modelgarden_opt.report import choosing  # pylint: disable=g-import-not-at-top
-  if args.minimize not in choosing.COSTS:
+  if args.minimize not in minimized:
     raise errors.UsageError(
         f'minimize: {args.minimize!r} cannot be minimized'
-        f'{errors.nearest(args.minimize, choosing.COSTS)}')
+        f'{errors.nearest(args.minimize, minimized)}')
   for name in ('max_drop', 'max_ms'):
     value = getattr(args, name)
     if value is not None and not 0 <= value < float('inf'):

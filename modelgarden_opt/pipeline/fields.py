@@ -64,7 +64,9 @@ _FIELDS: Mapping[str, Mapping[str, fields.Field]] = {
     'export': {
         'io_dtype': _text('`--io_dtype` of `export`.',
                           choices=('float32', 'int8', 'uint8')),
-        'ptq': _text('`--ptq` of `export`.', choices=('twin', 'converter'))},
+        'ptq': _text('`--ptq` of `export`.', choices=('twin', 'converter')),
+        'runtime': _text('`--runtime` of `export`.',
+                         choices=('xnnpack', 'reference'))},
     'evaluate': {'split': _text(
         '`--split` of `evaluate`.', choices=('train', 'validation', 'test'))},
     'benchmark': {'num_runs': _count('`--num_runs` of `benchmark`.'),

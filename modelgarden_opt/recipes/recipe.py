@@ -8,6 +8,8 @@ from modelgarden_opt import errors
 
 # A fine-tuning takes this share of the steps of the float training.
 FINE_TUNING = 0.25
+# And this share of its learning rate.
+FINE_TUNING_RATE = 1 / 8
 # Share of the time of a run that steps take; evaluations and files the rest.
 _STEPS_OF_TIME = 0.85
 # Without these many steps nothing is trained.
@@ -124,7 +126,8 @@ def derive(
   return Recipe(
       batch_size=batch, image_size=size, float_steps=steps,
       fine_tuning_steps=fine_tuning, learning_rate=rate,
-      fine_tuning_rate=_rounded(rate / 8), norm_momentum=momentum(steps),
+      fine_tuning_rate=_rounded(FINE_TUNING_RATE * rate),
+      norm_momentum=momentum(steps),
       minutes=minutes)
 
 

@@ -15,8 +15,9 @@ SCORES = {'top_1_accuracy': 'top-1', 'mean_iou': 'mIoU'}
 # What is to be small -> fields of a variant, the first one that it has.
 COSTS = {
     'size': ('gzip_bytes', 'size_bytes'),
-    'flash': ('size_bytes',),
+    'flash': ('flash_bytes', 'size_bytes'),
     'latency': ('median_ms',),
+    'instructions': ('instructions',),
 }
 _UNITS = {'': 1, 'B': 1, 'kB': 1000, 'KB': 1000, 'MB': 10**6, 'KiB': 2**10,
           'MiB': 2**20}
@@ -176,7 +177,8 @@ def sentence(variants: Sequence[Variant], constraints: Constraints) -> str:
     return (f'{errors.counted(len(variants), "file")} measured; none of them '
             'was evaluated.')
   what = {'size': 'smallest', 'flash': 'smallest',
-          'latency': 'fastest'}[constraints.minimize]
+          'latency': 'fastest', 'instructions': 'fastest'}[
+              constraints.minimize]
   allowed = f'{constraints.max_drop:g} points of {first["name"]}'
   chosen = choose(variants, constraints)
   if chosen is None:

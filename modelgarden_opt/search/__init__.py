@@ -1,0 +1,1 @@
+"""Search: what to do with every layer, within a budget, judged on the file."""
