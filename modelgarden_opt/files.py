@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import tempfile
 import time
 from typing import Any
 import uuid
@@ -28,28 +29,20 @@ def write_atomically(path: str, content: str | bytes) -> None:
       replaced.
     content: Text or bytes of the whole file.
   """
-  if '://' not in path:
-    _write_local(path, content)
-    return
-  name = _beside(path)
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  tf.io.gfile.makedirs(os.path.dirname(path))
-  try:
-    with tf.io.gfile.GFile(name, 'wb') as f:
-      f.write(content)
-    tf.io.gfile.rename(name, path, overwrite=True)
-  except BaseException:
-    if tf.io.gfile.exists(name):
-      tf.io.gfile.remove(name)
-    raise
-
-
-def _write_local(path: str, content: str | bytes) -> None:
-  data = content.encode() if isinstance(content, str) else content
   with temporary(path) as name:
-    with open(name, 'wb') as f:
-      f.write(data)
-    os.replace(name, path)
+    write(name, content)
+    rename(name, path)
+
+
+def write(path: str, content: str | bytes) -> None:
+  """Writes a file in place: one that `temporary` has named."""
+  if '://' not in path:
+    with open(path, 'wb') as f:
+      f.write(content.encode() if isinstance(content, str) else content)
+    return
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  with tf.io.gfile.GFile(path, 'wb') as f:
+    f.write(content)
 
 
 def _beside(path: str) -> str:
@@ -64,8 +57,17 @@ def temporary(path: str) -> Iterator[str]:
   processes left: a file is locked for as long as its process makes it.
 
   Args:
-    path: The local file that is being made; missing directories are created.
+    path: The file that is being made; missing directories are created. One that
+      is not local has no lock, and no empty file.
   """
+  if '://' in path:
+    make_directory(os.path.dirname(path))
+    name = _beside(path)
+    try:
+      yield name
+    finally:
+      remove(name)
+    return
   directory = os.path.dirname(path) or '.'
   os.makedirs(directory, exist_ok=True)
   sweep(directory, os.path.basename(path))
@@ -170,12 +172,94 @@ def exists(path: str) -> bool:
   return tf.io.gfile.exists(path)
 
 
+def is_file(path: str) -> bool:
+  """Whether there is a file, and no directory, of that name."""
+  return exists(path) and not is_directory(path)
+
+
 def is_directory(path: str) -> bool:
   """Whether there is a directory; of a local one without TensorFlow."""
   if '://' not in path:
     return os.path.isdir(path)
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   return tf.io.gfile.isdir(path)
+
+
+def make_directory(path: str) -> None:
+  """Makes a directory and those above it, unless they are there."""
+  if '://' not in path:
+    os.makedirs(path, exist_ok=True)
+    return
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  tf.io.gfile.makedirs(path)
+
+
+def remove(path: str) -> None:
+  """Removes a file; nothing happens if there is none."""
+  if '://' not in path:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(path)
+    return
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  if tf.io.gfile.exists(path):
+    tf.io.gfile.remove(path)
+
+
+def rename(path: str, final: str) -> None:
+  """Gives a file another name; a file that has it is replaced."""
+  if '://' not in path:
+    os.replace(path, final)
+    return
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  tf.io.gfile.rename(path, final, overwrite=True)
+
+
+def append(path: str, text: str) -> None:
+  """Adds text to the end of a file, which is made if there is none."""
+  if '://' not in path:
+    with open(path, 'a', encoding='utf-8') as f:
+      f.write(text)
+    return
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  with tf.io.gfile.GFile(path, 'a') as f:
+    f.write(text)
+
+
+def size_and_time(path: str) -> tuple[int, float]:
+  """Returns bytes of a file and when it was written, in seconds of the epoch.
+  """
+  if '://' not in path:
+    found = os.stat(path)
+    return found.st_size, found.st_mtime
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  found = tf.io.gfile.stat(path)
+  return found.length, found.mtime_nsec / 1e9
+
+
+def real(path: str) -> str:
+  """Returns a path without links and relative parts, by which files compare."""
+  return os.path.realpath(path) if '://' not in path else path.rstrip('/')
+
+
+@contextlib.contextmanager
+def local(path: str) -> Iterator[str]:
+  """Gives a file a local path, for libraries that open files themselves.
+
+  Args:
+    path: The file; one that is remote is copied to a temporary directory. The
+      path of one that is not there stays as it is.
+
+  Yields:
+    The local path, which lasts as long as the context.
+  """
+  if '://' not in path or not exists(path):
+    yield path
+    return
+  with tempfile.TemporaryDirectory() as directory:
+    copy = os.path.join(directory, os.path.basename(path))
+    with open(copy, 'wb') as f:
+      f.write(read_bytes(path))
+    yield copy
 
 
 def names(directory: str) -> list[str]:

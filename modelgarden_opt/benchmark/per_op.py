@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt import processes
 from modelgarden_opt.benchmark import op_profile
 from modelgarden_opt.evaluation import model_file
@@ -63,9 +64,10 @@ def measure(
   """
   library = _library()
   file, = check([path])
-  finished = processes.run(
-      [sys.executable, _DRIVER, library, path, str(num_threads),
-       str(num_runs)], time_limit)
+  with files.local(path) as there:
+    finished = processes.run(
+        [sys.executable, _DRIVER, library, there, str(num_threads),
+         str(num_runs)], time_limit)
   times = op_profile.parse(finished.out, num_runs)
   if finished.returncode or not times:
     raise errors.Failure(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt import isolated
 from modelgarden_opt.evaluation import litert_loading
 from modelgarden_opt.evaluation import tensors
@@ -42,9 +43,10 @@ def start(
     Failure: If loading does not end in time.
   """
   try:
-    return isolated.Object(
-        f'{__name__}:TimedFile', path, num_threads, delegate, seed,
-        name=repr(path), time_limit=time_limit)
+    with files.local(path) as there:
+      return isolated.Object(
+          f'{__name__}:TimedFile', there, num_threads, delegate, seed,
+          name=repr(path), time_limit=time_limit)
   except isolated.Crashed as e:
     raise errors.UsageError(f'tflite: {path!r} cannot be loaded: {e}') from None
 

@@ -6,6 +6,7 @@ import glob
 import os
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt import user_modules
 
 # What makes a path a pattern.
@@ -40,7 +41,7 @@ def add_flags(
 
 def assert_files(field: str, paths: Sequence[str]) -> None:
   """Raises `UsageError` for files that are not there, before slow imports."""
-  missing = [repr(path) for path in paths if not os.path.isfile(path)]
+  missing = [repr(path) for path in paths if not files.is_file(path)]
   if missing:
     raise errors.UsageError(f'{field}: there is no file {", ".join(missing)}')
 

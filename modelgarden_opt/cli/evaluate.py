@@ -6,6 +6,7 @@ import json
 import os
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 from modelgarden_opt.report import finding
@@ -82,8 +83,7 @@ def _remember(model_dir: str, results) -> None:
                    if key != 'confusion'} for result in results]})
   path = os.path.join(model_dir, finding.EVALUATIONS)
   try:
-    with open(path, 'a', encoding='utf-8') as f:
-      f.write(line + '\n')
+    files.append(path, line + '\n')
   except OSError:
     pass  # A run that somebody else keeps can be evaluated, too.
 

@@ -76,11 +76,10 @@ def run(args: argparse.Namespace) -> None:
     raise errors.UsageError(f'batch_size: must lie in 0 to {_MAX_BATCH}, '
                             f'received {args.batch_size}')
   names = _formats(args)
-  output_path = args.output_dir if names else args.output
-  if '://' in output_path:
+  if names and '://' in args.output_dir:
     raise errors.UsageError(
-        f'{"output_dir" if names else "output"}: must be a local path, '
-        f'received {output_path!r}; copy the files afterwards')
+        f'output_dir: must be a local path, received {args.output_dir!r}; copy '
+        'the files afterwards')
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401

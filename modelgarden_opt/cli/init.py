@@ -6,6 +6,7 @@ import shlex
 import sys
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs import shipped
@@ -131,14 +132,13 @@ def _copy(args: argparse.Namespace) -> None:
 
 def _assert_new(path: str) -> None:
   """Raises `UsageError` for a file that is there."""
-  if os.path.exists(path):
+  if files.exists(path):
     raise errors.UsageError(f'output: {path!r} is there already; give another')
 
 
 def _save(path: str, text: str) -> None:
   """Writes a file that must not be there yet."""
   _assert_new(path)
-  from modelgarden_opt import files  # pylint: disable=g-import-not-at-top
   files.write_atomically(path, text)
   print(f'wrote {path}')
 

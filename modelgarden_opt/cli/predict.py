@@ -1,10 +1,12 @@
 """`modelgarden-opt predict`: predictions of a `.tflite` file for an image."""
 
 import argparse
+import io
 import os
 import sys
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.cli import config_flags
 
 
@@ -52,8 +54,11 @@ def run(args: argparse.Namespace) -> None:
   for number, count in zip(numbers, counts):
     print(f'{title(number)}: {count / found.labels.size:.1%} of the pixels')
   output = args.output or 'overlay.png'
-  os.makedirs(os.path.dirname(output) or '.', exist_ok=True)
-  Image.fromarray(predict.overlay(found)).save(output)
+  content = io.BytesIO()
+  ending = os.path.splitext(output)[1].lower()
+  Image.fromarray(predict.overlay(found)).save(
+      content, Image.registered_extensions().get(ending, 'PNG'))
+  files.write_atomically(output, content.getvalue())
   print(f'{output}: image with the predicted classes in colour')
 
 

@@ -139,7 +139,7 @@ def _found(args: argparse.Namespace, variants: dict[str, str] | None):
           f'runs: finds these files itself, received {", ".join(given)}')
     found = finding.find(args.runs)
     for name, path in (variants or {}).items():
-      if found.path_of(path) not in found.files and not os.path.isfile(path):
+      if found.path_of(path) not in found.files and not files.is_file(path):
         raise errors.UsageError(
             f'variant {name}: there is no file {path!r}'
             f'{errors.nearest(path, found.files)}')
@@ -181,11 +181,11 @@ def _output_dir(args: argparse.Namespace) -> str:
     raise errors.UsageError('output_dir: expected a directory')
   path = args.output_dir or args.runs[0]
   try:
-    os.makedirs(path, exist_ok=True)
+    files.make_directory(path)
   except OSError as e:
     raise errors.UsageError(
         f'output_dir: {path!r} cannot be made: {e.strerror}') from None
-  if not os.access(path, os.W_OK):
+  if '://' not in path and not os.access(path, os.W_OK):
     raise errors.UsageError(f'output_dir: {path!r} cannot be written')
   return path
 

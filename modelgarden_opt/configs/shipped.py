@@ -2,10 +2,10 @@
 
 import functools
 from importlib import metadata
-import os
 import pathlib
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 
 _PACKAGE = 'modelgarden_opt'
 # Where an installation keeps them, below its data directory; see setup.cfg.
@@ -34,7 +34,7 @@ def locate(path: str) -> str:
   Args:
     path: A path. A file that is there wins; other paths are returned as is.
   """
-  return path if os.path.exists(path) else _files().get(path, path)
+  return path if files.exists(path) else _files().get(path, path)
 
 
 def paths() -> dict[str, str]:

@@ -6,12 +6,12 @@ Files are loaded in a process of its own, which a damaged one may take down.
 import collections
 import dataclasses
 import gzip
-import os
 from typing import Any
 
 import numpy as np
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt import isolated
 from modelgarden_opt.evaluation import litert_loading
 
@@ -64,9 +64,10 @@ def file_format(path: str) -> str:
 def _apart(question: str, path: str) -> Any:
   """Returns an answer of `Answers`, which are given in another process."""
   try:
-    with isolated.Object(f'{__name__}:Answers', name=repr(path),
-                         time_limit=_TIME_LIMIT) as answers:
-      return answers.call(question, path)
+    with files.local(path) as there, isolated.Object(
+        f'{__name__}:Answers', name=repr(path),
+        time_limit=_TIME_LIMIT) as answers:
+      return answers.call(question, there)
   except isolated.Crashed as e:
     raise errors.UsageError(f'tflite: {path!r} cannot be loaded: {e}') from None
 
@@ -96,7 +97,7 @@ def _take(path: str) -> Census:
           op for op in computing if np.float32 in op['result_types']),
       num_delegate_partitions=len(delegates),
       num_undelegated_ops=_num_undelegated(delegated),
-      size_bytes=os.path.getsize(path))
+      size_bytes=files.size_and_time(path)[0])
 
 
 def _file_format(path: str) -> str:
@@ -118,8 +119,7 @@ def _file_format(path: str) -> str:
 
 def gzip_bytes(path: str) -> int:
   """Returns the size of a file compressed with gzip at level 9."""
-  with open(path, 'rb') as f:
-    return len(gzip.compress(f.read(), compresslevel=9))
+  return len(gzip.compress(files.read_bytes(path), compresslevel=9))
 
 
 def _count(ops) -> dict[str, int]:

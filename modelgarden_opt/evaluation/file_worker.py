@@ -60,13 +60,18 @@ class FileWorker:
     self._models: dict[str, litert_model.Model] = {}
     self._seconds = 0.0
 
-  def load(self, path: str, expected: Expected) -> None:
+  def load(self, path: str, expected: Expected, there: str) -> None:
     """Loads a file, with one thread.
+
+    Args:
+      path: By which `run` calls it.
+      expected: What it has to take and to compute.
+      there: Where it can be read, now.
 
     Raises:
       UsageError: If it is missing, cannot be loaded or does not fit.
     """
-    model = litert_model.Model(path, 1)
+    model = litert_model.Model(there, 1)
     model.assert_takes(expected.image_shape)
     model.assert_computes(expected.num_classes, expected.segmentation)
     self._models[path] = model

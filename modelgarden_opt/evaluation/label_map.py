@@ -1,9 +1,11 @@
 """Names of the classes of a `.tflite` file."""
 
+import io
 import os
 import zipfile
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 
 FILE = 'labels.txt'
 
@@ -18,9 +20,10 @@ def labels_of(path: str) -> list[str] | None:
   Args:
     path: A `.tflite` file.
   """
-  if zipfile.is_zipfile(path):
+  content = io.BytesIO(files.read_bytes(path))
+  if zipfile.is_zipfile(content):
     try:
-      with zipfile.ZipFile(path) as archive:
+      with zipfile.ZipFile(content) as archive:
         if FILE in archive.namelist():
           return _lines(archive.read(FILE))
     except zipfile.BadZipFile:
@@ -28,7 +31,7 @@ def labels_of(path: str) -> list[str] | None:
   directory, name = os.path.split(path)
   for beside in (f'{os.path.splitext(name)[0]}.{FILE}', FILE):
     beside = os.path.join(directory, beside)
-    if os.path.isfile(beside):
+    if files.is_file(beside):
       return read(beside)
   return None
 
@@ -40,8 +43,7 @@ def read(path: str) -> list[str]:
     UsageError: If there is no such file, or it is empty or not text.
   """
   try:
-    with open(path, 'rb') as f:
-      names = _lines(f.read())
+    names = _lines(files.read_bytes(path))
   except OSError as e:
     raise errors.UsageError(
         f'labels: {path!r} cannot be read: {e.strerror}') from None

@@ -1,10 +1,9 @@
 """Loads `.tflite` files into LiteRT, with or without its default delegate."""
 
-import os
-
 from ai_edge_litert import interpreter as litert
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.evaluation import native_output
 
 _NO_DELEGATES = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -25,12 +24,12 @@ def load(
   Raises:
     UsageError: If there is no such file, or it is not a TFLite model.
   """
-  if not os.path.isfile(path):
+  if not files.is_file(path):
     raise errors.UsageError(f'tflite: there is no file {path!r}')
   try:
-    with native_output.without_delegate_line():
+    with native_output.without_delegate_line(), files.local(path) as there:
       interpreter = litert.Interpreter(
-          path, num_threads=num_threads,
+          there, num_threads=num_threads,
           experimental_preserve_all_tensors=keep_tensors,
           experimental_op_resolver_type=(
               litert.OpResolverType.AUTO if delegates else _NO_DELEGATES))

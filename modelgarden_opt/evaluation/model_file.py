@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import math
-import os
 import struct
 from typing import Any
 
@@ -15,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 import numpy as np
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 
 # Ops with a kernel, which is operand 1.
 _KERNEL_OPS = ('CONV_2D', 'DEPTHWISE_CONV_2D', 'FULLY_CONNECTED',
@@ -249,10 +249,9 @@ def unpacked(path: str) -> schema.ModelT:
   Raises:
     UsageError: If there is no such file, or it is not a TFLite model.
   """
-  if not os.path.isfile(path):
+  if not files.is_file(path):
     raise errors.UsageError(f'tflite: there is no file {path!r}')
-  with open(path, 'rb') as f:
-    content = f.read()
+  content = files.read_bytes(path)
   if len(content) < 8 or not schema.Model.ModelBufferHasIdentifier(content, 0):
     raise errors.UsageError(f'tflite: {path!r} is not a TFLite model')
   with damage_told(path):

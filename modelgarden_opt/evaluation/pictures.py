@@ -7,6 +7,7 @@ from PIL import Image
 from PIL import ImageOps
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 
 _ORIENTATION = 0x0112
 _WHITE = (255, 255, 255)
@@ -35,7 +36,7 @@ def read(path: str) -> Picture:
   """
   notes = []
   try:
-    with Image.open(path) as image:
+    with files.local(path) as there, Image.open(there) as image:
       frames = getattr(image, 'n_frames', 1)
       if frames > 1:
         image.seek(0)

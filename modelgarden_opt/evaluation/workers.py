@@ -12,6 +12,7 @@ import tempfile
 import numpy as np
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt import isolated
 from modelgarden_opt.evaluation import file_worker
 
@@ -62,15 +63,16 @@ class Workers:
 
   def _load(self, expected: file_worker.Expected) -> None:
     for path in self._paths:
-      for process in self._processes:
-        process.name = repr(path)
-        process.start('load', path, expected)
-      for process in self._processes:
-        try:
-          process.result()
-        except isolated.Crashed as e:
-          raise errors.UsageError(
-              f'tflite: {path!r} cannot be loaded: {e}') from None
+      with files.local(path) as there:
+        for process in self._processes:
+          process.name = repr(path)
+          process.start('load', path, expected, there)
+        for process in self._processes:
+          try:
+            process.result()
+          except isolated.Crashed as e:
+            raise errors.UsageError(
+                f'tflite: {path!r} cannot be loaded: {e}') from None
 
   def __enter__(self) -> 'Workers':
     return self

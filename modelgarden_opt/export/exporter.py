@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import os
 from typing import Any
 
 import numpy as np
@@ -288,7 +287,7 @@ def write(
         shared.references)
     if problems and verify:
       raise VerificationError(_refusal(problems, ranges))
-    os.replace(path, output)
+    files.rename(path, output)
   return {
       'format': options.file_format, 'io_dtype': options.io_dtype,
       'runtime': options.runtime,
@@ -300,8 +299,7 @@ def write(
 def _temporary(output: str, content: bytes) -> Iterator[str]:
   """Gives a file a name beside its own, and removes it if it is still there."""
   with files.temporary(output) as path:
-    with open(path, 'wb') as f:
-      f.write(content)
+    files.write(path, content)
     yield path
 
 

@@ -16,6 +16,7 @@ import os
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 
 # Directories that hold nothing to report: earlier runs and checkpoints.
 _SKIPPED = ('outdated', 'best_ckpt', 'train', 'validation')
@@ -85,8 +86,8 @@ class Found:
     directory, or where the files were before they were moved. Then it is the
     file whose path ends like it.
     """
-    if os.path.exists(model):
-      return os.path.realpath(model)
+    if files.exists(model):
+      return files.real(model)
     return _ending_like(model, self.files) or model
 
   def run_of(self, checkpoint: str) -> str:
@@ -94,14 +95,14 @@ class Found:
 
     As for `path_of`, the directory may have moved since it was written down.
     """
-    path = os.path.realpath(checkpoint)
+    path = files.real(checkpoint)
     for _ in range(_DEPTH):
-      if os.path.exists(os.path.join(path, RUN_PARAMS)):
+      if files.exists(os.path.join(path, RUN_PARAMS)):
         return path
       path = os.path.dirname(path)
     path = checkpoint
     for _ in range(_DEPTH):
-      run = _ending_like(path, [os.path.realpath(r) for r in self.runs])
+      run = _ending_like(path, [files.real(r) for r in self.runs])
       if run:
         return run
       path = os.path.dirname(path)
@@ -145,13 +146,10 @@ def find(roots: Sequence[str]) -> Found:
   found = Found(roots)
   dated = []
   for root in roots:
-    if not os.path.isdir(root):
+    if not files.is_directory(root):
       raise errors.UsageError(f'runs: there is no directory {root!r}')
-    for parent, children, names in os.walk(root):
-      children[:] = sorted(c for c in children if c not in _SKIPPED
-                           and not c.startswith('.'))
-      for name in names:
-        _add(found, dated, os.path.join(parent, name))
+    for path in _paths(root):
+      _add(found, dated, path)
   found.files = sorted(set(found.files))
   for _, path in sorted(dated):
     for value in _read(path):
@@ -176,28 +174,41 @@ def given(
   return found
 
 
+def _paths(directory: str) -> Iterator[str]:
+  """Yields the paths of files below a directory, without those to skip."""
+  for name in files.names(directory):
+    path = os.path.join(directory, name)
+    if not files.is_directory(path):
+      # Of `a` and `ab/c`, TensorFlow's memory lists a `b/c` below `a`.
+      if files.exists(path):
+        yield path
+    elif not (name in _SKIPPED or name.startswith('.')
+              or os.path.islink(path)):
+      yield from _paths(path)
+
+
 def _add(found: Found, dated: list[tuple[float, str]], path: str) -> None:
   """Adds one file; JSON files are read later, in the order of their dates."""
   if path.endswith('.tflite'):
-    found.files.append(os.path.realpath(path))
+    found.files.append(files.real(path))
   elif path.endswith('predictions.npz'):
     found.predictions.append(path)
   elif os.path.basename(path) == RUN_PARAMS:
     found.runs.append(os.path.dirname(path))
-  elif (path.endswith('.json') or os.path.basename(path) == EVALUATIONS) and (
-      os.path.getsize(path) <= _MAX_BYTES):
-    dated.append((os.path.getmtime(path), path))
+  elif path.endswith('.json') or os.path.basename(path) == EVALUATIONS:
+    size, written = files.size_and_time(path)
+    if size <= _MAX_BYTES:
+      dated.append((written, path))
 
 
 def _read(path: str) -> Iterator[Any]:
   """Yields the value of a JSON file, or that of each line; of others nothing.
   """
   try:
-    with open(path, encoding='utf-8') as f:
-      texts = f if path.endswith(EVALUATIONS) else [f.read()]
-      for text in texts:
-        # A line that was cut off, or what nobody writes.
-        with contextlib.suppress(ValueError, RecursionError):
-          yield json.loads(text)
+    text = files.read_bytes(path).decode()
+    for part in text.split('\n') if path.endswith(EVALUATIONS) else [text]:
+      # A line that was cut off, or what nobody writes.
+      with contextlib.suppress(ValueError, RecursionError):
+        yield json.loads(part)
   except (ValueError, OSError):
     return

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import io
 import os
 from typing import Any
 
@@ -194,8 +195,9 @@ def draw(results: Mapping[str, Any], path: str) -> bool:
     _draw_panel(axis, title, [v['name'] for v in variants],
                 [v[field] for v in variants], form)
   figure.tight_layout()
-  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-  figure.savefig(path, dpi=150)
+  content = io.BytesIO()
+  figure.savefig(content, dpi=150)
+  files.write_atomically(path, content.getvalue())
   pyplot.close(figure)
   return True
 
@@ -219,7 +221,6 @@ def write(
     results: Mapping[str, Any], output_dir: str, title: str, command: str
 ) -> None:
   """Writes `results.json`, `report.md` and `report.png` into a directory."""
-  os.makedirs(output_dir, exist_ok=True)
   drawn = draw(results, os.path.join(output_dir, 'report.png'))
   files.write_atomically(
       os.path.join(output_dir, 'report.md'),

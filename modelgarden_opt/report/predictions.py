@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 
+from modelgarden_opt import files
 from modelgarden_opt.evaluation import paired
 
 
@@ -46,7 +47,7 @@ def load(
   found = {}
   for path in paths:
     try:
-      with np.load(path) as arrays:
+      with files.local(path) as there, np.load(there) as arrays:
         models, labels, classes = (
             arrays[name] for name in ('models', 'labels', 'classes'))
     except (KeyError, OSError, ValueError, zipfile.BadZipFile):

@@ -10,6 +10,7 @@ import statistics
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt import ratios
 from modelgarden_opt.report import choosing
 from modelgarden_opt.report import families
@@ -166,8 +167,8 @@ class _Records:
         **(_held(export) if export else {}),
     }
     variant.setdefault('format', evaluation.get('format', ''))
-    if 'size_bytes' not in variant and os.path.isfile(path):
-      variant['size_bytes'] = os.path.getsize(path)
+    if 'size_bytes' not in variant and files.is_file(path):
+      variant['size_bytes'] = files.size_and_time(path)[0]
     run = self._found.run_of(export['checkpoint']) if (
         export.get('checkpoint')) else ''
     if run:

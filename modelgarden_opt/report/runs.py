@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt import techniques
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs.reading import yaml_file
@@ -88,7 +89,7 @@ def _text(value: Any) -> str:
 def load_all(found: finding.Found) -> dict[str, Run]:
   """Returns all runs by directory, those that others started from included."""
   runs: dict[str, Run] = {}
-  pending = [os.path.realpath(d) for d in found.runs] + [
+  pending = [files.real(d) for d in found.runs] + [
       found.run_of(e['checkpoint']) for e in found.of('export')
       if e.get('checkpoint')]
   while pending:
@@ -115,17 +116,16 @@ def load(directory: str) -> Run:
 
 def _metrics(path: str) -> list[dict[str, Any]]:
   """Returns the records of a run in order; a line cut in two is left out."""
-  if not os.path.exists(path):
+  if not files.exists(path):
     return []
   found = []
-  with open(path, encoding='utf-8', errors='replace') as f:
-    for line in f:
-      try:
-        record = json.loads(line)
-      except (ValueError, RecursionError):
-        continue
-      if isinstance(record, dict) and isinstance(record.get('step'), int):
-        found.append(record)
+  for line in files.read_bytes(path).decode(errors='replace').split('\n'):
+    try:
+      record = json.loads(line)
+    except (ValueError, RecursionError):
+      continue
+    if isinstance(record, dict) and isinstance(record.get('step'), int):
+      found.append(record)
   return found
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 import functools
-import json
 import os
 
+from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.configs.rules import rule
 
@@ -20,7 +21,7 @@ def num_examples(data: rule.View) -> int | None:
     counts = known and dict(zip(catalog.SPLITS, known.num_examples))
     return counts and counts.get(data.embedded_split)
   path = data.input_path
-  if data.tfds_name or not isinstance(path, str) or '://' in path or (
+  if data.tfds_name or not isinstance(path, str) or (
       not path.endswith(_FILES)):
     return None
   directory, name = os.path.split(path)
@@ -31,9 +32,9 @@ def num_examples(data: rule.View) -> int | None:
 def _described(directory: str) -> dict[str, int]:
   """Returns the number of examples by split, empty where nothing says so."""
   try:
-    with open(os.path.join(directory, _DESCRIPTOR), encoding='utf-8') as f:
-      return dict(json.load(f)['num_examples'])
-  except (OSError, ValueError, KeyError, TypeError):
+    path = os.path.join(directory, _DESCRIPTOR)
+    return dict(files.read_json(path)['num_examples'])
+  except (errors.UsageError, KeyError, TypeError):
     return {}
 
 

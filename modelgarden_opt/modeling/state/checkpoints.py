@@ -95,7 +95,7 @@ def load_checkpoint(
       place in the model or the other way round. Nothing is assigned then.
   """
   prefix = resolve(path, field)
-  reader = tf.train.load_checkpoint(prefix)
+  reader = reader_of(prefix)
   items = _checkpoint_items(reader, holds_averages(prefix))
   parts = {'model': model, **getattr(model, 'checkpoint_items', {})}
   if isinstance(modules, str):
@@ -133,7 +133,9 @@ def resolve(path: str, field: str = '') -> str:
   Raises:
     UsageError: If there is none.
   """
-  prefix = path
+  # Some file systems take the beginning of a name for a directory.
+  if tf.io.gfile.exists(path + '.index'):
+    return path
   if tf.io.gfile.isdir(path):
     prefix = whole.latest(path, field)
     if prefix is None:
@@ -141,11 +143,18 @@ def resolve(path: str, field: str = '') -> str:
           f'{field}: directory {path!r} holds no checkpoint; expected a file '
           'prefix such as .../ckpt-1000 or a directory with a `checkpoint` '
           f'file{_neighbours(path)}')
-  elif not tf.io.gfile.exists(path + '.index'):
-    raise errors.UsageError(
-        f'{field}: no checkpoint at {path!r}: there is no file '
-        f'{path + ".index"!r}{_neighbours(os.path.dirname(path) or ".")}')
-  return prefix
+    return prefix
+  raise errors.UsageError(
+      f'{field}: no checkpoint at {path!r}: there is no file '
+      f'{path + ".index"!r}{_neighbours(os.path.dirname(path) or ".")}')
+
+
+def reader_of(prefix: str) -> Any:
+  """Returns TensorFlow's reader of the checkpoint with a file prefix.
+
+  `tf.train.load_checkpoint` would look for a directory of that name first.
+  """
+  return tf.compat.v1.train.NewCheckpointReader(prefix)
 
 
 def holds_averages(path: str) -> bool:
