@@ -122,6 +122,7 @@ def sections():
   from modelgarden_opt.configs import pruning
   from modelgarden_opt.configs import quantization
   from modelgarden_opt.configs import runtime
+  from modelgarden_opt.configs import served_data
   return [
       ('task', compressed.CompressedTask),
       ('task.quantization', quantization.Quantization),
@@ -133,6 +134,7 @@ def sections():
       ('task.distillation', distillation.Distillation),
       ('task.export', export.SegmentationExport),
       ('task.train_data, validation_data, test_data', embedded.EmbeddedData),
+      ('task.train_data', served_data.ServedData),
       ('task.train_data.random_affine', image_classification.RandomAffine),
       ('task.model', image_classification.ImageClassificationModel),
       ('task.model.backbone.keras', image_classification.Keras),

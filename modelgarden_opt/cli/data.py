@@ -7,6 +7,7 @@ import os
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import data_check
+from modelgarden_opt.cli import data_serve
 from modelgarden_opt.configs import catalog
 
 # Files that are named for every kind of problem.
@@ -23,6 +24,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       'import', help='write your own images as TFRecords'))
   data_check.add_flags(actions.add_parser(
       'check', help='read every record, and say what is wrong'))
+  data_serve.add_flags(actions.add_parser(
+      'serve', help='prepare batches for training runs: a tf.data service'))
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
@@ -125,4 +128,4 @@ def _counts(counts) -> str:
 
 
 _ACTIONS = {'list': _list, 'build': _build, 'import': _import,
-            'check': data_check.run}
+            'check': data_check.run, 'serve': data_serve.run}

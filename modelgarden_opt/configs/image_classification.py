@@ -10,6 +10,7 @@ from modelgarden_opt import registry
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import embedded
 from modelgarden_opt.configs import export as export_cfg
+from modelgarden_opt.configs import served_data
 from modelgarden_opt.configs.schema import fields
 
 PADDINGS = ('same', 'symmetric')
@@ -30,7 +31,8 @@ class RandomAffine(hyperparams.Config):
 
 
 @dataclasses.dataclass
-class DataConfig(embedded.EmbeddedData, official_cfg.DataConfig):
+class DataConfig(
+    embedded.EmbeddedData, served_data.ServedData, official_cfg.DataConfig):
   """Input of one split: TFRecords, TFDS, or an embedded data set.
 
   Attributes:

@@ -7,10 +7,12 @@ from official.vision.configs import semantic_segmentation as official_cfg
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import embedded
 from modelgarden_opt.configs import export as export_cfg
+from modelgarden_opt.configs import served_data
 
 
 @dataclasses.dataclass
-class DataConfig(embedded.EmbeddedData, official_cfg.DataConfig):
+class DataConfig(
+    embedded.EmbeddedData, served_data.ServedData, official_cfg.DataConfig):
   """Input of one split: TFRecords, TFDS, or an embedded data set."""
 
 

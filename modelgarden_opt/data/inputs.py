@@ -116,6 +116,7 @@ def for_calibration(
       'cache': False,
       'sharding': False,
       'enable_tf_data_service': False,
+      'tf_data_service': '',
       'global_batch_size': min(params.global_batch_size or 32, 64)}
   if hasattr(params, 'mixup_and_cutmix'):
     changed['mixup_and_cutmix'] = None  # Else it mixes images here, too.

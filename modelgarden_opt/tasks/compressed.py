@@ -14,6 +14,7 @@ from modelgarden_opt.data import inputs
 from modelgarden_opt.data import labels
 from modelgarden_opt.data import resuming
 from modelgarden_opt.data import sampling
+from modelgarden_opt.data import service
 from modelgarden_opt.modeling import batch_norm
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
@@ -238,6 +239,10 @@ class CompressedTask:
     params = inputs.resolve(params)
     if not params.is_training:
       return super().build_inputs(params, input_context)
+    params = service.use(params)
+    if params.enable_tf_data_service and input_context is None:
+      # Without one, the loader reads the records itself.
+      input_context = tf.distribute.InputContext()
     first = resuming.num_batches(
         self.resumed_at if params.deterministic else 0, input_context)
     batch_size = params.global_batch_size

@@ -204,7 +204,7 @@ def _assign_averages(
   tf.train.Checkpoint(
       model=model, optimizer=averages).read(path).expect_partial()
   variables = model.trainable_variables if trainable_only else model.variables
-  keys = checkpoints.reader_of(path).get_variable_to_shape_map()
+  keys = whole.reader_of(path).get_variable_to_shape_map()
   if sum('/.OPTIMIZER_SLOT/optimizer/average/' in key for key in keys) < len(
       variables):
     return False

@@ -19,6 +19,7 @@ from modelgarden_opt import techniques
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import representative
+from modelgarden_opt.data import service
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import keras_models
 from modelgarden_opt.modeling.state import architecture
@@ -146,7 +147,8 @@ def _run(
           model=runner.trainer.model)
       if workers.is_chief(strategy):
         _write(task, params, model_dir, fresh=not checkpoint)
-    return runner.run()
+    with service.watched(params.task.train_data):
+      return runner.run()
 
 
 def _write(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import functools
 import os
+import re
 
 from modelgarden_opt import errors
 from modelgarden_opt import files
@@ -12,6 +13,7 @@ from modelgarden_opt.configs.rules import rule
 SPLITS = ('train_data', 'validation_data', 'test_data')
 _DESCRIPTOR = 'dataset.json'
 _FILES = '-*.tfrecord'
+_ADDRESS = re.compile(r'(\w+://)?[^/:\s]+:\d{1,5}|(\w+://)?\[[0-9a-f:]+\]:\d+')
 
 
 def num_examples(data: rule.View) -> int | None:
@@ -102,11 +104,39 @@ def _of_split(split: str) -> Iterator[rule.Rule]:
             f'must have one number for each of {feature.num_channels} '
             f'channels, received {given}')
 
+  @rule.reads(f'{path}.tf_data_service', f'{path}.enable_tf_data_service',
+              f'{path}.tf_data_service_address', f'{path}.deterministic')
+  def a_service(c: rule.View) -> Iterator[rule.Found]:
+    yield from _of_service(getattr(c.task, split), path, trains)
+
   yield from (one_source, paths_that_are_read, a_split, used_as_it_is_named,
-              a_batch_is_full, a_range, of_every_channel)
+              a_batch_is_full, a_range, of_every_channel, a_service)
   yield rule.ordered(f'{path}.aug_scale_min', f'{path}.aug_scale_max')
   yield rule.ordered(f'{path}.random_erasing.min_area',
                      f'{path}.random_erasing.max_area')
+
+
+def _of_service(
+    data: rule.View, path: str, trains: bool) -> Iterator[rule.Found]:
+  """Yields what is wrong with the tf.data service of a split."""
+  official = data.enable_tf_data_service
+  field, address = f'{path}.tf_data_service', data.tf_data_service
+  if official and not address:
+    field, address = (
+        f'{path}.tf_data_service_address', data.tf_data_service_address)
+    if not address:
+      yield field, 'must be set with enable_tf_data_service: true'
+  if not address:
+    return
+  if not trains:
+    yield field, ('must be empty: evaluation reads every image once, and every '
+                  'worker of a service reads all of them')
+  elif data.deterministic:
+    yield f'{path}.deterministic', (
+        f'cannot be combined with the tf.data service {address!r}, whose '
+        'workers deliver in any order; use null')
+  if not _ADDRESS.fullmatch(address):
+    yield field, f'must be host:port, received {address!r}'
 
 
 RULES = tuple(found for split in SPLITS for found in _of_split(split))

@@ -180,8 +180,18 @@ def _all_reduce(c: rule.View) -> Iterator[rule.Found]:
            f'{c.runtime.distribution_strategy}, received {given!r}')
 
 
+@rule.reads('runtime.mixed_precision_dtype', 'trainer.optimizer_config.ema')
+def _averages_without_loss_scale(c: rule.View) -> Iterator[rule.Found]:
+  if c.runtime.mixed_precision_dtype == 'float16' and (
+      c.trainer.optimizer_config.ema is not None):
+    yield ("'float16' cannot be combined with moving averages of the weights "
+           "(trainer.optimizer_config.ema), which the Model Garden does not "
+           'find inside of loss scaling; use bfloat16 or ema: null')
+
+
 RULES = (
     _no_step_at_rate_0, _a_whole_schedule, _warmup_ends, _an_optimizer,
     _evaluations_of_something, _metrics_that_there_are,
     _directories_of_their_own, _logical_cpus,
-    _accumulated_unscaled, _one_device, _all_reduce)
+    _accumulated_unscaled, _one_device, _all_reduce,
+    _averages_without_loss_scale)

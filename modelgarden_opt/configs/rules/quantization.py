@@ -73,8 +73,9 @@ def _dampening_ends_before_training(c: rule.View) -> Iterator[rule.Found]:
 def _float32_ranges(c: rule.View) -> Iterator[rule.Found]:
   dtype = c.runtime.mixed_precision_dtype
   if dtype not in (None, 'float32'):
-    yield (f'{dtype!r} cannot be combined with quantization: activation ranges '
-           'need float32; use null or float32')
+    yield (f'{dtype!r} cannot be combined with quantization: it rounds more '
+           'coarsely than the integers that are trained for; use null or '
+           'float32')
 
 
 @rule.reads('task.model', f'{_BLOCK}.training')

@@ -95,7 +95,7 @@ def load_checkpoint(
       place in the model or the other way round. Nothing is assigned then.
   """
   prefix = resolve(path, field)
-  reader = reader_of(prefix)
+  reader = whole.reader_of(prefix)
   items = _checkpoint_items(reader, holds_averages(prefix))
   parts = {'model': model, **getattr(model, 'checkpoint_items', {})}
   if isinstance(modules, str):
@@ -147,14 +147,6 @@ def resolve(path: str, field: str = '') -> str:
   raise errors.UsageError(
       f'{field}: no checkpoint at {path!r}: there is no file '
       f'{path + ".index"!r}{_neighbours(os.path.dirname(path) or ".")}')
-
-
-def reader_of(prefix: str) -> Any:
-  """Returns TensorFlow's reader of the checkpoint with a file prefix.
-
-  `tf.train.load_checkpoint` would look for a directory of that name first.
-  """
-  return tf.compat.v1.train.NewCheckpointReader(prefix)
 
 
 def holds_averages(path: str) -> bool:

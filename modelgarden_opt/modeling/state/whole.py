@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import dataclasses
 import os
 import re
+from typing import Any
 
 from absl import logging
 import tensorflow as tf
@@ -43,6 +44,15 @@ class Newest:
                      for path, why in self.damaged.items())
 
 
+def reader_of(prefix: str) -> Any:
+  """Returns TensorFlow's reader of the checkpoint with a file prefix.
+
+  `tf.train.load_checkpoint` would look for a directory of that name first, and
+  some file systems take the beginning of a name for one.
+  """
+  return tf.compat.v1.train.NewCheckpointReader(prefix)
+
+
 def damage(prefix: str) -> str | None:
   """Returns what is wrong with a checkpoint, None if it is whole.
 
@@ -52,7 +62,7 @@ def damage(prefix: str) -> str | None:
   if not files.exists(f'{prefix}.index'):
     return 'its index is missing'
   try:
-    reader = tf.train.load_checkpoint(prefix)
+    reader = reader_of(prefix)
     for name in reader.get_variable_to_shape_map():
       reader.get_tensor(name)
   except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as e:

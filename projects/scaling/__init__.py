@@ -1,0 +1,1 @@
+"""How training scales here: input, precision, compilation."""
