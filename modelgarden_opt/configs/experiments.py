@@ -40,9 +40,8 @@ def experiment(name: str) -> cfg.ExperimentConfig:
   for name in entry.techniques:
     block = techniques.load(techniques.TECHNIQUES[name].block)
     setattr(config.task, name, block.beside(entry.techniques))
-  if entry.techniques:
-    # Fake quantization needs float32 ranges; XLA costs tracing time on a CPU.
-    config.runtime.enable_xla = False
+  # For those who ask for it: it costs tracing time on a CPU.
+  config.runtime.enable_xla = False
   if not entry.base:
     config.override(model.overrides)
   config.override({'trainer': {

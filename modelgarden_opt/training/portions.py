@@ -113,6 +113,24 @@ class Trainer(base_trainer.Trainer):
     """Returns the step of the last loop from which its loss was lost."""
     return self._loop_start + self._finite_steps + 1
 
+  def train_step(self, iterator) -> None:
+    """Takes a step; XLA compiles it where `runtime.enable_xla` says so.
+
+    The base class does so on GPUs only.
+    """
+
+    def step(inputs):
+      take = self.task.train_step
+      if self.config.runtime.enable_xla:
+        take = tf.function(take, jit_compile=True)
+      logs = take(inputs, model=self.model, optimizer=self.optimizer,
+                  metrics=self.train_metrics)
+      self._train_loss.update_state(logs[self.task.loss])
+      self.global_step.assign_add(1)
+
+    self.strategy.run(step, args=(self.next_train_inputs(iterator),),
+                      options=self._runtime_options)
+
   def train_loop_end(self) -> dict[str, Any]:
     # Replicas may differ by one step, since they exchange gradients.
     self._finite_steps = int(self.train_loss.finite_steps.numpy()) // (

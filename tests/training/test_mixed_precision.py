@@ -10,6 +10,7 @@ from modelgarden_opt import errors
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.export import exporter
 from modelgarden_opt.training import experiment
+from modelgarden_opt.training import metrics
 
 BLOCKS = {
     'mobilenet_v2_pruning': {'pruning': {
@@ -102,4 +103,32 @@ def test_quantization_under_mixed_precision_is_refused(tiny_params):
   config = tiny_params(
       'mobilenet_v2_qat', {'runtime': {'mixed_precision_dtype': 'bfloat16'}})
   with pytest.raises(errors.UsageError, match='runtime.mixed_precision_dtype'):
+    overrides.finish(config)
+
+
+@pytest.mark.slow
+def test_xla_compiles_the_step_of_a_pruned_run(tiny_params, tmp_path):
+  """The same losses and zeros; not the same sums of floats."""
+  params, found = BLOCKS['mobilenet_v2_pruning'], []
+  for compiled in (False, True):
+    directory = str(tmp_path / str(compiled))
+    experiment.run_experiment(tiny_params('mobilenet_v2_pruning', {
+        'runtime': {'enable_xla': compiled}, 'task': {**params, 'model': {
+            'dropout_rate': 0.0,
+            'backbone': {'mobilenet': {'model_id': 'Tiniest'}}}},
+        'trainer': {'train_steps': 8, 'steps_per_loop': 4,
+                    'checkpoint_interval': 8}}), 'train', directory)
+    found.append((metrics.read(directory)[-1]['training_loss'], {
+        kernel['path']: kernel['sparsity'] for kernel in exporter.export(
+            directory, 'float32', f'{directory}/m.tflite')['kernels']
+        if 'path' in kernel}))
+  assert found[1][0] == pytest.approx(found[0][0], rel=1e-3)
+  assert found[1][1] == found[0][1]
+
+
+def test_xla_of_several_replicas_is_refused(tiny_params):
+  config = tiny_params('mobilenet_v2', {'runtime': {
+      'enable_xla': True, 'num_logical_cpus': 2,
+      'distribution_strategy': 'mirrored'}})
+  with pytest.raises(errors.UsageError, match='runtime.enable_xla'):
     overrides.finish(config)

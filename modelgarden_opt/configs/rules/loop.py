@@ -189,9 +189,20 @@ def _averages_without_loss_scale(c: rule.View) -> Iterator[rule.Found]:
            'find inside of loss scaling; use bfloat16 or ema: null')
 
 
+@rule.reads('runtime.enable_xla', 'runtime.num_logical_cpus',
+            'runtime.num_gpus', 'runtime.distribution_strategy')
+def _xla_of_one_replica(c: rule.View) -> Iterator[rule.Found]:
+  runtime = c.runtime
+  several = runtime.num_logical_cpus > 1 or not runtime.num_gpus and (
+      runtime.distribution_strategy == 'multi_worker_mirrored')
+  if runtime.enable_xla and several:
+    yield ('cannot be true with several replicas on CPUs, which add their '
+           'gradients outside of what XLA compiles; use false')
+
+
 RULES = (
     _no_step_at_rate_0, _a_whole_schedule, _warmup_ends, _an_optimizer,
     _evaluations_of_something, _metrics_that_there_are,
     _directories_of_their_own, _logical_cpus,
     _accumulated_unscaled, _one_device, _all_reduce,
-    _averages_without_loss_scale)
+    _averages_without_loss_scale, _xla_of_one_replica)
