@@ -56,8 +56,9 @@ def run(args: argparse.Namespace) -> None:
   output = args.output or 'overlay.png'
   content = io.BytesIO()
   ending = os.path.splitext(output)[1].lower()
+  Image.init()  # Fills the table of endings.
   Image.fromarray(predict.overlay(found)).save(
-      content, Image.registered_extensions().get(ending, 'PNG'))
+      content, Image.EXTENSION.get(ending, 'PNG'))
   files.write_atomically(output, content.getvalue())
   print(f'{output}: image with the predicted classes in colour')
 
