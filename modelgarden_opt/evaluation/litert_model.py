@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from modelgarden_opt import errors
+from modelgarden_opt import isolated
 from modelgarden_opt.evaluation import litert_loading
 from modelgarden_opt.evaluation import tensors
 
@@ -163,3 +164,23 @@ def _step_of_output(interpreter, detail) -> float:
                for op in litert_loading.ops(interpreter)
                if op['op_name'] == 'DEQUANTIZE' and
                detail['index'] in op['outputs']), 0.0)
+
+
+def apart(
+    path: str, num_threads: int | None = None, time_limit: float | None = None,
+) -> isolated.Object:
+  """Returns a `Model` in a process of its own, for files of any origin.
+
+  Args:
+    path: The file.
+    num_threads: Threads of the interpreter; None for all cores.
+    time_limit: Seconds that a call may take; None for as long as it takes.
+
+  Raises:
+    UsageError: If there is no such file, or it cannot be used.
+  """
+  try:
+    return isolated.Object(f'{__name__}:Model', path, num_threads,
+                           name=repr(path), time_limit=time_limit)
+  except isolated.Crashed as e:
+    raise errors.UsageError(f'tflite: {path!r} cannot be loaded: {e}') from None

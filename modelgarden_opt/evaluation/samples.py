@@ -19,6 +19,7 @@ from PIL import Image
 import tensorflow as tf
 
 from modelgarden_opt import errors
+from modelgarden_opt import isolated
 from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import predict
@@ -27,6 +28,8 @@ from modelgarden_opt.tasks import run_directory
 
 # Images are chosen among so many, the first ones of the split.
 _MOST_SCANNED = 2000
+# Seconds that a file may take for an image.
+_TIME_LIMIT = 300.0
 # Larger pictures are scaled down.
 _MOST_PIXELS = 160
 
@@ -62,13 +65,15 @@ def collect(
     raise errors.UsageError(
         f'the data of {model_dir!r} cannot be read: {errors.of_op(e)}'
     ) from None
-  models = [litert_model.Model(path) for path in paths]
-  return {'split': split, 'model_dir': model_dir, 'samples': [
-      {'index': index, **({'label': label} if label is not None else {}),
-       'picture': _png(_picture(image)),
-       'predictions': [{'model': model.path, **_seen(model, image)}
-                       for model in models]}
-      for index, image, label in taken]}
+  with isolated.objects() as models:
+    for path in paths:
+      models.append(litert_model.apart(path, time_limit=_TIME_LIMIT))
+    return {'split': split, 'model_dir': model_dir, 'samples': [
+        {'index': index, **({'label': label} if label is not None else {}),
+         'picture': _png(_picture(image)),
+         'predictions': [{'model': path, **_seen(model, image)}
+                         for path, model in zip(paths, models)]}
+        for index, image, label in taken]}
 
 
 def _choose(number: int, classes: Sequence[np.ndarray]) -> list[int]:
@@ -105,8 +110,8 @@ def _picture(image: np.ndarray) -> np.ndarray:
   return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
 
 
-def _seen(model: litert_model.Model, image: np.ndarray) -> dict[str, Any]:
-  outputs = model(image[np.newaxis].astype(np.float32))
+def _seen(model: isolated.Object, image: np.ndarray) -> dict[str, Any]:
+  outputs = model.call('__call__', image[np.newaxis].astype(np.float32))
   if outputs.ndim == 2:
     probabilities = tf.nn.softmax(outputs[0]).numpy()
     best = int(np.argmax(outputs[0]))
