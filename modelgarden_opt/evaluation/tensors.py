@@ -39,7 +39,7 @@ def quantize(values: np.ndarray, detail: Detail) -> np.ndarray:
   """
   dtype = detail['dtype']
   if np.issubdtype(dtype, np.floating):
-    return values.astype(dtype, copy=False)
+    return np.asarray(values, dtype)
   scale, zero_point = detail['quantization']
   if not scale:
     raise errors.UsageError(

@@ -46,7 +46,7 @@ def test_the_broken_layer_is_first_and_the_rules_restore_the_file(
     exporter.export(float_run, 'int8', path, checkpoint=checkpoint,
                     params_override=rules, calibration_images=64, verify=False)
     accuracies.append(evaluate.evaluate(
-        float_run, [path], 'validation', checkpoint)[1]['metrics'][
+        float_run, [path], 'validation', checkpoint=checkpoint)[1]['metrics'][
             'top_1_accuracy'])
   assert accuracies[0] < 0.2
   assert accuracies[1] > found['float_metric'] - 0.05

@@ -212,6 +212,8 @@ def test_every_command_imports_modules_first(command, capsys):
       'target': ['--tflite=a', '--device=cpu'], 'describe': ['task'],
       'show': ['a.yaml'], 'diff': ['a.yaml', 'b.yaml'],
       'cost': ['--experiment=keras', '--images_per_second=1'],
+      'analyze': ['--model_dir=a', '--output_dir=b'],
+      'search': ['--model_dir=a', '--output_dir=b', '--max_drop=1'],
       'data': [], 'list': [], 'launch': ['--workers=2']}[command]
   last = {'data': ['list'],
           'launch': ['train', '--experiment=keras']}.get(command, [])

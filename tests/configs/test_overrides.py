@@ -94,7 +94,7 @@ def test_detection_fields_left_false_load(tmp_path):
     ('task: {train_data: {embedded_name: digits, embedded_split: dev}}',
      "must be one of '', train, validation, test, received 'dev'"),
     ('runtime: {distribution_strategy: off}', 'expected str, received False'),
-    ('runtime: {mixed_precision_dtype: bfloat16}', 'need float32'),
+    ('runtime: {mixed_precision_dtype: bfloat16}', 'use null or float32'),
     ('runtime: {num_logical_cpus: 0}', 'cpus: must lie in 1 to 1024'),
     ('runtime: {num_logical_cpus: 2, distribution_strategy: one_device}',
      'needs distribution_strategy: mirrored'),

@@ -68,12 +68,12 @@ def _tamper(monkeypatch, change):
   """Converts another model than the one that the file is compared with."""
   original = convert.convert_as
 
-  def convert_as(model, options, representative):
+  def convert_as(model, options, representative, *shared):
     before = [(v, v.numpy()) for v in model.variables]
     for variable, value in before:
       variable.assign(change(variable.name, value))
     try:
-      return original(model, options, representative)
+      return original(model, options, representative, *shared)
     finally:
       for variable, value in before:
         variable.assign(value)
