@@ -5,12 +5,16 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+# Tools that only maintain the lock; .venv does without them.
+TOOLS := build/tools
+TOOL_VERSIONS := uv==0.13.9 pip-audit==2.10.1
 
 # A file is run by one worker; tests/conftest.py says which files are first.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile \
   --no-loadscope-reorder -rs
 
-.PHONY: demo test test-slow faults bench docs lint clean
+.PHONY: demo test test-slow faults bench docs lint lock audit clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --output_dir=runs/demo
@@ -44,12 +48,29 @@ docs: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 
-# The stamp is made last: an interrupted installation is done again.
-$(READY): setup.cfg pyproject.toml constraints.txt
+# Pins every package for all supported versions of Python and all machines, with
+# the digests of all files that PyPI has of them. Versions stay unless setup.cfg
+# forbids them; `make lock UPGRADE=--upgrade` takes the latest ones.
+lock: $(TOOLS)/.installed
+	$(TOOLS)/bin/uv pip compile setup.cfg --all-extras --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --quiet $(UPGRADE) \
+	  --custom-compile-command 'make lock' --output-file requirements.lock
+
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/python scripts/audit.py
+
+$(TOOLS)/.installed: Makefile
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(PIP_INSTALL) $(TOOL_VERSIONS)
+	touch $@
+
+# Nothing is installed but files of the digests in the lock, then the package
+# itself. The stamp is made last: an interrupted installation is done again.
+$(READY): setup.cfg pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo 'Python 3.11 or 3.12 is needed'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[dev,targets]'
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
 clean:

@@ -11,7 +11,7 @@ import subprocess
 
 from modelgarden_opt import errors
 
-EXTRA = "pip install '.[targets]' --constraint constraints.txt"
+EXTRA = 'pip install --require-hashes -r requirements.lock'
 
 
 @dataclasses.dataclass(frozen=True)

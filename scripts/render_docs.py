@@ -99,7 +99,7 @@ _EXAMPLES = {
     'calibration_method': 'mse', 'calibration_percentile': '99.9',
     'Quantization.training': 'false',
     'calibration_steps': '16', 'range_momentum': '0.9', 'keep_ratio': '0.6',
-    'imports': '[my_module]',
+    'imports': '[my_module]', 'max_bad_records': '10',
     'builder': "'tf_keras.applications:MobileNetV2'",
     'arguments': '{alpha: 0.35, weights: null}', 'Keras.path': 'model.keras',
     'distillation': '{teacher: runs/float}', 'teacher': 'runs/float',
@@ -113,6 +113,7 @@ _EXAMPLES = {
 def sections():
   """Returns heading, sentence and class of every section."""
   # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.configs import bad_records
   from modelgarden_opt.configs import clustering
   from modelgarden_opt.configs import compressed
   from modelgarden_opt.configs import distillation
@@ -135,6 +136,8 @@ def sections():
       ('task.export', export.SegmentationExport),
       ('task.train_data, validation_data, test_data', embedded.EmbeddedData),
       ('task.train_data', served_data.ServedData),
+      ('task.train_data, validation_data, test_data: unusable records',
+       bad_records.BadRecords),
       ('task.train_data.random_affine', image_classification.RandomAffine),
       ('task.model', image_classification.ImageClassificationModel),
       ('task.model.backbone.keras', image_classification.Keras),

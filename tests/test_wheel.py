@@ -30,8 +30,10 @@ def test_an_installed_wheel_trains_exports_and_measures_digits(tmp_path):
   wheel, = tmp_path.glob('*.whl')
   _run(sys.executable, '-m', 'venv', str(tmp_path / 'venv'), cwd=tmp_path)
   bin_dir = tmp_path / 'venv' / 'bin'
-  _run(str(bin_dir / 'python'), '-m', 'pip', 'install', '--quiet',
-       '--constraint', str(ROOT / 'constraints.txt'), str(wheel), cwd=tmp_path)
+  install = [str(bin_dir / 'python'), '-m', 'pip', 'install', '--quiet']
+  _run(*install, '--require-hashes', '-r', str(ROOT / 'requirements.lock'),
+       cwd=tmp_path)
+  _run(*install, '--no-deps', str(wheel), cwd=tmp_path)
   work = tmp_path / 'work'
   work.mkdir()
   command = str(bin_dir / 'modelgarden-opt')

@@ -20,6 +20,7 @@ from modelgarden_opt.modeling import constraints
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling import keras_models
 from modelgarden_opt.modeling import post_training
+from modelgarden_opt.modeling import saved_models
 from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.modeling.state import architecture
 from modelgarden_opt.modeling.state import checkpoints
@@ -210,7 +211,7 @@ def save(model: tf_keras.Model, path: str) -> None:
       model.export(temporary)
       os.makedirs(os.path.dirname(file))
     model.save(file)
-    _assert_equal(model, load_model(file))
+    _assert_equal(model, load_model(file, safe_mode=False))
     written = temporary if os.path.isdir(temporary) else file
     if os.path.isdir(path):
       shutil.rmtree(path)
@@ -246,7 +247,8 @@ def _assert_equal(model: tf_keras.Model, loaded: tf_keras.Model) -> None:
 
 
 def load_model(
-    path: str, custom_objects: Mapping[str, Any] | None = None
+    path: str, custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
 ) -> tf_keras.Model:
   """Returns a model that `save` (or Keras) has written.
 
@@ -255,18 +257,17 @@ def load_model(
       `tf_keras.models.load_model` takes.
     custom_objects: Classes and functions of the float model that are not
       registered with Keras, by name.
+    safe_mode: Whether a model is refused that runs code of its own, such as
+      Lambda layers; False only for files that you trust.
 
   Raises:
-    UsageError: If there is no model at `path`, or Keras cannot load it.
+    UsageError: If there is no model at `path`, it runs code, or Keras cannot
+      load it.
   """
   path = arguments.path(path, 'path')
   if not os.path.exists(path):
     raise errors.UsageError(f'path: there is no file or directory {path!r}')
   inner = os.path.join(path, _IN_SAVED_MODEL)
-  try:
-    return tf_keras.models.load_model(
-        inner if os.path.exists(inner) else path, custom_objects)
-  except (OSError, ValueError, TypeError) as e:
-    raise errors.UsageError(
-        f'path: Keras cannot load {path!r}: '
-        f'{keras_models.reason(path, e)}') from e
+  return saved_models.load(
+      inner if os.path.exists(inner) else path, 'path', safe_mode,
+      custom_objects, compiled=True)

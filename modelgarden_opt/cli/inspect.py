@@ -39,8 +39,8 @@ def _inspect(args: argparse.Namespace, path: str) -> None:
   from modelgarden_opt.evaluation import inspection  # pylint: disable=g-import-not-at-top
   from modelgarden_opt.evaluation import model_file  # pylint: disable=g-import-not-at-top
   from modelgarden_opt.evaluation import sparse_inference  # pylint: disable=g-import-not-at-top
+  found = census.take(path)  # It runs before it is read.
   kernels = inspection.kernels(path)
-  found = census.take(path)
   overall = inspection.sparsity(kernels)
   read = model_file.read(path)
   assessed = sparse_inference.assess(read)

@@ -7,6 +7,7 @@ from official.vision.configs import backbones
 from official.vision.configs import image_classification as official_cfg
 
 from modelgarden_opt import registry
+from modelgarden_opt.configs import bad_records
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import embedded
 from modelgarden_opt.configs import export as export_cfg
@@ -31,8 +32,8 @@ class RandomAffine(hyperparams.Config):
 
 
 @dataclasses.dataclass
-class DataConfig(
-    embedded.EmbeddedData, served_data.ServedData, official_cfg.DataConfig):
+class DataConfig(embedded.EmbeddedData, bad_records.BadRecords,
+                 served_data.ServedData, official_cfg.DataConfig):
   """Input of one split: TFRecords, TFDS, or an embedded data set.
 
   Attributes:
@@ -79,10 +80,13 @@ class Keras(hyperparams.Config):
     arguments: Keyword arguments of the function.
     path: A `.keras` file or a SavedModel of tf_keras; its weights are what
       training starts from.
+    safe_mode: Whether a saved model is refused that runs code of its own, such
+      as Lambda layers. `false` only for files that you trust.
   """
   builder: str = ''
   arguments: Arguments = dataclasses.field(default_factory=Arguments)
   path: str = ''
+  safe_mode: bool = True
 
 
 # Name of a backbone that a user's module registers -> class of its fields.

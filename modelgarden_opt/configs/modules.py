@@ -45,7 +45,7 @@ def named(
     for field, module, mark in _modules_of(values):
       found.append(module)
       if not is_below(module, imports) and not (of_run and (
-          _is_of_user(module) or
+          is_of_user(module) or
           is_below(module, user_modules.named_by_flag))):
         problems.append(marks.Problem(
             field, f'names the module {marks.shown(module)}, and importing it '
@@ -61,7 +61,7 @@ def is_below(module: str, packages: Sequence[str]) -> bool:
   return any(f'{module}.'.startswith(f'{name}.') for name in packages)
 
 
-def _is_of_user(module: str) -> bool:
+def is_of_user(module: str) -> bool:
   """Whether a module is neither Python's, nor installed, nor of this package.
   """
   top = module.partition('.')[0]

@@ -4,6 +4,7 @@ import dataclasses
 
 from official.vision.configs import semantic_segmentation as official_cfg
 
+from modelgarden_opt.configs import bad_records
 from modelgarden_opt.configs import compressed
 from modelgarden_opt.configs import embedded
 from modelgarden_opt.configs import export as export_cfg
@@ -11,8 +12,8 @@ from modelgarden_opt.configs import served_data
 
 
 @dataclasses.dataclass
-class DataConfig(
-    embedded.EmbeddedData, served_data.ServedData, official_cfg.DataConfig):
+class DataConfig(embedded.EmbeddedData, bad_records.BadRecords,
+                 served_data.ServedData, official_cfg.DataConfig):
   """Input of one split: TFRecords, TFDS, or an embedded data set."""
 
 

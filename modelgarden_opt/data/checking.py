@@ -19,9 +19,12 @@ import tqdm
 
 from modelgarden_opt import errors
 from modelgarden_opt import files
+from modelgarden_opt.data import defects
 from modelgarden_opt.data import examples
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import labels
+from modelgarden_opt.data import unusable
+from modelgarden_opt.data import usable
 from modelgarden_opt.data.importing import descriptor
 from modelgarden_opt.data.importing import images
 from modelgarden_opt.data.importing import masks
@@ -84,9 +87,11 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class _Record:
-  """A record and where it is; without content if its file is damaged there."""
+  """A record and where it is; without content if its file ends or is damaged.
+  """
   place: str
   content: bytes | None
+  kind: str = ''
   damage: str = ''
 
 
@@ -117,16 +122,30 @@ def check(config: Any, max_records: int | None = None) -> Report:
       continue
     split = Split(f'task.{name}')
     splits.append(split)
+    found, bad = [], set()
     try:
       params = inputs.resolve(params)
       records = itertools.islice(_records(params), max_records)
-      for examined in _examined(records, params, rule, split.field):
-        findings += _add(examined, split, seen, rule)
+      for examined in _examined(
+          records, usable.reading(params, rule), split.field):
+        found += _add(examined, split, seen, rule)
+        if any(wrong for *_, wrong in examined.findings):
+          bad.add(examined.place)
     except errors.UsageError as e:
       findings.append(Finding(split.field, 'unreadable', '', str(e)))
       continue
-    findings += _of_split(split, rule)
+    if len(bad) <= params.max_bad_records:
+      found = [_left_out(f, params.max_bad_records) if f.place in bad else f
+               for f in found]
+    findings += [*found, *_of_split(split, rule)]
   return Report(splits, findings)
+
+
+def _left_out(finding: Finding, allowed: int) -> Finding:
+  """Returns what was found in a record that training leaves out."""
+  return dataclasses.replace(
+      finding, wrong=False,
+      text=f'{finding.text}; left out (max_bad_records: {allowed})')
 
 
 def check_files(directory: str) -> list[Finding]:
@@ -161,11 +180,11 @@ def _records(params: inputs.DataConfig) -> Iterator[_Record]:
   paths = inputs.files(params)
   if not paths:
     raise errors.UsageError('input_path: names no files that can be read')
-  compression = labels.COMPRESSION.get(params.file_type)
+  compression = defects.COMPRESSION.get(params.file_type)
   if compression is None:
     raise errors.UsageError(
         f'file_type: {params.file_type!r} cannot be checked; one of: '
-        f'{", ".join(labels.COMPRESSION)}')
+        f'{", ".join(defects.COMPRESSION)}')
   for path in paths:
     yield from _numbered(
         path, tf.data.TFRecordDataset(path, compression).as_numpy_iterator())
@@ -178,8 +197,11 @@ def _numbered(source: str, contents: Iterable[bytes]) -> Iterator[_Record]:
     for number, content in enumerate(contents):
       yield _Record(f'{source}, record {number}', content)
   except tf.errors.OpError as e:
-    yield _Record(f'{source}, record {number + 1}', None,
+    yield _Record(f'{source}, record {number + 1}', None, 'damaged file',
                   f'damaged from here on: {errors.of_op(e)}')
+    return
+  if number < 0:
+    yield _Record(source, None, 'empty file', 'holds no record')
 
 
 def _tfds_records(params: inputs.DataConfig) -> Iterator[_Record]:
@@ -203,7 +225,7 @@ def _tfds_records(params: inputs.DataConfig) -> Iterator[_Record]:
 
 
 def _examined(
-    records: Iterable[_Record], params, rule, field: str
+    records: Iterable[_Record], read: usable.Reading, field: str
 ) -> Iterator[_Examined]:
   """Yields what is in records; images are decoded by several threads."""
   records = iter(records)
@@ -211,76 +233,31 @@ def _examined(
       os.cpu_count()) as pool, tqdm.tqdm(
           unit='record', desc=field, disable=None) as bar:
     while portion := list(itertools.islice(records, _PORTION)):
-      for examined in pool.map(lambda r: _examine(r, params, rule), portion):
+      for examined in pool.map(lambda r: _examine(r, read), portion):
         bar.update()
         yield examined
 
 
-def _examine(record: _Record, params, rule) -> _Examined:
-  """Decodes a record's image, and checks it and its label."""
+def _examine(record: _Record, read: usable.Reading) -> _Examined:
+  """Says what is wrong with a record, and what is worth knowing of its image.
+  """
   if record.content is None:
-    return _Examined(record.place, (('damaged file', record.damage, True),),
+    return _Examined(record.place, ((record.kind, record.damage, True),),
                      whole=False)
-  found = []
-  wrong = labels.wrong_of(record.content, rule) if rule else ''
-  if wrong:
-    found.append(('wrong label', f'{wrong}; {rule}', True))
+  found = [(kind, text, True)
+           for kind, text in unusable.reasons(record.content, read)]
   try:
     features = tf.train.Example.FromString(record.content).features.feature
-  except Exception:  # The protobuf library's own error, reported already.
-    return _Examined(record.place, tuple(found))
-  key = getattr(params, 'image_field_key', examples.IMAGE)
-  content = b''.join(features[key].bytes_list.value[:1]
-                     if key in features else ())
-  try:
-    if not content:
-      raise images.Unusable('no image', f'{key!r} is missing or empty')
+    content = b''.join(features[read.image].bytes_list.value[:1]
+                       if read.image in features else ())
     picture = images.of_file(content)
-    _assert_loaded(content)
-  except images.Unusable as e:
-    return _Examined(record.place, (
-        *found, ('unreadable image', e.text, True)))
-  if getattr(params, 'decode_jpeg_only', False) and (
-      not params.tfds_name and not content.startswith(b'\xff\xd8')):
-    found.append(('image that is not a JPEG',
-                  'decode_jpeg_only is true; set it to false', True))
+  except Exception:  # Whatever it is, it has been found.
+    return _Examined(record.place, tuple(found))
   found += [(kind, text, False) for kind, text in picture.remarks]
-  found += _of_mask(features, picture, rule)
   return _Examined(
       record.place, tuple(found), hashlib.sha256(content).digest()[:8],
       'png' if content.startswith(b'\x89PNG') else picture.format,
-      _classes(features, rule))
-
-
-def _assert_loaded(content: bytes) -> None:
-  """Raises `Unusable` if TensorFlow, as the loader, cannot decode an image."""
-  decode = (tf.io.decode_jpeg if content.startswith(b'\xff\xd8')
-            else tf.io.decode_image)
-  try:
-    decode(content, channels=3)
-  except tf.errors.OpError as e:
-    raise images.Unusable(
-        'damaged', f'TensorFlow cannot decode it: {errors.of_op(e)}') from None
-
-
-def _of_mask(features, picture, rule) -> list[tuple[str, str, bool]]:
-  """Compares the size of a mask with those of image and features."""
-  if rule is None or not rule.of_pixels or rule.key not in features:
-    return []
-  try:
-    mask = images.decode(features[rule.key].bytes_list.value[0])
-  except (images.Unusable, IndexError):
-    return []  # A wrong label, reported already.
-  sizes = {'the image': (picture.height, picture.width),
-           'image/height and image/width': tuple(
-               next(iter(features[key].int64_list.value), 0)
-               if key in features else 0
-               for key in (examples.HEIGHT, examples.WIDTH))}
-  return [('mask of another size',
-           f'the mask has {mask.height}x{mask.width} pixels, {name} '
-           f'{height}x{width}', True)
-          for name, (height, width) in sizes.items()
-          if (height, width) != (mask.height, mask.width)]
+      _classes(features, read.rule))
 
 
 def _classes(features, rule) -> tuple[int, ...]:

@@ -1,17 +1,15 @@
-"""Labels that a model cannot have: counted in files, checked in batches.
+"""Labels that a model cannot have: named in records, checked in batches.
 
 `one_hot` gives a label that is out of range no class at all, so such data
 train, and score, without an error.
 """
 
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import dataclasses
 from typing import Any
 
-from absl import logging
 import numpy as np
 from official.vision.dataloaders import classification_input
 import tensorflow as tf
@@ -19,19 +17,9 @@ import tensorflow as tf
 from modelgarden_opt import errors
 from modelgarden_opt.data import examples
 from modelgarden_opt.data import inputs
+from modelgarden_opt.data.importing import images
 
 SPLITS = ('train_data', 'validation_data', 'test_data')
-# Sets up to these sizes are read once before the first step, of others a few
-# records. Masks have to be decoded for it.
-_MAX_RECORDS = 200_000
-_MAX_BYTES = 2 * 2**30
-_MAX_BYTES_OF_MASKS = 2**28
-_FEW_RECORDS = 100
-_BATCH = 128
-COMPRESSION = {'tfrecord': '', 'tfrecord_compressed': 'GZIP'}
-
-# Files (name, size, time of the last change) and rules that were found right.
-_right: set[tuple] = set()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,119 +91,6 @@ def _source(config: inputs.DataConfig) -> tuple:
           getattr(config, 'embedded_split', ''))
 
 
-def check_files(params: inputs.DataConfig, rule: Rule, field: str) -> None:
-  """Reads the labels of a split's files; of large ones the first records.
-
-  Args:
-    params: Input of the split.
-    rule: Which labels are allowed.
-    field: Name of the split for messages.
-
-  Raises:
-    UsageError: If a label is not allowed, with the number of such records and
-      the first one, or a file is missing.
-  """
-  if params.file_type not in COMPRESSION:
-    return
-  try:
-    paths = inputs.files(params)
-  except errors.UsageError as e:
-    raise errors.UsageError(
-        f'{field}.{e} If the data of a run were moved, say so in its '
-        'params.yaml.') from None
-  limit = _MAX_BYTES_OF_MASKS if rule.of_pixels else _MAX_BYTES
-  versions, small = _versions(paths, limit, field)
-  if (versions, rule) in _right:
-    return
-  if not small:
-    logging.info('%s is large: labels are checked as they are read.', field)
-  files = _Files(tuple(paths if small else paths[:1]),
-                 COMPRESSION[params.file_type],
-                 _MAX_RECORDS if small else _FEW_RECORDS)
-  if not _all_right(files, rule):
-    problem = _problem(files, rule)
-    if problem:
-      raise errors.UsageError(f'{field}: {problem}')
-  _right.add((versions, rule))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Files:
-  """What is read of a split: paths, compression, and how many records."""
-  paths: tuple[str, ...]
-  compression: str
-  max_records: int
-
-
-def _versions(
-    paths: Iterable[str], limit: int, field: str) -> tuple[tuple, bool]:
-  """Returns what changes with the files' content, and if that is small."""
-  versions, total = [], 0
-  for path in paths:
-    try:
-      stat = tf.io.gfile.stat(path)
-    except tf.errors.NotFoundError:
-      raise errors.UsageError(
-          f'{field}.input_path: there is no file {path!r}') from None
-    total += stat.length
-    versions.append((path, stat.length, stat.mtime_nsec))
-    if total > limit:
-      break
-  return tuple(versions), total <= limit
-
-
-def _all_right(files: _Files, rule: Rule) -> bool:
-  """Whether all labels are allowed, found out by ops alone: the fast pass."""
-  records = tf.data.TFRecordDataset(
-      list(files.paths), files.compression).take(files.max_records)
-
-  def of_images(serialized):
-    labels = tf.io.parse_example(
-        serialized, {rule.key: tf.io.RaggedFeature(tf.int64)})[rule.key]
-    right = tf.reduce_all(rule.allows(labels.flat_values))
-    if not rule.multiple:
-      right &= tf.reduce_all(labels.row_lengths() == 1)
-    return right
-
-  def of_pixels(serialized):
-    mask = tf.io.parse_single_example(serialized, {
-        rule.key: tf.io.FixedLenFeature((), tf.string)})[rule.key]
-    mask = tf.io.decode_image(mask, channels=1)
-    return tf.reduce_all(rule.allows(tf.cast(mask, tf.int32)))
-
-  if rule.of_pixels:
-    checked = records.map(of_pixels, num_parallel_calls=tf.data.AUTOTUNE)
-  else:
-    checked = records.batch(_BATCH).map(of_images)
-  try:
-    return bool(checked.reduce(True, tf.logical_and))
-  except tf.errors.OpError:  # Whatever it is, `_problem` reports it.
-    return False
-
-
-def _problem(files: _Files, rule: Rule) -> str:
-  """Returns what is wrong with how many records, and the first of them."""
-  found, total, first = 0, 0, ''
-  for path in files.paths:
-    records = tf.data.TFRecordDataset(path, files.compression)
-    number = -1
-    try:
-      for number, record in enumerate(
-          records.take(files.max_records - total)):
-        total += 1
-        wrong = wrong_of(record.numpy(), rule)
-        if wrong:
-          found += 1
-          first = first or f'{path}, record {number}: {wrong}'
-    except tf.errors.DataLossError as e:
-      return (f'{path!r} is damaged after {number + 1:,} records: '
-              f'{errors.of_op(e)}')
-  if not found:
-    return ''
-  return (f'{found:,} of {total:,} records have a wrong label; the first one '
-          f'(records count from 0): {first}; {rule}')
-
-
 def wrong_of(record: bytes, rule: Rule) -> str:
   """Returns what is wrong with the label of one record, '' if nothing is."""
   try:
@@ -240,7 +115,10 @@ def _wrong_mask(values: list, rule: Rule) -> str:
   if not values or not values[0]:
     return 'no mask'
   try:
+    images.decode(values[0])
     mask = tf.io.decode_image(values[0], channels=1).numpy().astype(int)
+  except images.Unusable as e:
+    return f'a mask that cannot be decoded ({e.text})'
   except (tf.errors.OpError, TypeError, ValueError):
     return 'a mask that cannot be decoded'
   outside = mask[~rule.allows(mask)]

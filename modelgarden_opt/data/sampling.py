@@ -15,7 +15,9 @@ from absl import logging
 from official.common import dataset_fn
 from official.core import base_task
 
+from modelgarden_opt.data import defects
 from modelgarden_opt.data import inputs
+from modelgarden_opt.data import labels
 from modelgarden_opt.data import records
 from modelgarden_opt.data import tfds_blocks
 
@@ -88,6 +90,9 @@ def sample(config: TaskConfig, count: int) -> Sample:
         seed))
     return Sample(params, (), seed)
   read = dataset_fn.pick_dataset_fn(params.file_type)
+  if params.max_bad_records:
+    read = defects.without(read, defects.check(
+        config.train_data, labels.rule_of(config), 'task.train_data'))
   found = records.sample(
       inputs.matching(params.input_path), read, count, seed)
   if not found:

@@ -16,6 +16,7 @@ import tqdm
 
 from modelgarden_opt import errors
 from modelgarden_opt import files as files_lib
+from modelgarden_opt.data import defects
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import other_data
 from modelgarden_opt.data import representative
@@ -134,7 +135,8 @@ def timed(
     if run.model is not None:
       run.trace()
     begin = time.perf_counter()
-    _score(run, scores, running, split, request.limit)
+    with defects.named(run.task.task_config):
+      _score(run, scores, running, split, request.limit)
     seconds = time.perf_counter() - begin
     speed = Speed(next(iter(scores.values())).num_examples, seconds,
                   *running.seconds())

@@ -6,6 +6,7 @@ float16 are decoded; which tensors are kernels follows from the ops.
 
 from collections.abc import Iterator
 import dataclasses
+import math
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
@@ -31,6 +32,8 @@ _DTYPES = {
     schema.TensorType.INT4: np.int8,
 }
 _DENSE = schema.DimensionType.DENSE
+# Of a kernel; a damaged file may claim any number.
+_MAX_ELEMENTS = 2**29
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,11 +217,15 @@ def _densify(
   for dimension, level in zip(order, sparsity.dimMetadata):
     if level.format == _DENSE:
       sizes[dimension] = level.denseSize
+      if not 0 <= level.denseSize * len(coordinates) <= _MAX_ELEMENTS:
+        raise ValueError(f'a dense size of {level.denseSize}')
       counts = np.full(len(coordinates), level.denseSize)
       listed = np.tile(np.arange(level.denseSize), len(coordinates))
     else:
       counts = np.diff(np.asarray(level.arraySegments.values, np.int64))
       listed = np.asarray(level.arrayIndices.values, np.int64)
+    if counts.sum() > _MAX_ELEMENTS or counts.sum() != len(listed):
+      raise ValueError(f'{counts.sum()} elements of a sparse kernel')
     coordinates = np.repeat(coordinates, counts, axis=0)
     coordinates[:, dimension] = listed
   blocks = [] if sparsity.blockMap is None else list(sparsity.blockMap)
@@ -226,6 +233,8 @@ def _densify(
     block = len(shape) + position
     coordinates[:, dimension] *= sizes[block]
     coordinates[:, dimension] += coordinates[:, block]
+  if not 0 <= math.prod(shape) <= _MAX_ELEMENTS:
+    raise ValueError(f'a kernel of shape {list(shape)}')
   dense = np.zeros(shape, values.dtype)
   dense[tuple(coordinates[:, :len(shape)].T)] = values[:len(coordinates)]
   return dense

@@ -16,6 +16,8 @@ import numpy as np
 from modelgarden_opt import errors
 from modelgarden_opt import files
 
+# Larger files are not read.
+MAX_BYTES = 2**30
 # Ops with a kernel, which is operand 1.
 _KERNEL_OPS = ('CONV_2D', 'DEPTHWISE_CONV_2D', 'FULLY_CONNECTED',
                'TRANSPOSE_CONV')
@@ -251,7 +253,10 @@ def unpacked(path: str) -> schema.ModelT:
   """
   if not files.is_file(path):
     raise errors.UsageError(f'tflite: there is no file {path!r}')
-  content = files.read_bytes(path)
+  content = files.read_bytes(path, MAX_BYTES + 1)
+  if len(content) > MAX_BYTES:
+    raise errors.UsageError(
+        f'tflite: {path!r} has more than {MAX_BYTES:,} bytes')
   if len(content) < 8 or not schema.Model.ModelBufferHasIdentifier(content, 0):
     raise errors.UsageError(f'tflite: {path!r} is not a TFLite model')
   with damage_told(path):

@@ -13,6 +13,7 @@ from modelgarden_opt import errors
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import pictures
 from modelgarden_opt.evaluation import segmentation
+from modelgarden_opt.evaluation import trial
 from modelgarden_opt.tasks import run_directory
 
 _OPACITY = 0.55
@@ -115,6 +116,7 @@ def predict(
   Raises:
     UsageError: If one of the files cannot be read.
   """
+  trial.run(tflite_path)
   model = litert_model.Model(tflite_path)
   picture = pictures.read(image_path)
   if len(model.output_shape) == 2:

@@ -23,6 +23,7 @@ from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import predict
 from modelgarden_opt.evaluation import segmentation
+from modelgarden_opt.evaluation import trial
 from modelgarden_opt.tasks import run_directory
 
 # Images are chosen among so many, the first ones of the split.
@@ -62,6 +63,8 @@ def collect(
     raise errors.UsageError(
         f'the data of {model_dir!r} cannot be read: {errors.of_op(e)}'
     ) from None
+  for path in paths:
+    trial.run(path)
   models = [litert_model.Model(path) for path in paths]
   return {'split': split, 'model_dir': model_dir, 'samples': [
       {'index': index, **({'label': label} if label is not None else {}),

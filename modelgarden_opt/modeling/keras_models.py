@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 import inspect
-import json
 import os
 from typing import Any
-import zipfile
 
 from official.vision.modeling import factory as official_factory
 import tensorflow as tf
@@ -14,13 +12,11 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt import user_modules
+from modelgarden_opt.modeling import saved_models
 
 # What a run directory keeps of a model that was read from a file.
 FILE = 'keras_model.json'
 _FIELD = 'task.model.backbone.keras'
-_REMEDY = ('build it with tf_keras (`import tf_keras as keras`), or set the '
-           'environment variable TF_USE_LEGACY_KERAS=1 before TensorFlow is '
-           'imported, whose own Keras is the same then')
 
 
 def assert_model(model: Any, field: str = 'model') -> None:
@@ -36,7 +32,7 @@ def assert_model(model: Any, field: str = 'model') -> None:
   if 'keras' in {cls.__module__.split('.')[0] for cls in type(model).__mro__}:
     raise errors.UsageError(
         f'{field}: {getattr(model, "name", "")!r} is a {kind} of Keras 3, '
-        f'received where tf_keras (Keras 2) is needed: {_REMEDY}')
+        f'received where tf_keras (Keras 2) is needed: {saved_models.KERAS_2}')
   raise errors.UsageError(
       f'{field}: expected a tf_keras.Model, received {kind}')
 
@@ -112,7 +108,7 @@ def _read(options: Any, kept: str) -> tf_keras.Model:
         'saved model of tf_keras, received '
         + ('both' if options.path else 'neither'))
   if options.path:
-    return _load(options.path, kept)
+    return _load(options, kept)
   build = user_modules.attribute(options.builder, f'{_FIELD}.builder')
   arguments = options.arguments.as_dict() if options.arguments else {}
   model = _called(build, options.builder, arguments)
@@ -144,35 +140,19 @@ def _called(build: Callable[..., Any], name: str, arguments: dict) -> Any:
         f'{_FIELD}.builder: {name} failed: {errors.of_user_code(e)}') from e
 
 
-def _load(path: str, kept: str) -> tf_keras.Model:
+def _load(options: Any, kept: str) -> tf_keras.Model:
   """Loads a saved model, of a run that has begun from its directory."""
   file = os.path.join(kept, FILE)
+  field = f'{_FIELD}.path'
   if kept and tf.io.gfile.exists(file):
-    return tf_keras.saving.deserialize_keras_object(files.read_json(file))
-  if not tf.io.gfile.exists(path):
+    return saved_models.from_config(
+        files.read_json(file), file, field, options.safe_mode)
+  if not tf.io.gfile.exists(options.path):
     raise errors.UsageError(
-        f'{_FIELD}.path: there is no file or directory {path!r}')
-  try:
-    model = tf_keras.models.load_model(path, compile=False)
-  except (OSError, ValueError, TypeError) as e:
-    raise errors.UsageError(
-        f'{_FIELD}.path: tf_keras cannot load {path!r}: '
-        f'{reason(path, e)}') from e
-  assert_model(model, f'{_FIELD}.path')
+        f'{field}: there is no file or directory {options.path!r}')
+  model = saved_models.load(options.path, field, options.safe_mode)
+  assert_model(model, field)
   return model
-
-
-def reason(path: str, error: Exception) -> str:
-  """Returns why a saved model cannot be loaded: Keras 3 wrote it, or as said.
-  """
-  try:
-    with zipfile.ZipFile(path) as content:
-      version = json.loads(content.read('metadata.json'))['keras_version']
-  except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
-    return str(error)
-  if not str(version).startswith('3.'):
-    return str(error)
-  return f'it was saved by Keras {version}, and Keras 2 is needed: {_REMEDY}'
 
 
 def keep(config: Any, directory: str) -> None:
@@ -187,6 +167,6 @@ def keep(config: Any, directory: str) -> None:
   backbone = getattr(config.model, 'backbone', None)
   if getattr(backbone, 'type', '') != 'keras' or not backbone.keras.path:
     return
-  model = _load(backbone.keras.path, directory)
+  model = _load(backbone.keras, directory)
   files.write_json(os.path.join(directory, FILE),
                    tf_keras.saving.serialize_keras_object(model))

@@ -10,6 +10,7 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt import techniques
+from modelgarden_opt.data import defects
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import labels
 from modelgarden_opt.data import resuming
@@ -214,7 +215,7 @@ class CompressedTask:
       params,
       input_context: tf.distribute.InputContext | None = None,
   ) -> tf.data.Dataset:
-    """Returns batches of one split whose labels are checked, see `labels`.
+    """Returns batches of one split whose records are checked, see `defects`.
 
     Args:
       params: The input of one split.
@@ -226,12 +227,15 @@ class CompressedTask:
     config = self.task_config
     rule, field = labels.rule_of(config), labels.field_of(config, params)
     # A sample of a split has no field; its split was checked.
-    if rule is None or field is None:
+    if field is None:
       return self._build_inputs(params, input_context)
     with tf.init_scope():  # Parameter server strategies trace this method.
-      labels.check_files(params, rule, field)
-    with labels.kept_out_of_range(rule.key):
-      data = self._build_inputs(params, input_context)
+      found = defects.check(params, rule, field)
+    with defects.left_out(found):
+      if rule is None:
+        return self._build_inputs(params, input_context)
+      with labels.kept_out_of_range(rule.key):
+        data = self._build_inputs(params, input_context)
     return labels.checked(data, rule, field)
 
   def _build_inputs(self, params, input_context) -> tf.data.Dataset:

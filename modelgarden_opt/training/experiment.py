@@ -17,6 +17,7 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt import techniques
 from modelgarden_opt.configs import overrides
+from modelgarden_opt.data import defects
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import representative
 from modelgarden_opt.data import service
@@ -99,7 +100,7 @@ def _run_alone(
   performance.set_mixed_precision_policy(
       params.runtime.mixed_precision_dtype or 'float32')
   try:
-    with workers.loss_told():
+    with workers.loss_told(), defects.named(params.task):
       model, logs = _run(params, mode, model_dir, checkpoint)
   finally:
     tf_keras.mixed_precision.set_global_policy(policy)

@@ -63,7 +63,7 @@ def test_right_data_are_right(check):
     ((_PNG, 0), 'image that is not a JPEG', 'decode_jpeg_only'),
     ((_jpeg(1)[:-30], 0), 'unreadable image', 'truncated'),
     ((b'', 0), 'unreadable image', 'missing or empty'),
-    (b'no example', 'wrong label', 'not a tf.train.Example'),
+    (b'no example', 'damaged record', 'not a tf.train.Example'),
     (examples.serialize({examples.IMAGE: _jpeg(1)}), 'wrong label',
      'no label')])
 def test_a_wrong_record_is_named_by_file_and_number(
@@ -118,8 +118,8 @@ def test_an_image_of_two_classes_is_wrong(check):
 
 def test_an_image_that_only_tensorflow_refuses_is_wrong(check, monkeypatch):
   records = [(_jpeg(i), i % 3) for i in range(6)]
-  picture = images.of_file(_jpeg(7))
-  monkeypatch.setattr(images, 'of_file', lambda _: picture)
+  picture = images.decode(_jpeg(7))
+  monkeypatch.setattr(images, 'decode', lambda _: picture)
   code, out, _ = check([*records, (_jpeg(8)[:-30], 0)])
   assert code == 2 and 'damaged' not in out.split('wrong')[0]
   assert 'TensorFlow cannot decode it: ' in out and '__wrapped__' not in out

@@ -12,6 +12,7 @@ import yaml
 from modelgarden_opt import errors
 from modelgarden_opt.cli import main
 from modelgarden_opt.configs import overrides
+from modelgarden_opt.data import defects
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import labels
 from modelgarden_opt.tasks import run_directory
@@ -99,7 +100,7 @@ def test_a_damaged_and_a_missing_file_are_named(classify, tmp_path, capsys):
   assert "a-1' is damaged after" in capsys.readouterr().err
   rule = labels.Rule(10, 'x')
   with pytest.raises(errors.UsageError, match='there is no file'):
-    labels.check_files(
+    defects.check(
         overrides.base('mobilenet_v2').task.train_data.replace(
             input_path=str(tmp_path / 'none')), rule, 'task.train_data')
 
@@ -107,7 +108,7 @@ def test_a_damaged_and_a_missing_file_are_named(classify, tmp_path, capsys):
 @pytest.mark.parametrize('mixed', [False, True])
 def test_sets_that_are_too_large_to_read_first_are_checked_in_batches(
     mixed, classify, tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(labels, '_MAX_BYTES', 1)
+  monkeypatch.setattr(defects, '_MAX_BYTES', 1)
   command = classify(*[12] * 30, **(_MIXED if mixed else {}))
   assert main.main(command + [_SOFT] * mixed) == 2
   message = capsys.readouterr().err
@@ -123,7 +124,7 @@ def test_sets_that_are_too_large_to_read_first_are_checked_in_batches(
 def test_labels_of_a_mixture_are_checked_before_they_lose_bits(
     wrong, small, tiny_params, tmp_path, monkeypatch):
   if not small:
-    monkeypatch.setattr(labels, '_MAX_BYTES', 1)
+    monkeypatch.setattr(defects, '_MAX_BYTES', 1)
   good = _write(tmp_path / 'good', [3] * 8)
   bad = _write(tmp_path / 'bad', [1, wrong] * 4)
   params = tiny_params('mobilenet_v2')
@@ -137,14 +138,14 @@ def test_labels_of_a_mixture_are_checked_before_they_lose_bits(
     with pytest.raises(errors.UsageError, match=f'record 1: label {wrong};'):
       task.build_inputs(data)
     return
-  monkeypatch.setattr(labels, '_FEW_RECORDS', 1)
+  monkeypatch.setattr(defects, '_FEW_RECORDS', 1)
   with pytest.raises(tf.errors.InvalidArgumentError, match='wrong label'):
     list(task.build_inputs(data).take(4))
 
 
 def test_of_large_sets_the_first_records_are_read(
     classify, tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(labels, '_MAX_BYTES', 1)
+  monkeypatch.setattr(defects, '_MAX_BYTES', 1)
   command = classify(1)
   _write(tmp_path / 'a-0', [2.5] * 3)
   assert main.main(command) == 2
@@ -154,7 +155,7 @@ def test_of_large_sets_the_first_records_are_read(
 
 
 def test_mixed_images_of_right_labels_pass(classify, monkeypatch):
-  monkeypatch.setattr(labels, '_MAX_BYTES', 1)
+  monkeypatch.setattr(defects, '_MAX_BYTES', 1)
   assert main.main([*classify(3, **_MIXED), _SOFT]) == 0
 
 
@@ -178,12 +179,13 @@ def test_validation_and_test_data_are_checked_as_well(
 
 def test_any_number_of_labels_may_be_none_but_not_out_of_range(tmp_path):
   rule = labels.Rule(5, 'image/class/label', multiple=True)
-  data = overrides.base('mobilenet_v2').task.train_data
+  data = overrides.base('mobilenet_v2').task.train_data.replace(
+      decode_jpeg_only=False)
   path = _write(tmp_path / 'multi', [[], [1, 4], None])
-  labels.check_files(data.replace(input_path=path), rule, 'task.train_data')
+  defects.check(data.replace(input_path=path), rule, 'task.train_data')
   path = _write(tmp_path / 'wrong', [[], [1, 5]])
   with pytest.raises(errors.UsageError, match='record 1: label 5'):
-    labels.check_files(data.replace(input_path=path), rule, 'task.train_data')
+    defects.check(data.replace(input_path=path), rule, 'task.train_data')
 
 
 @pytest.fixture
@@ -224,8 +226,8 @@ def test_masks_may_hold_classes_and_what_is_ignored(
 
 
 def test_masks_of_large_sets_are_checked_in_batches(segment, monkeypatch):
-  monkeypatch.setattr(labels, '_MAX_BYTES_OF_MASKS', 1)
-  monkeypatch.setattr(labels, '_FEW_RECORDS', 2)
+  monkeypatch.setattr(defects, '_MAX_BYTES_OF_MASKS', 1)
+  monkeypatch.setattr(defects, '_FEW_RECORDS', 2)
   task = segment(1, 255, 9)
   batches = iter(task.build_inputs(task.task_config.train_data))
   with pytest.raises(tf.errors.InvalidArgumentError) as error:
@@ -239,8 +241,8 @@ def test_masks_of_large_sets_are_checked_in_batches(segment, monkeypatch):
     (2**31, '1 of 41 records'), (1, 'a batch holds')])
 def test_two_replicas_stop_as_one_does(
     limit, expected, tiny_yaml, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(labels, '_MAX_BYTES', limit)
-  monkeypatch.setattr(labels, '_FEW_RECORDS', 2)
+  monkeypatch.setattr(defects, '_MAX_BYTES', limit)
+  monkeypatch.setattr(defects, '_FEW_RECORDS', 2)
   path = _write(tmp_path / 'wrong', [*[3] * 40, 12])
   config = tmp_path / 'c.yaml'
   config.write_text(yaml.safe_dump({
@@ -263,4 +265,4 @@ def test_evaluation_needs_no_training_data(float_run, tmp_path):
     inputs.files(gone)
   with pytest.raises(
       errors.UsageError, match='task.train_data.input_path: .*gone-.*params'):
-    labels.check_files(gone, labels.rule_of(task), 'task.train_data')
+    defects.check(gone, labels.rule_of(task), 'task.train_data')

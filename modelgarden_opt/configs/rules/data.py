@@ -70,6 +70,13 @@ def _of_split(split: str) -> Iterator[rule.Rule]:
       yield (f'must be one of {", ".join(catalog.SPLITS)} with embedded_name '
              f"{data.embedded_name!r}, received ''")
 
+  @rule.reads(f'{path}.max_bad_records', f'{path}.tfds_name')
+  def records_of_files(c: rule.View) -> Iterator[rule.Found]:
+    data = getattr(c.task, split)
+    if data.max_bad_records and data.tfds_name:
+      yield (f'{data.max_bad_records} records of files may be bad, and '
+             f'tfds_name {data.tfds_name!r} has none; set max_bad_records: 0')
+
   @rule.reads(f'{path}.is_training')
   def used_as_it_is_named(c: rule.View) -> Iterator[rule.Found]:
     given = getattr(c.task, split).is_training
@@ -109,8 +116,9 @@ def _of_split(split: str) -> Iterator[rule.Rule]:
   def a_service(c: rule.View) -> Iterator[rule.Found]:
     yield from _of_service(getattr(c.task, split), path, trains)
 
-  yield from (one_source, paths_that_are_read, a_split, used_as_it_is_named,
-              a_batch_is_full, a_range, of_every_channel, a_service)
+  yield from (one_source, paths_that_are_read, a_split, records_of_files,
+              used_as_it_is_named, a_batch_is_full, a_range, of_every_channel,
+              a_service)
   yield rule.ordered(f'{path}.aug_scale_min', f'{path}.aug_scale_max')
   yield rule.ordered(f'{path}.random_erasing.min_area',
                      f'{path}.random_erasing.max_area')
