@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import os
 from typing import Any
 
@@ -14,9 +15,9 @@ from modelgarden_opt import errors
 from modelgarden_opt.api import arguments
 from modelgarden_opt.api import compressing
 from modelgarden_opt.benchmark import latency
+from modelgarden_opt.evaluation import apart
 from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import classification
-from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling import keras_models
 
@@ -41,9 +42,23 @@ def evaluate(
   Raises:
     UsageError: If a file is missing, or the data do not fit.
   """
-  predict, record = _predictor(model)
-  compare = _predictor(reference)[0] if reference is not None else None
   score = classification.Score()
+  with contextlib.ExitStack() as files:
+    predict, record = _predictor(model, files)
+    compare = None
+    if reference is not None:
+      compare, _ = _predictor(reference, files)
+    _add(score, data, predict, compare)
+  if not score.num_examples:
+    raise errors.UsageError('data: holds no images')
+  found = score.record()
+  if compare is None:
+    del found['agreement']
+  return {**record, **found}
+
+
+def _add(score: classification.Score, data: Any, predict, compare) -> None:
+  """Scores all images of `evaluate`."""
   for images, labels in arguments.labelled(data, 'data'):
     if labels is None:
       raise errors.UsageError(
@@ -56,21 +71,20 @@ def evaluate(
           f'shape {list(outputs.shape)}')
     score.update(outputs, _classes(labels, outputs.shape[-1]),
                  outputs if compare is None else compare(images))
-  if not score.num_examples:
-    raise errors.UsageError('data: holds no images')
-  found = score.record()
-  if compare is None:
-    del found['agreement']
-  return {**record, **found}
 
 
-def _predictor(model: tf_keras.Model | str):
-  """Returns a function from images to outputs, and what is said of a model."""
+def _predictor(model: tf_keras.Model | str, files: contextlib.ExitStack):
+  """Returns a function from images to outputs, and what is said of a model.
+
+  Args:
+    model: A model or a path.
+    files: Closes the process of a file.
+  """
   if isinstance(model, (str, os.PathLike)):
     path = os.fspath(model)
     if path.endswith('.tflite'):
-      file = litert_model.Model(path)
-      return file, {'model': path, 'format': census.file_format(path)}
+      return files.enter_context(apart.Model(path)), {
+          'model': path, 'format': census.file_format(path)}
     model, record = compressing.load_model(path), {'model': path}
   else:
     keras_models.assert_model(model)
@@ -101,7 +115,8 @@ def benchmark(paths: Sequence[str] | str, **options: Any) -> Mapping[str, Any]:
 
   Args:
     paths: A file or several.
-    **options: `num_threads`, `num_runs` and `seed`.
+    **options: `num_threads` (a number or several), `num_runs`, `seed`,
+      `delegates`, `num_warm_up` and `time_limit`.
 
   Returns:
     `environment`, and `results` with one record a file.
@@ -114,8 +129,9 @@ def benchmark(paths: Sequence[str] | str, **options: Any) -> Mapping[str, Any]:
   paths = [paths] if single else [*paths]
   if not paths:
     raise errors.UsageError('paths: expected one file at least, received none')
-  for name in ('num_threads', 'num_runs'):
-    if options.get(name, 1) < 1:
+  for name in ('num_threads', 'num_runs', 'num_warm_up'):
+    values = options.get(name, 1)
+    if min([values] if isinstance(values, int) else values, default=0) < 1:
       raise errors.UsageError(
           f'{name}: must be >= 1, received {options[name]}')
   return latency.benchmark(

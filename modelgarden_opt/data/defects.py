@@ -80,7 +80,14 @@ class Found:
       first.setdefault(defect.kind, defect)
     of = '' if self.count == len(self.defects) else (
         f'; of the first {len(self.defects):,}')
-    return (f'{self.count:,} of {self.total:,} records cannot be used{of}: '
+    files = sum(defect.content is None for defect in self.defects)
+    what = []
+    if self.count > files:
+      what.append(f'{self.count - files:,} of {self.total:,} records cannot be '
+                  'used')
+    if files:
+      what.append(f'{errors.counted(files, "file")} cannot be read whole')
+    return (f'{" and ".join(what)}{of}: '
             + '; '.join(kind + (f', {number:,} times, first' if number > 1
                                 else '')
                         + f' in {first[kind].place}: {first[kind].text}'
@@ -233,8 +240,8 @@ def _search(files: _Files, read: usable.Reading, allowed: int) -> Found:
     defects += _named(path, records.ignore_errors(),
                       wrong[:max(0, most - len(defects))], read)
     if of_file:
-      text = (f'{path!r} is damaged after {number:,} records: {damage}'
-              if damage else 'holds no record')
+      text = (f'damaged after {number:,} records: {damage}' if damage
+              else 'holds no record')
       defects.append(Defect(
           f'{path}, record {number}' if damage else path, of_file, text))
   return Found(tuple(defects), count, total)

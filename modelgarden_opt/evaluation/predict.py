@@ -10,10 +10,9 @@ from PIL import Image
 import tensorflow as tf
 
 from modelgarden_opt import errors
-from modelgarden_opt.evaluation import litert_model
+from modelgarden_opt.evaluation import apart
 from modelgarden_opt.evaluation import pictures
 from modelgarden_opt.evaluation import segmentation
-from modelgarden_opt.evaluation import trial
 from modelgarden_opt.tasks import run_directory
 
 _OPACITY = 0.55
@@ -116,16 +115,15 @@ def predict(
   Raises:
     UsageError: If one of the files cannot be read.
   """
-  trial.run(tflite_path)
-  model = litert_model.Model(tflite_path)
-  picture = pictures.read(image_path)
-  if len(model.output_shape) == 2:
-    return _classify(model, picture, top_k, preprocessing)
-  return _segment(model, picture)
+  with apart.Model(tflite_path) as model:
+    picture = pictures.read(image_path)
+    if len(model.output_shape) == 2:
+      return _classify(model, picture, top_k, preprocessing)
+    return _segment(model, picture)
 
 
 def _classify(
-    model: litert_model.Model,
+    model: apart.Model,
     picture: pictures.Picture,
     top_k: int,
     preprocessing: Preprocessing | None,
@@ -147,7 +145,7 @@ def _classify(
 
 
 def _segment(
-    model: litert_model.Model, picture: pictures.Picture) -> Prediction:
+    model: apart.Model, picture: pictures.Picture) -> Prediction:
   size, pixels = model.input_shape[1:3], picture.pixels
   image, info = preprocess_ops.resize_and_crop_image(
       preprocess_ops.normalize_image(pixels / np.float32(255.0)), size, size)

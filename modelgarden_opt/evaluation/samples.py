@@ -9,6 +9,7 @@ segmentation `overlay`, a picture like the first one.
 import base64
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import io
 from typing import Any
 
@@ -20,10 +21,9 @@ import tensorflow as tf
 
 from modelgarden_opt import errors
 from modelgarden_opt.data import representative
-from modelgarden_opt.evaluation import litert_model
+from modelgarden_opt.evaluation import apart
 from modelgarden_opt.evaluation import predict
 from modelgarden_opt.evaluation import segmentation
-from modelgarden_opt.evaluation import trial
 from modelgarden_opt.tasks import run_directory
 
 # Images are chosen among so many, the first ones of the split.
@@ -63,15 +63,14 @@ def collect(
     raise errors.UsageError(
         f'the data of {model_dir!r} cannot be read: {errors.of_op(e)}'
     ) from None
-  for path in paths:
-    trial.run(path)
-  models = [litert_model.Model(path) for path in paths]
-  return {'split': split, 'model_dir': model_dir, 'samples': [
-      {'index': index, **({'label': label} if label is not None else {}),
-       'picture': _png(_picture(image)),
-       'predictions': [{'model': model.path, **_seen(model, image)}
-                       for model in models]}
-      for index, image, label in taken]}
+  with contextlib.ExitStack() as stack:
+    models = [stack.enter_context(apart.Model(path)) for path in paths]
+    return {'split': split, 'model_dir': model_dir, 'samples': [
+        {'index': index, **({'label': label} if label is not None else {}),
+         'picture': _png(_picture(image)),
+         'predictions': [{'model': model.path, **_seen(model, image)}
+                         for model in models]}
+        for index, image, label in taken]}
 
 
 def _choose(number: int, classes: Sequence[np.ndarray]) -> list[int]:
@@ -108,7 +107,7 @@ def _picture(image: np.ndarray) -> np.ndarray:
   return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
 
 
-def _seen(model: litert_model.Model, image: np.ndarray) -> dict[str, Any]:
+def _seen(model: apart.Model, image: np.ndarray) -> dict[str, Any]:
   outputs = model(image[np.newaxis].astype(np.float32))
   if outputs.ndim == 2:
     probabilities = tf.nn.softmax(outputs[0]).numpy()

@@ -127,7 +127,7 @@ def test_data_that_cannot_be_read_leave_no_run_directory(
   params = tiny_params('mobilenet_v2', {'task': {'train_data': {
       'embedded_name': '', 'input_path': str(tmp_path / 'bad.tfrecord')}}})
   with pytest.raises(errors.UsageError, match=(
-      r"task.train_data: '.*bad.tfrecord' is damaged after 0 records: "
-      r'corrupted record at 0')):
+      r'task.train_data: 1 file cannot be read whole: damaged file in '
+      r'.*/bad.tfrecord, record 0: damaged after 0 records: corrupted record')):
     experiment.run_experiment(params, 'train', str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()

@@ -173,17 +173,24 @@ def test_evaluating_an_empty_directory_is_refused(tiny_params, tmp_path):
   assert not (tmp_path / 'x').exists()
 
 
-def test_mode_eval_gives_the_metrics_of_training(tiny_params, float_run):
-  expected = [r for r in metrics.read(float_run) if r['split'] == 'validation']
+@pytest.fixture
+def float_copy(float_run, tmp_path):
+  """A run that may be written to."""
+  return shutil.copytree(float_run, str(tmp_path / 'run'))
+
+
+def test_mode_eval_gives_the_metrics_of_training(tiny_params, float_copy):
+  expected = [r for r in metrics.read(float_copy)
+              if r['split'] == 'validation']
   logs = experiment.run_experiment(
-      tiny_params('mobilenet_v2'), 'eval', float_run)
+      tiny_params('mobilenet_v2'), 'eval', float_copy)
   assert logs['accuracy'] == pytest.approx(expected[-1]['accuracy'])
 
 
-def test_continuous_eval_ends_with_the_run(tiny_params, float_run):
+def test_continuous_eval_ends_with_the_run(tiny_params, float_copy):
   params = tiny_params(
       'mobilenet_v2', {'trainer': {'continuous_eval_timeout': 1}})
-  logs = experiment.run_experiment(params, 'continuous_eval', float_run)
+  logs = experiment.run_experiment(params, 'continuous_eval', float_copy)
   assert 'accuracy' in logs
 
 

@@ -99,7 +99,7 @@ def test_loops_are_not_cut_in_several_processes(several, expected):
   """Each would cut them by its own pace, and steps would not meet."""
   step = tf.Variable(0)
   trainer = mock.Mock(
-      _seconds_per_step=0.0, _in_several_processes=several, global_step=step,
+      _seconds_per_step=0.0, in_several_processes=several, global_step=step,
       _train_loop_fn=lambda iterator, count: step.assign_add(count))
   assert portions.Trainer._take(trainer, 7) == expected
   assert step.numpy() == expected

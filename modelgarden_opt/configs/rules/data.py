@@ -40,10 +40,9 @@ def _described(directory: str) -> dict[str, int]:
     return {}
 
 
-def _of_split(split: str) -> Iterator[rule.Rule]:
-  """Yields the rules of one split."""
+def _of_sources(split: str) -> Iterator[rule.Rule]:
+  """Yields the rules of where a split comes from."""
   path = f'task.{split}'
-  trains = split == 'train_data'
 
   @rule.reads(f'{path}.tfds_name', f'{path}.input_path')
   def one_source(c: rule.View) -> Iterator[rule.Found]:
@@ -76,6 +75,21 @@ def _of_split(split: str) -> Iterator[rule.Rule]:
     if data.max_bad_records and data.tfds_name:
       yield (f'{data.max_bad_records} records of files may be bad, and '
              f'tfds_name {data.tfds_name!r} has none; set max_bad_records: 0')
+
+  @rule.reads(f'{path}.tf_data_service', f'{path}.enable_tf_data_service',
+              f'{path}.tf_data_service_address', f'{path}.deterministic')
+  def a_service(c: rule.View) -> Iterator[rule.Found]:
+    yield from _of_service(getattr(c.task, split), path,
+                           split == 'train_data')
+
+  yield from (one_source, paths_that_are_read, a_split, records_of_files,
+              a_service)
+
+
+def _of_values(split: str) -> Iterator[rule.Rule]:
+  """Yields the rules of how a split is read and augmented."""
+  path = f'task.{split}'
+  trains = split == 'train_data'
 
   @rule.reads(f'{path}.is_training')
   def used_as_it_is_named(c: rule.View) -> Iterator[rule.Found]:
@@ -111,14 +125,7 @@ def _of_split(split: str) -> Iterator[rule.Rule]:
             f'must have one number for each of {feature.num_channels} '
             f'channels, received {given}')
 
-  @rule.reads(f'{path}.tf_data_service', f'{path}.enable_tf_data_service',
-              f'{path}.tf_data_service_address', f'{path}.deterministic')
-  def a_service(c: rule.View) -> Iterator[rule.Found]:
-    yield from _of_service(getattr(c.task, split), path, trains)
-
-  yield from (one_source, paths_that_are_read, a_split, records_of_files,
-              used_as_it_is_named, a_batch_is_full, a_range, of_every_channel,
-              a_service)
+  yield from (used_as_it_is_named, a_batch_is_full, a_range, of_every_channel)
   yield rule.ordered(f'{path}.aug_scale_min', f'{path}.aug_scale_max')
   yield rule.ordered(f'{path}.random_erasing.min_area',
                      f'{path}.random_erasing.max_area')
@@ -147,4 +154,5 @@ def _of_service(
     yield field, f'must be host:port, received {address!r}'
 
 
-RULES = tuple(found for split in SPLITS for found in _of_split(split))
+RULES = tuple(found for split in SPLITS
+              for found in (*_of_sources(split), *_of_values(split)))

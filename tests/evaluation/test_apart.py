@@ -1,13 +1,14 @@
 """Files that crash, never end or are damaged are one message each."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from modelgarden_opt import errors
+from modelgarden_opt.evaluation import apart
 from modelgarden_opt.evaluation import inspection
+from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import model_file
-from modelgarden_opt.evaluation import predict
-from modelgarden_opt.evaluation import trial
 
 
 def _convert(function):
@@ -38,31 +39,39 @@ def _write(tmp_path, content):
 
 def test_a_loop_without_an_end_stops_by_limit(
     endless, tmp_path, monkeypatch):
-  monkeypatch.setattr(trial, '_TIME_LIMIT', 3.0)
+  monkeypatch.setattr(apart, '_TIME_LIMIT', 3.0)
   path = _write(tmp_path, endless)
   with pytest.raises(
       errors.UsageError, match='does not finish a run within 3 seconds'):
-    predict.predict(path, '/no/picture.png')
+    with apart.Model(path) as model:
+      model(np.ones((1, 4, 4, 3), np.float32))
 
 
 def test_a_file_that_crashes_its_process_is_one_message(
     right, tmp_path, monkeypatch):
   (tmp_path / 'crashing.py').write_text(
-      'import os, signal\n\nclass _Trial:\n'
+      'import os, signal\n\nclass Limited:\n'
       '  def __init__(self, path): pass\n'
-      '  def problem(self): os.kill(os.getpid(), signal.SIGSEGV)')
+      '  def shapes(self): os.kill(os.getpid(), signal.SIGSEGV)')
   monkeypatch.setenv('PYTHONPATH', str(tmp_path))
-  monkeypatch.setattr(trial, '__name__', 'crashing')
+  monkeypatch.setattr(apart, '__name__', 'crashing')
   with pytest.raises(errors.UsageError, match=r'damaged: .*SIGSEGV'):
-    trial.run(_write(tmp_path, right))
+    apart.Model(_write(tmp_path, right))
 
 
-def test_a_right_file_passes_and_one_that_cannot_be_loaded_does_not(
-    right, tmp_path):
-  trial.run(_write(tmp_path, right))
+def test_it_gives_what_a_model_in_this_process_gives(right, tmp_path):
+  images = np.random.default_rng(0).random((3, 4, 4, 3), np.float32)
+  path = _write(tmp_path, right)
+  with apart.Model(path) as model:
+    assert model.input_shape == model.output_shape == (1, 4, 4, 3)
+    np.testing.assert_array_equal(
+        model(images), litert_model.Model(path)(images))
+
+
+def test_a_file_that_cannot_be_loaded_is_one_message(right, tmp_path):
   broken = right.replace(b'\x0c\x00', b'\xff\xff')
   with pytest.raises(errors.UsageError, match='m.tflite'):
-    trial.run(_write(tmp_path, broken))
+    apart.Model(_write(tmp_path, broken))
 
 
 @pytest.mark.parametrize('read', [model_file.read, inspection.kernels])
@@ -77,6 +86,6 @@ def test_a_damaged_flatbuffer_is_one_message(read, damage, right, tmp_path):
 def test_size_is_limited_before_parsing(right, tmp_path, monkeypatch):
   monkeypatch.setattr(model_file, 'MAX_BYTES', 100)
   path = _write(tmp_path, right)
-  for read in (model_file.read, inspection.kernels, trial.run):
+  for read in (model_file.read, inspection.kernels, apart.Model):
     with pytest.raises(errors.UsageError, match='more than 100 bytes'):
       read(path)
