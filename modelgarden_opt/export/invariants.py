@@ -39,9 +39,10 @@ def problems(
     model: The model that the file was converted from.
     kernels: What `inspection.kernels` found in the file.
     quantized: Whether the file holds the integers of the model's quantizers,
-      of which those of 4 bits round more weights to zero than a mask has. Into
-      floats the converter multiplies the scale of the batch norm, so that
-      weights are shared within an output channel only.
+      of which those of 4 bits round more weights to zero than a mask has. They
+      count up to the sign of their channel, see `_signed_as`. Into floats the
+      converter multiplies the scale of the batch norm, so that weights are
+      shared within an output channel only.
     variables: The variables that the file's output depends on; the kernels
       among them have to be in it.
   """
@@ -134,11 +135,32 @@ def _losses(
   before, after = int(np.sum(values == 0)), int(np.sum(kernel.values == 0))
   if abs(after - before) > 1:
     lines.append(f'{layer.path}: {before} zeros became {after}')
-  distinct = kernel.distinct if quantized else kernel.distinct_per_channel
+  distinct = len(np.unique(_signed_as(values, kernel))) if quantized else (
+      kernel.distinct_per_channel)
   if _shared(layer.chain) and distinct > len(np.unique(values)):
     lines.append(f'{layer.path}: {len(np.unique(values))} distinct values '
                  f'became {distinct}')
   return lines
+
+
+def _signed_as(values: np.ndarray, kernel: inspection.Kernel) -> np.ndarray:
+  """Returns a file's integers [channels, weights] with a model's signs.
+
+  The scales of a file are positive. Where batch norm multiplies a channel by a
+  negative number, the converter negates the integers of that channel: a file
+  may hold the negatives of clusters, too.
+
+  Args:
+    values: The model's kernel, in the layout of the file's but for axes of
+      size one.
+    kernel: The file's kernel.
+  """
+  integers, expected = (
+      np.moveaxis(a.reshape(kernel.values.shape), kernel.channel_axis, 0)
+      .reshape(kernel.values.shape[kernel.channel_axis], -1).astype(np.float64)
+      for a in (kernel.values, values))
+  negated = np.sum(integers * expected, axis=1, keepdims=True) < 0
+  return np.where(negated, -integers, integers)
 
 
 def _shared(chain: transforms.TransformChain) -> bool:

@@ -114,3 +114,39 @@ def test_zeros_stay_zeros_in_a_file_of_4_bits(blocks, tmp_path):
   line, = problems([*kernels[:2], dataclasses.replace(
       kernels[2], values=revived), kernels[3]])
   assert 'zeros became' in line
+
+
+def test_clusters_count_up_to_the_sign_that_batch_norm_gives_a_channel(
+    tmp_path):
+  """A file's scales are positive, so a negative gamma negates integers."""
+  layers = tf_keras.layers
+  inputs = tf_keras.Input([12, 12, 3])
+  norm = layers.BatchNormalization()
+  x = norm(layers.Conv2D(24, 3)(inputs))
+  float_model = tf_keras.Model(
+      inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+  conftest.randomize_norms(float_model)
+  gamma = abs(norm.gamma.numpy())
+  gamma[::3] *= -1
+  norm.gamma.assign(gamma)
+  model = factory.compress(
+      float_model, clustering.Clustering(number_of_clusters=12),
+      quantization.Quantization())
+  constraints.start(constraints.find(model, 'clustering'))
+  models.calibrate(model, conftest.random_images([8, 12, 12, 3]))
+  converted = convert.convert_as(model, formats.Options(file_format='int8'))
+  file = tmp_path / 'm.tflite'
+  file.write_bytes(converted.content)
+  conv, dense = inspection.kernels(str(file))
+  assert conv.op == 'CONV_2D' and 12 < conv.distinct <= 24
+  assert dense.distinct == 12
+
+  def problems(conv):
+    return invariants.problems(
+        model, [conv, dense], True, converted.variables)
+
+  assert problems(conv) == []
+  nudged = conv.values.copy()
+  nudged[3].flat[0] += 1  # Of a channel that is negated.
+  line, = problems(dataclasses.replace(conv, values=nudged))
+  assert line.endswith(': 12 distinct values became 13')
