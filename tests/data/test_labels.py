@@ -97,7 +97,8 @@ def test_a_damaged_and_a_missing_file_are_named(classify, tmp_path, capsys):
   content = (tmp_path / 'a-1').read_bytes()
   (tmp_path / 'a-1').write_bytes(content[:-7])
   assert main.main(command) == 2
-  assert f"damaged file in {tmp_path / 'a-1'}, record" in capsys.readouterr().err
+  told = capsys.readouterr().err
+  assert f"damaged file in {tmp_path / 'a-1'}, record" in told
   rule = labels.Rule(10, 'x')
   with pytest.raises(errors.UsageError, match='there is no file'):
     defects.check(
