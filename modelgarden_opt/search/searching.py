@@ -16,6 +16,9 @@ from modelgarden_opt.search import trials as trials_lib
 
 # Share of the time that the sensitivities of all layers may take.
 _SENSITIVITY = 0.2
+# A candidate that would be the cheapest, and loses at most so many times what
+# it may, is fine-tuned again for so many times the steps.
+_NEAR, _LONGER = 2.0, 4
 
 # Measures technique and parameter of the pairs on every layer, within seconds.
 Sensitivities = Callable[
@@ -92,12 +95,19 @@ class Search:
       The records of all trials, that of the float file first.
     """
     self._tell(self._trials.run_float())
+    tried = []
     for candidate in candidates.uniform(
         self._problem.layers, self._problem.space, self._problem.teacher):
       if self._spent():
         return self._trials.kept
-      self._try(candidate)
-    self._search()
+      tried.append((self._try(candidate), candidate))
+    # The cheapest first: if that fits, the others are not worth it.
+    for record, candidate in sorted(
+        (pair for pair in tried if self._is_near(pair[0])),
+        key=lambda pair: self._cost_of(pair[0])):
+      self._longer(record, candidate)
+    if not self.stopped:
+      self._search()
     return self._trials.kept
 
   def _search(self) -> None:
@@ -123,8 +133,8 @@ class Search:
           running.remove(bisection)
           continue
         number += 1
-        record = self._try(dataclasses.replace(
-            candidate, name=f'searched {number}'))
+        candidate = dataclasses.replace(candidate, name=f'searched {number}')
+        record = self._longer(self._try(candidate), candidate)
         bisection.tell(self._fits(record))
     self.stopped = 'nothing left to try'
 
@@ -140,9 +150,11 @@ class Search:
 
   def _least(self) -> float:
     """Returns the cost of the best candidate that fits."""
-    return min((choosing.cost(r, self._problem.limits.minimize)
-                for r in self._judged() if self._fits(r)),
+    return min((self._cost_of(r) for r in self._judged() if self._fits(r)),
                default=float('inf'))
+
+  def _cost_of(self, record: trials_lib.Record) -> float | None:
+    return choosing.cost(record, self._problem.limits.minimize)
 
   def _scale(self) -> float:
     """Returns what a file costs for every unit of its expected cost."""
@@ -152,32 +164,68 @@ class Search:
     expected = layers_lib.total(
         self._problem.layers, candidates.uniform(
             self._problem.layers, self._problem.space, False)[0], self._cost)
-    return choosing.cost(first, self._problem.limits.minimize) / expected
+    return self._cost_of(first) / expected
 
   def _judged(self) -> Iterator[trials_lib.Record]:
     """Yields the trials that have a file, other than the float one."""
     for record in self._trials.kept[1:]:
-      if record['status'] == trials_lib.DONE and choosing.cost(
-          record, self._problem.limits.minimize) is not None:
+      if record['status'] == trials_lib.DONE and (
+          self._cost_of(record) is not None):
         yield record
 
   def _fits(self, record: trials_lib.Record) -> bool:
     return record['status'] == trials_lib.DONE and limits_lib.fits(
         record, self._trials.reference, self._problem.limits)
 
+  def _is_near(self, record: trials_lib.Record) -> bool:
+    """Whether a trial would be the best one if it were a bit more accurate."""
+    limits = self._problem.limits
+    near = dataclasses.replace(limits, max_drop=_NEAR * limits.max_drop)
+    return (record.get('train_steps', 0) > 0
+            and record['status'] == trials_lib.DONE
+            and not self._fits(record)
+            and limits_lib.fits(record, self._trials.reference, near)
+            and self._cost_of(record) is not None
+            and self._cost_of(record) < self._least())
+
+  def _longer(
+      self, record: trials_lib.Record, candidate: space.Candidate
+  ) -> trials_lib.Record:
+    """Trains a candidate longer if that can make it the best one.
+
+    Args:
+      record: What became of it.
+      candidate: The candidate.
+
+    Returns:
+      The record of its longer training, else the one that was given.
+    """
+    if not self._is_near(record) or self._spent(_LONGER):
+      return record
+    return self._try(dataclasses.replace(
+        candidate, times=_LONGER,
+        name=f'{candidate.name}, {_LONGER * record["train_steps"]:,} steps'))
+
   def _try(self, candidate: space.Candidate) -> trials_lib.Record:
     record = self._trials.run(candidate)
-    self._longest = max(self._longest, record['seconds'])
+    self._longest = max(self._longest, record['seconds'] / candidate.times)
     self._tell(record)
     return record
 
-  def _spent(self) -> bool:
-    """Whether no further trial may begin; says why in `stopped`."""
+  def _spent(self, times: int = 1) -> bool:
+    """Whether no further trial may begin; says why in `stopped`.
+
+    Args:
+      times: How many times the steps of others it would take. One that is too
+        long leaves time for shorter ones.
+    """
     limit = self._budget.trials
     if limit is not None and len(self._trials.kept) > limit:
       self.stopped = 'trials'
-    elif (self._trials.seconds + self.sensitivity_seconds + self._longest
-          > self._budget.seconds):
+    elif (self._trials.seconds + self.sensitivity_seconds
+          + times * self._longest > self._budget.seconds):
+      if times > 1:
+        return True
       self.stopped = 'time'
     return bool(self.stopped)
 

@@ -65,11 +65,13 @@ class Candidate:
     family: What is the same for all layers.
     layers: What is done with the kernel of every layer, by path.
     uniform: Whether all layers were given one choice, as a baseline is.
+    times: It is fine-tuned for so many times the steps of the search.
   """
   name: str
   family: Family
   layers: Mapping[str, Choice]
   uniform: bool = False
+  times: int = 1
 
   @property
   def bits(self) -> set[int]:

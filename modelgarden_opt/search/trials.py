@@ -76,7 +76,6 @@ class Trials:
     self._directory = os.path.join(output_dir, 'trials')
     self._writer, self._execute, self._measure = writer, execute, measure
     self._imports = imports
-    self._train_steps = settings.train_steps
     best = commands.best_of(settings.model_dir)
     self._source = identity.of([best])[best]
     self.kept: list[Record] = []
@@ -114,7 +113,7 @@ class Trials:
             'layers': candidate.counted(),
             'granularity': candidate.family.granularity,
             'keep_ratio': candidate.family.keep,
-            'train_steps': self._train_steps})
+            'train_steps': self._writer.steps(candidate)})
 
   def whole_pipeline_of(
       self, record: Mapping[str, Any], split: str) -> dict[str, Any]:

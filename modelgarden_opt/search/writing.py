@@ -93,10 +93,14 @@ class Writer:
         'kind': 'qat', 'from': FLOAT, 'formats': ['int8'],
         'task': self._task(candidate)}
     if self._settings.train_steps:
-      trial['trainer'] = self._trainer()
+      trial['trainer'] = self._trainer(self.steps(candidate))
       if candidate.family.teacher:
         trial['teacher'] = FLOAT
     return {**frame, FLOAT: self._run(['float32'] * whole), TRIAL: trial}
+
+  def steps(self, candidate: space.Candidate) -> int:
+    """Returns the steps that a candidate is fine-tuned for."""
+    return candidate.times * self._settings.train_steps
 
   def _frame(self, stages: Sequence[str], split: str) -> dict[str, Any]:
     options = {'io_dtype': self._settings.io_dtype,
@@ -117,19 +121,18 @@ class Writer:
     train = {'seed': self._seed, 'deterministic': True}
     task: dict[str, Any] = {
         'train_data': train,
-        'quantization': _quantization(candidate, self._settings.train_steps)}
+        'quantization': _quantization(candidate, self.steps(candidate))}
     if candidate.family.keep < 1.0:
       task['pruning'] = {
           'granularity': 'channel', 'keep_ratio': candidate.family.keep,
           'importance': 'batch_norm', 'batch_norm_steps': 8}
     elif any(choice.sparsity for choice in candidate.layers.values()):
-      task['pruning'] = _pruning(candidate, self._settings.train_steps)
+      task['pruning'] = _pruning(candidate, self.steps(candidate))
     if any(choice.clusters for choice in candidate.layers.values()):
       task['clustering'] = _clustering(candidate)
     return task
 
-  def _trainer(self) -> dict[str, Any]:
-    steps = self._settings.train_steps
+  def _trainer(self, steps: int) -> dict[str, Any]:
     warmup = int(_WARMUP * steps)
     rate = self._settings.learning_rate or (
         self._rate * recipe.FINE_TUNING_RATE)

@@ -135,9 +135,10 @@ def test_one_command_makes_the_winner_again(stopped_and_whole, tmp_path):
 class _FakeTrials:
   """Trials whose drop is that of their sensitivities."""
 
-  def __init__(self, drop_of, seconds=10.0):
-    self.kept, self.seconds = [], 0.0
+  def __init__(self, drop_of, seconds=10.0, train_steps=0):
+    self.kept, self.seconds, self.longer = [], 0.0, []
     self._drop_of, self._each = drop_of, seconds
+    self._train_steps = train_steps
 
   @property
   def reference(self):
@@ -155,21 +156,26 @@ class _FakeTrials:
     if candidate.family.granularity == space.PER_TENSOR:
       return self._keep({'name': candidate.name, 'kind': 'searched',
                          'status': 'failed', 'message': 'refused'})
+    if candidate.times > 1:
+      self.longer.append(candidate)
     return self._keep({
         'name': candidate.name, 'status': 'done', 'gzip_bytes': int(cost),
         'kind': 'uniform' if candidate.uniform else 'searched',
-        'top_1_accuracy': 0.9 - self._drop_of(candidate)})
+        'train_steps': self._train_steps * candidate.times,
+        'top_1_accuracy': 0.9 - self._drop_of(candidate) / candidate.times},
+                      candidate.times)
 
-  def _keep(self, record):
-    self.seconds += self._each
-    self.kept.append({**record, 'seconds': self._each})
+  def _keep(self, record, times=1):
+    self.seconds += self._each * times
+    self.kept.append({**record, 'seconds': self._each * times})
     return self.kept[-1]
 
 
-def _search(budget, max_drop=0.5):
+def _search(budget, max_drop=0.5, train_steps=0):
   harms = test_candidates.harms_lib.Harms(test_candidates._records({}))
   trials = _FakeTrials(lambda c: 0.02 * sum(
-      harms.of(path, choice) for path, choice in c.layers.items()))
+      harms.of(path, choice) for path, choice in c.layers.items()),
+                       train_steps=train_steps)
   asked = []
 
   def sensitivities(treatments, seconds):
@@ -199,6 +205,29 @@ def test_it_ends_with_a_file_that_no_uniform_one_beats():
       ('quantization', 4), ('quantization', 8)]
   assert len(trials.kept) < 40 and len({r['name'] for r in trials.kept}) == (
       len(trials.kept))
+
+
+def test_what_is_nearly_accurate_enough_is_trained_longer():
+  """Four times the steps leave a quarter of the drop here."""
+  search, trials, _, limits = _search(
+      searching.Budget(seconds=1e4), train_steps=100)
+  assert search.stopped == 'nothing left to try' and trials.longer
+  by_name = {r['name']: r for r in trials.kept}
+  for candidate in trials.longer:
+    short = by_name[candidate.name.removesuffix(', 400 steps')]
+    assert by_name[candidate.name]['train_steps'] == 400
+    assert 0.5 < choosing.drop(short, trials.reference) < 1.001
+  _, untrained, _, _ = _search(searching.Budget(seconds=1e4))
+  assert not untrained.longer
+  cheapest, before = (limits_lib.best(
+      [r for r in of.kept if r['status'] == 'done'], limits)['gzip_bytes']
+                      for of in (trials, untrained))
+  assert cheapest < before
+
+
+def test_a_longer_training_begins_only_if_it_would_end_in_time():
+  _, trials, _, _ = _search(searching.Budget(seconds=95), train_steps=100)
+  assert trials.seconds <= 95 and not trials.longer
 
 
 def test_no_trial_begins_that_would_not_end_in_time():
