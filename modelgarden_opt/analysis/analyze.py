@@ -27,6 +27,7 @@ RESULT, RULES, JOURNAL = 'analysis.json', 'rules.yaml', 'sensitivity.jsonl'
 _ERROR_IMAGES = 128
 # Share of a budget that is left to find rules and to try them.
 _FOR_RULES = 0.2
+_INCOMPLETE = ('The budget ended before all layers were measured.',)
 _KERNEL_TECHNIQUES = ('pruning', 'clustering')
 
 
@@ -75,6 +76,7 @@ def of_run(
       'calibrated': found.twin, 'split': options.split,
       'metric': sensitive.metric, 'float_metric': sensitive.float_metric,
       'quantized_metric': sensitive.quantized_metric,
+      'max_drop': max_drop,
       'num_images': sensitive.num_images, 'num_items': sensitive.num_items,
       'complete': sensitive.complete,
       'layers': _layers(errors, sensitive, study),
@@ -128,7 +130,8 @@ def _write_rules(
   comments = {'quantization': (
       f'The quantized model loses {excepted.before} points of '
       f'{found.metric} on {found.num_images} images,',
-      f'{excepted.after} with these rules (95 % confidence intervals).')}
+      f'{excepted.after} with these rules (95 % confidence intervals).',
+      *_INCOMPLETE[:not found.complete])}
   for technique in _KERNEL_TECHNIQUES:
     measured = {r.parameter for r in found.records if r.technique == technique}
     parameter = exceptions.parameter_of(run, technique, sorted(measured))

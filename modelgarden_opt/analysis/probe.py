@@ -41,6 +41,8 @@ _BITS = 8
 class _Untransformed:
   """Stands for the transforms of a kernel that were applied before."""
 
+  computes_on_integers = False
+
   def __call__(self, kernel: tf.Tensor, training: bool) -> tf.Tensor:
     del training
     return kernel

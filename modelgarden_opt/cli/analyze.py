@@ -198,11 +198,20 @@ def _rules(found: Mapping[str, Any]) -> list[str]:
   from modelgarden_opt.evaluation import paired
   loss = paired.Difference(**found['loss'])
   if found['loss'] == found['loss_with_rules']:
-    return [f'quantization loses {loss} points; no layer needs a rule, or no '
-            'rule helps']
+    return [f'quantization loses {loss} points; {_without_rules(found, loss)}']
   lines = [f'quantization loses {loss} points, with rules.yaml '
            f"{paired.Difference(**found['loss_with_rules'])}"]
   if found['loss_of_file_with_rules']:
     on_file = paired.Difference(**found['loss_of_file_with_rules'])
     lines.append(f'an int8 file with rules.yaml loses {on_file}')
   return lines
+
+
+def _without_rules(found: Mapping[str, Any], loss: Any) -> str:
+  """Says why there are no rules of quantization."""
+  if loss.value <= found['max_drop'] or loss.low <= 0:
+    return 'no layer needs a rule'
+  if not found['complete']:
+    return ('no rule yet: the budget ended before all layers were measured and '
+            'exceptions tried')
+  return 'no rule helps'

@@ -162,6 +162,8 @@ class Rewired(grid.Noting):
       replaced['activation'] = tf_keras.activations.linear
     with internals.replaced(self, **replaced):
       outputs = super().call(inputs)
+    if self.chain.computes_on_integers:
+      bias.with_accumulated(outputs)
     step = bias.step_of(inputs)
     kernel_step = None if training else self.chain.step(kernel)
     if step is None or kernel_step is None:

@@ -57,6 +57,11 @@ class RewiredConvolution(leaves.Rewired):
       return super()._call_float(inputs, training)
 
 
+# What a normalization multiplies by in a file: at least this, this share of
+# what it adds in units of the deviation of its input, and that one's floor.
+_LEAST_SCALE, _LEAST_SHARE, _LEAST_DEVIATION = 1e-12, 1e-3, 1e-4
+
+
 @_of(*topology.NORMS)
 class RewiredNorm(leaves.Rewired):
   """A batch normalization whose statistics can be frozen late in training.
@@ -84,16 +89,22 @@ class RewiredNorm(leaves.Rewired):
     quantizer = self.scale_quantizer
     if quantizer and quantizer.mode is quantizers.Mode.EXPORT:
       return self._exported(inputs, quantizer)
-    with internals.replaced(self, **self._constants):
+    alone = quantizer and bias.step_of(inputs) is not None
+    constants = self._constants
+    if not training and self.scale and (alone or bias.is_accumulated(inputs)):
+      constants = {'gamma': self._gamma_of_file()}
+    with internals.replaced(self, **constants):
       outputs = super(leaves.Rewired, self).call(inputs, training=training)
     step = bias.accumulator_step_of(inputs)
-    if quantizer and bias.step_of(inputs) is not None:
-      step = bias.step_of(inputs) / 127.0
-    if training or step is None:
+    if training or not (alone or step is not None):
       return outputs
     # What the file adds to the products.
     scale, offset = self._scale_and_offset()
-    return outputs + bias.rounding_error(offset, step * tf.abs(scale))
+    size = tf.abs(scale)
+    if alone:
+      step = bias.step_of(inputs) / 127.0
+      size = tf.maximum(size, fake_quant.constant(fake_quant.MIN_KERNEL_RANGE))
+    return outputs + bias.rounding_error(offset, step * size)
 
   @property
   def _constants(self) -> dict[str, tf.Tensor]:
@@ -103,10 +114,28 @@ class RewiredNorm(leaves.Rewired):
     gamma = tf.convert_to_tensor(self.gamma)
     return {'gamma': tf.stop_gradient(gamma) + gamma * fake_quant.constant(0.0)}
 
+  def _gamma_of_file(self) -> tf.Tensor:
+    """Returns `gamma`, kept away from zero for the sake of integers.
+
+    Its product with the steps of kernel and input is that of the int32 bias:
+    of zero there is no file, and next to zero the bias overflows. A channel
+    that varies by less than a thousandth of its mean, so a dead one, varies by
+    that much: at most a step of its output.
+    """
+    gamma = tf.convert_to_tensor(self.gamma)
+    deviation = tf.sqrt(self.moving_variance + self.epsilon)
+    varies = tf.maximum(tf.sqrt(self.moving_variance), _LEAST_DEVIATION)
+    least = _LEAST_SCALE
+    if self.center:
+      least = tf.maximum(least, _LEAST_SHARE * tf.abs(self.beta) / varies)
+    least *= deviation
+    return tf.where(tf.abs(gamma) < least,
+                    tf.where(gamma < 0, -least, least), gamma)
+
   def _scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
     scale = tf.math.rsqrt(self.moving_variance + self.epsilon)
     if self.scale:
-      scale *= self.gamma
+      scale *= self._gamma_of_file()
     offset = -self.moving_mean * scale
     if self.center:
       offset += self.beta

@@ -45,6 +45,8 @@ class KernelTransform(tf.Module):
   shows_in_files = False
   # Whether equal weights of different output channels shall stay equal.
   shares_values = False
+  # Whether a file computes on integers of the kernel that it returns now.
+  computes_on_integers = False
 
   def build(self, layer: tf_keras.layers.Layer, kernel: tf.Variable) -> None:
     """Creates the variables of the transform (none by default)."""
@@ -122,6 +124,11 @@ class TransformChain(tf.Module):
     for transform in self:
       kernel = transform(kernel, training)
     return kernel
+
+  @property
+  def computes_on_integers(self) -> bool:
+    """Whether a file computes on integers of what it returns now."""
+    return any(transform.computes_on_integers for transform in self)
 
   def step(self, kernel: tf.Tensor) -> tf.Tensor | None:
     """Returns the quantization step of what the chain returned, if any."""

@@ -26,16 +26,23 @@ def block_of(run: run_directory.Run):
   return found[1]
 
 
-def break_kernel(run: run_directory.Run) -> None:
+def break_kernel(
+    run: run_directory.Run, times: float | None = None) -> None:
   """Gives a kernel one huge row, which reads nothing but zeros.
 
   In float that changes nothing: a channel is 0, and so is its product. But the
   steps of the quantized kernel are so large that all other weights become 0.
+
+  Args:
+    run: The run, whose model is changed.
+    times: How many times the largest weight of an output channel the row has
+      there; None for 1,000 everywhere.
   """
   block = block_of(run)
   beta = block._norm1.beta.numpy()
   beta[0] = -50.0  # A relu follows.
   block._norm1.beta.assign(beta)
   kernel = block._conv2.kernel.numpy()
-  kernel[:, :, 0, :] = 1000.0
+  kernel[:, :, 0, :] = 1000.0 if times is None else (
+      times * abs(kernel).max(axis=(0, 1, 2)))
   block._conv2.kernel.assign(kernel)

@@ -1,16 +1,22 @@
 """`modelgarden-opt analyze` as a user runs it."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import yaml
 
+from modelgarden_opt.cli import analyze
 from modelgarden_opt.cli import main
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.evaluation import evaluate
 from modelgarden_opt.export import exporter
 from modelgarden_opt.tasks import run_directory
+from tests import conftest
 from tests.analysis import damage
 
 _FEW = ['--num_images=120', '--calibration_images=64',
@@ -95,6 +101,52 @@ def test_two_files_are_compared(float_run, exported, tmp_path, capsys):
   np.save(images, np.zeros([2, 32, 32, 3], np.float32))
   assert main.main(['analyze', *files, f'--images={images}',
                     f'--output_dir={tmp_path}']) == 0
+
+
+def test_a_killed_analysis_goes_on_to_the_same_table(
+    float_run, analyzed, tmp_path):
+  output, checkpoint = analyzed
+  argv = ['analyze', f'--model_dir={float_run}', f'--output_dir={tmp_path}',
+          f'--checkpoint={checkpoint}', *_FEW]
+  journal = tmp_path / 'sensitivity.jsonl'
+  with subprocess.Popen(
+      [sys.executable, '-m', 'modelgarden_opt.cli.main', *argv,
+       '--import=tests.tiny'], cwd=conftest.REPOSITORY,
+      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    while process.poll() is None and not (
+        journal.exists() and journal.read_bytes().count(b'\n') > 3):
+      time.sleep(0.01)
+    process.kill()
+  assert process.returncode == -signal.SIGKILL
+  kept = journal.read_bytes().count(b'\n') - 1
+  assert kept >= 3 and not (tmp_path / 'analysis.json').exists()
+  assert main.main(argv) == 0
+  whole, resumed = (
+      [json.loads(line) for line in path.read_text().splitlines()]
+      for path in (output / 'sensitivity.jsonl', journal))
+  assert kept < len(whole) - 1 and resumed[0] == whole[0]
+  # Sums of float32 depend on the threads of a process.
+  for item, other in zip(resumed[1:], whole[1:], strict=True):
+    assert item.keys() == other.keys()
+    for field, value in item.items():
+      text = isinstance(value, str)
+      assert other[field] == (value if text else pytest.approx(
+          value, rel=1e-2, abs=1e-6)), (item['layer'], field)
+  for name in ('rules.yaml', 'rules_pruning.yaml'):
+    assert (tmp_path / name).read_text() == (output / name).read_text()
+
+
+@pytest.mark.parametrize('complete, value, low, told', [
+    (True, 0.004, 0.002, 'no layer needs a rule'),
+    (False, 0.3, -0.1, 'no layer needs a rule'),
+    (True, 0.3, 0.2, 'no rule helps'),
+    (False, 0.3, 0.2, 'no rule yet: the budget ended before')])
+def test_why_there_are_no_rules_is_told(complete, value, low, told):
+  loss = {'value': value, 'low': low, 'high': 0.5}
+  line, = analyze._rules({
+      'loss': loss, 'loss_with_rules': loss, 'max_drop': 0.005,
+      'complete': complete})
+  assert told in line
 
 
 @pytest.mark.parametrize('flags, message', [

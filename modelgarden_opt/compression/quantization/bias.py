@@ -18,6 +18,7 @@ from modelgarden_opt.compression import grid
 from modelgarden_opt.compression import internals
 
 _STEP, _ACCUMULATOR_STEP = 'step', 'accumulator_step'
+_ACCUMULATED = 'accumulated'
 
 
 def with_step(x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
@@ -50,6 +51,19 @@ def with_accumulator_step(x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
 def accumulator_step_of(x: tf.Tensor) -> tf.Tensor | None:
   """Returns the int32 step of a convolution's output, None if not marked."""
   return internals.mark_of(x, _ACCUMULATOR_STEP)
+
+
+def with_accumulated(x: tf.Tensor) -> tf.Tensor:
+  """Returns `x`, marked as what a convolution on integers computed."""
+  return internals.mark(x, _ACCUMULATED, True)
+
+
+def is_accumulated(x: tf.Tensor) -> bool:
+  """Whether a convolution made a tensor that computes on integers in a file.
+
+  Unlike steps, this is also known while a model is exported.
+  """
+  return internals.mark_of(x, _ACCUMULATED, False)
 
 
 def rounding_error(bias: tf.Tensor, step: tf.Tensor) -> tf.Tensor:

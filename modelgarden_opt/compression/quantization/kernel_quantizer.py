@@ -66,6 +66,11 @@ class KernelQuantizer(transforms.KernelTransform):
     """The largest integer."""
     return 2.0**(self.num_bits - 1) - 1.0
 
+  @property
+  def computes_on_integers(self) -> bool:
+    """Whether the kernel that it returns is one of a file of integers."""
+    return self.mode in (quantizers.Mode.QUANTIZE, quantizers.Mode.EXPORT)
+
   def follow(self, earlier: transforms.KernelTransform) -> None:
     """Preserves what an earlier transform made of the kernel.
 

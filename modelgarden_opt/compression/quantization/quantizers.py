@@ -27,6 +27,9 @@ class Mode(enum.Enum):
 
 # The upper end of a range is at least this: a scale of zero has no inverse.
 _MIN_RANGE = 1e-6
+# That of a tensor of which nothing but zeros was seen. Any does, but runtimes
+# refuse an output whose step is far below the product of those of its inputs.
+_RANGE_OF_ZEROS = 1.0
 # Both ends of a range that nobody has measured, as in TFMOT's
 # MovingAverageQuantizer.
 INITIAL = 6.0
@@ -194,7 +197,10 @@ class ActivationQuantizer(tf.Module):
     ends = observer.ends()
     if ends is None or not self.moves:
       return
-    self.maximum.assign(max(ends[1], self._at_least))
+    zeros = ends[1] <= 0 and (
+        ends[0] >= 0 if self._lower is None else self._lower == 0)
+    self.maximum.assign(max(
+        _RANGE_OF_ZEROS if zeros else ends[1], self._at_least))
     if self._lower is None:
       self.minimum.assign(min(ends[0], 0.0))
 
