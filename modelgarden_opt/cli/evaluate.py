@@ -14,6 +14,7 @@ from modelgarden_opt.report import finding
 # Which agreements are shown, and how they are called.
 _AGREEMENTS = {'agreement': 'agreement with Keras',
                'agreement_with_first': 'with the first file'}
+_MOST_PAIRS = 3
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='ends a file that takes longer for a batch '
                       '(default: 600)')
   parser.add_argument('--per_class', action='store_true',
-                      help='also print the accuracy of every class')
+                      help='also print the score of every class, and which '
+                      'classes are taken for each other')
   output.add_flag(parser)
 
 
@@ -115,20 +117,45 @@ def _show(args: argparse.Namespace, results) -> None:
 
 
 def _by_class(model_dir: str, results) -> str:
-  """Returns a table of the accuracy of every class."""
-  scored = [r for r in results if 'confusion' in r]
-  if not scored:
-    return 'per class: only of classifiers with at most 100 classes'
+  """Returns the score of every class, and which ones are taken for others."""
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt.data import class_names
   from modelgarden_opt.tasks import run_directory
-  names = class_names.of(run_directory.load_params(model_dir).task) or map(
-      str, range(len(scored[0]['confusion'])))
+  names = class_names.of(run_directory.load_params(model_dir).task)
+  if 'per_class_iou' in results[0]:
+    return _ious(results, names)
+  scored = [r for r in results if 'confusion' in r]
+  if not scored:
+    return 'per class: only of models with at most 100 classes'
+  size = len(scored[0]['confusion'])
+  names = [*names, *map(str, range(len(names), size))]
   rows = []
   for index, name in enumerate(names):
     counts = [r['confusion'][index] for r in scored]
     if sum(counts[0]):
       rows.append([name, *(f'{row[index] / sum(row):.4f}' for row in counts),
                    str(sum(counts[0]))])
-  return output.table(['class', *(r['model'] for r in scored), 'examples'],
-                      rows)
+  return '\n'.join([
+      output.table(['class', *(r['model'] for r in scored), 'examples'], rows),
+      *(f"{r['model']}: most often confused: {_pairs(r['confusion'], names)}"
+        for r in scored)])
+
+
+def _ious(results, names) -> str:
+  """Returns the intersection over union of every class."""
+  scored = [r['per_class_iou'] for r in results]
+  names = names or map(str, range(len(scored[0])))
+  return output.table(
+      ['class', *(r['model'] for r in results)],
+      [[name, *(f'{value:.4f}' for value in row)]
+       for name, row in zip(names, zip(*scored))])
+
+
+def _pairs(confusion, names) -> str:
+  """Says which classes are taken for which other ones most often."""
+  pairs = sorted(
+      ((count, names[i], names[j]) for i, row in enumerate(confusion)
+       for j, count in enumerate(row) if i != j and count),
+      key=lambda pair: -pair[0])
+  return ', '.join(f'{true} for {taken} ({count})'
+                   for count, true, taken in pairs[:_MOST_PAIRS]) or 'none'

@@ -11,6 +11,7 @@ import tensorflow as tf
 import yaml
 
 from modelgarden_opt import errors
+from modelgarden_opt.cli import evaluate as evaluate_cli
 from modelgarden_opt.cli import main
 from modelgarden_opt.data import records
 from modelgarden_opt.data import representative
@@ -119,11 +120,19 @@ def test_an_evaluation_is_remembered_in_the_run(run_with, capsys):
   for _ in range(2):
     assert main.main(['evaluate', f'--model_dir={model_dir}', '--limit=20',
                       '--per_class']) == 0
-  assert 'class' in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert 'class' in printed and f'{model_dir}: most often confused: ' in printed
   with open(os.path.join(model_dir, 'evaluations.jsonl'),
             encoding='utf-8') as f:
     records = [json.loads(line) for line in f]
   assert [r['results'][0]['num_examples'] for r in records[-2:]] == [20, 20]
+
+
+def test_the_most_frequent_confusions_come_first():
+  names = ['a', 'b', 'c']
+  assert evaluate_cli._pairs([[9, 1, 4], [0, 9, 2], [5, 0, 9]], names) == (
+      'c for a (5), a for c (4), b for c (2)')
+  assert evaluate_cli._pairs([[3, 0], [0, 4]], names) == 'none'
 
 
 def test_a_limit_below_one_is_refused(float_run, capsys):

@@ -1,8 +1,10 @@
 """mIoU of Keras and of files, by one rule; predictions of a picture."""
 
 import numpy as np
+from official.vision.ops import preprocess_ops
 from PIL import Image
 import pytest
+import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
@@ -15,6 +17,7 @@ from modelgarden_opt.evaluation import predict
 from modelgarden_opt.evaluation import segmentation
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import exporter
+from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import experiment
 from tests.families import test_segmentation as families
 
@@ -149,7 +152,6 @@ def test_predict_ranks_classes(exported, tmp_path, capsys):
   lines = capsys.readouterr().out.splitlines()
   assert len(lines) == 3 and lines[0].startswith('1. class ')
   image = np.asarray(Image.open(picture).convert('RGB').resize((32, 32)))
-  from official.vision.ops import preprocess_ops
   logits = litert_model.Model(path)(preprocess_ops.normalize_image(
       image[np.newaxis].astype(np.float32) / 255.0).numpy())
   label = int(np.argmax(logits))
@@ -163,6 +165,31 @@ def test_what_is_no_picture_is_told(exported, tmp_path):
   (tmp_path / 'text.png').write_text('text')
   with pytest.raises(errors.UsageError, match='is not a picture'):
     predict.predict(path, str(tmp_path / 'text.png'))
+
+
+def test_a_saved_model_of_segmentation_serves_pictures_and_tensors(
+    model_dir, tmp_path, capsys):
+  assert main.main(['export', f'--model_dir={model_dir}', '--name=q',
+                    '--formats=saved_model', f'--output_dir={tmp_path}']) == 0
+  assert 'q_saved_model' in capsys.readouterr().out
+  served = tf.saved_model.load(str(tmp_path / 'q_saved_model')).signatures
+  run = run_directory.load(model_dir)
+  height, width = run.params.task.model.input_size[:2]
+  pixels = np.random.default_rng(0).integers(
+      0, 255, [height, width, 3], np.uint8)
+  image = preprocess_ops.normalize_image(
+      pixels[np.newaxis].astype(np.float32) / 255.0)
+  expected = run.predict(image.numpy())
+  for outputs in (
+      served['tensor'](image=image),
+      served['image_bytes'](image_bytes=tf.io.encode_png(pixels)[np.newaxis])):
+    np.testing.assert_allclose(outputs['logits'], expected, atol=1e-2)
+    np.testing.assert_allclose(
+        tf.reduce_sum(outputs['probabilities'], -1), 1.0, rtol=1e-4)
+  # Another size is scaled to fit and padded, as the loader does.
+  small = tf.io.encode_png(pixels[:height // 2, :width // 4])
+  assert served['image_bytes'](image_bytes=small[np.newaxis])[
+      'logits'].shape == expected.shape
 
 
 def test_segmentation_output_is_refused_for_classification(qat_run, tmp_path):

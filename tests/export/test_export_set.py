@@ -120,6 +120,34 @@ def test_a_named_format_that_fails_fails_and_keeps_the_others(
       'float32.tflite', 'float32.json', 'manifest.json'}
 
 
+def test_all_formats_but_one_that_is_refused_are_there_and_exit_is_0(
+    float_run, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(catalog, 'EXPORT_FORMATS', ('float32', 'dynamic_int8'))
+  verify = export_set.exporter.verification.verify
+
+  def refuse(path, model, options, *args):
+    found, problems = verify(path, model, options, *args)
+    if options.file_format == 'dynamic_int8':
+      problems = ['it differs']
+    return found, problems
+
+  monkeypatch.setattr(export_set.exporter.verification, 'verify', refuse)
+  argv = ['export', f'--model_dir={float_run}', f'--output_dir={tmp_path}']
+  assert main.main([*argv, '--all']) == 0
+  assert 'not written: dynamic_int8: the file does not compute' in (
+      capsys.readouterr().out)
+  manifest = json.loads((tmp_path / 'manifest.json').read_text())
+  assert [f['name'] for f in manifest['files']] == ['float32.tflite']
+  refused, = manifest['refused']
+  assert refused['format'] == 'dynamic_int8' and 'it differs' in (
+      refused['reason'])
+  assert {*os.listdir(tmp_path)} == {
+      'float32.tflite', 'float32.json', 'manifest.json'}
+  # Of formats that are named, the same ends the command with 1.
+  assert main.main([*argv, '--formats=float32,dynamic_int8']) == 1
+  assert 'dynamic_int8: the file does not compute' in capsys.readouterr().err
+
+
 def test_a_format_that_a_run_cannot_have_is_refused_before_any_file(
     qat_run, tmp_path, capsys):
   assert main.main([
