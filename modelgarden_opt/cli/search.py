@@ -295,12 +295,16 @@ def _show(found, judged, limits, pipeline: str) -> None:
        'ratio'],
       [[name, f'{by_name[name][score]:.4f}',
         choosing.difference(by_name[name], judged[0]),
-        f'{choosing.cost(by_name[name], limits.minimize):,}',
+        _cost(choosing.cost(by_name[name], limits.minimize)),
         _ratio(by_name[name], judged[0], limits.minimize)]
        for name in found['front']]))
   print(f'\nstopped: {found["stopped"]}, after {found["seconds"]:,.0f} seconds '
         f'of trials\n{found["sentence"]}\n{pipeline}\n'
         f'{os.path.join(os.path.dirname(pipeline), "search.html")}')
+
+
+def _cost(value: float) -> str:
+  return f'{value:,}' if isinstance(value, int) else f'{value:,.3f}'
 
 
 def _ratio(record, reference, minimize: str) -> str:

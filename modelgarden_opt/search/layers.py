@@ -138,7 +138,8 @@ def choices_of(layer: Layer, within: space.Space) -> list[space.Choice]:
   found += [space.Choice(bits, sparsity=share)
             for bits in integers for share in within.sparsities]
   if space.BITS in integers:
-    found += [space.Choice(clusters=n) for n in within.clusters]
+    found += [space.Choice(sparsity=share, clusters=n)
+              for n in within.clusters for share in (0.0, *within.sparsities)]
   return found
 
 

@@ -16,7 +16,7 @@ from modelgarden_opt.search import space
 from modelgarden_opt.tasks import run_directory
 
 # Names of the stages of a trial.
-FLOAT, TRIAL = 'float', 'trial'
+FLOAT, ZEROS, TRIAL = 'float', 'zeros', 'trial'
 _CALIBRATION_STEPS = 16
 # Masks have their final sparsity after this share of the steps, and are set so
 # many times until then.
@@ -87,16 +87,39 @@ class Writer:
         writes a report.
     """
     stages = [FLOAT, TRIAL, 'export', 'evaluate']
+    zeros = self._zeros(candidate) if _combines(candidate) else None
+    if zeros:
+      stages.insert(1, ZEROS)
     frame = self._frame(
         stages + ['benchmark', 'report'] * whole, split)
     trial: dict[str, Any] = {
-        'kind': 'qat', 'from': FLOAT, 'formats': ['int8'],
-        'task': self._task(candidate)}
-    if self._settings.train_steps:
-      trial['trainer'] = self._trainer(self.steps(candidate))
-      if candidate.family.teacher:
-        trial['teacher'] = FLOAT
-    return {**frame, FLOAT: self._run(['float32'] * whole), TRIAL: trial}
+        'kind': 'qat', 'from': ZEROS if zeros else FLOAT, 'formats': ['int8'],
+        'task': self._task(candidate), **self._training(candidate)}
+    return {**frame, FLOAT: self._run(['float32'] * whole),
+            **({ZEROS: zeros} if zeros else {}), TRIAL: trial}
+
+  def _zeros(self, candidate: space.Candidate) -> dict[str, Any]:
+    """Returns the stage that prunes, whose zeros stay when clusters are made.
+
+    Without training it is a calibration of one step, which nobody reads.
+    """
+    steps = self.steps(candidate)
+    task: dict[str, Any] = {
+        'train_data': self._data(), 'pruning': _pruning(candidate, steps)}
+    if not steps:
+      task['quantization'] = {'training': False, 'calibration_steps': 1}
+    return {'kind': 'prune' if steps else 'qat', 'from': FLOAT, 'formats': [],
+            'task': task, **self._training(candidate)}
+
+  def _training(self, candidate: space.Candidate) -> dict[str, Any]:
+    """Returns the fields of a stage that is fine-tuned, {} without steps."""
+    if not self._settings.train_steps:
+      return {}
+    return {'trainer': self._trainer(self.steps(candidate)),
+            **({'teacher': FLOAT} if candidate.family.teacher else {})}
+
+  def _data(self) -> dict[str, Any]:
+    return {'seed': self._seed, 'deterministic': True}
 
   def steps(self, candidate: space.Candidate) -> int:
     """Returns the steps that a candidate is fine-tuned for."""
@@ -118,14 +141,16 @@ class Writer:
             'formats': formats}
 
   def _task(self, candidate: space.Candidate) -> dict[str, Any]:
-    train = {'seed': self._seed, 'deterministic': True}
     task: dict[str, Any] = {
-        'train_data': train,
+        'train_data': self._data(),
         'quantization': _quantization(candidate, self.steps(candidate))}
     if candidate.family.keep < 1.0:
       task['pruning'] = {
           'granularity': 'channel', 'keep_ratio': candidate.family.keep,
           'importance': 'batch_norm', 'batch_norm_steps': 8}
+    elif _combines(candidate):
+      task['pruning'] = {'pruning_schedule': 'Preserve', 'rules': _rules(
+          candidate, lambda choice: {'enabled': choice.sparsity > 0})}
     elif any(choice.sparsity for choice in candidate.layers.values()):
       task['pruning'] = _pruning(candidate, self.steps(candidate))
     if any(choice.clusters for choice in candidate.layers.values()):
@@ -198,6 +223,13 @@ def _quantization(
   return block
 
 
+def _combines(candidate: space.Candidate) -> bool:
+  """Whether a candidate has zeros and clusters, in whichever layers."""
+  choices = candidate.layers.values()
+  return any(choice.sparsity for choice in choices) and any(
+      choice.clusters for choice in choices)
+
+
 def _pruning(candidate: space.Candidate, train_steps: int) -> dict[str, Any]:
   """Returns the block of a candidate whose single weights are pruned."""
   shares = collections.Counter(
@@ -218,6 +250,7 @@ def _clustering(candidate: space.Candidate) -> dict[str, Any]:
       c.clusters for c in candidate.layers.values() if c.clusters)
   return {
       'number_of_clusters': numbers.most_common(1)[0][0],
+      **({'preserve_sparsity': True} if _combines(candidate) else {}),
       'rules': _rules(candidate, lambda choice: (
           {'enabled': True, 'number_of_clusters': choice.clusters}
           if choice.clusters else {'enabled': False}))}

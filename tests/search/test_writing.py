@@ -12,6 +12,7 @@ from modelgarden_opt.tasks import run_directory
 _PATHS = ('backbone/conv2dbn_block_0/conv0',
           'backbone/inverted_bottleneck_block_1/conv0',
           'backbone/inverted_bottleneck_block_1/conv1', 'dense_0')
+_CHANNEL = space.Family()
 _TENSOR = space.Family(space.PER_TENSOR)
 _TAUGHT = space.Family(space.PER_TENSOR, 1.0, teacher=True)
 
@@ -66,6 +67,28 @@ def test_kernels_in_float_and_clusters_become_rules(float_run):
               ('*', True, 8), (_PATHS[0], False, None)]
   assert [(r.path, r.enabled) for r in config.task.clustering.rules] == [
       ('*', False), (_PATHS[3], True)]
+
+
+@pytest.mark.parametrize('train_steps', [0, 40])
+def test_zeros_are_made_in_a_stage_before_clusters(float_run, train_steps):
+  pipeline, config = _config(
+      float_run, _CHANNEL, space.Choice(), space.Choice(8, 0.8, 16),
+      space.Choice(), space.Choice(clusters=8), train_steps=train_steps)
+  names = [training.name for training in pipeline.trainings]
+  assert names == [writing.FLOAT, writing.ZEROS, writing.TRIAL]
+  assert pipeline.trainings[2].source == writing.ZEROS
+  assert pipeline.variants == ['trial_int8']
+  zeros = checking.resolve(pipeline)[writing.ZEROS].task
+  assert zeros.clustering is None
+  assert [(r.path, r.enabled) for r in zeros.pruning.rules] == [
+      ('*', False), (_PATHS[1], True)]
+  task = config.task
+  assert task.pruning.pruning_schedule == 'Preserve'
+  assert [(r.path, r.enabled) for r in task.pruning.rules] == [
+      ('*', False), (_PATHS[1], True)]
+  assert task.clustering.preserve_sparsity
+  assert {(r.path, r.number_of_clusters) for r in task.clustering.rules
+          if r.enabled} == {(_PATHS[1], 16), (_PATHS[3], 8)}
 
 
 def test_fine_tuning_follows_the_recipe(float_run):
