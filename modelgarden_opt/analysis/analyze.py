@@ -55,10 +55,8 @@ def of_run(
     UsageError: If the run, its data or an option cannot be used.
   """
   started = time.monotonic()
-  found = subject.load(
-      model_dir, options.checkpoint, options.params_override,
-      options.calibration_images)
-  study = study_lib.Study(found, options.split, options.num_images)
+  study = sensitivity.study_of(model_dir, options)
+  found = study.subject
   deadline = options.budget_seconds and started + options.budget_seconds
   errors = layer_errors.measure(found, study.images[:_ERROR_IMAGES])
   sensitive = sensitivity.of_study(

@@ -24,36 +24,16 @@ _WITH_BIAS = ('CONV_2D', 'DEPTHWISE_CONV_2D', 'FULLY_CONNECTED',
               'TRANSPOSE_CONV')
 
 
-@dataclasses.dataclass
-class OpError:
-  """The error of one op of the integer file; what it does not have is None.
+@dataclasses.dataclass(kw_only=True)
+class OpError(signals.TensorError):
+  """The error of one op of the integer file; `layer` names its result.
 
   Attributes:
-    layer: Name of its result.
     op: E.g. `CONV_2D`.
     dtype: Type of its result.
-    sqnr_db: Signal to quantization noise ratio of its result in dB, with
-      everything before it on integers, too.
-    clipped: Share of the float values outside of its range, in [0, 1].
-    saturated: Share of its integers at an end of the range; of an end that
-      stands for 0 not.
-    range_use: Share of its range between the extremes of the float values.
-    bias_rounding: Root mean square of the difference of its biases from those
-      of the float file, as a share of that of its result.
   """
-  layer: str
   op: str
   dtype: str
-  sqnr_db: float | None = None
-  clipped: float | None = None
-  saturated: float | None = None
-  range_use: float | None = None
-  bias_rounding: float | None = None
-
-  def record(self) -> dict[str, Any]:
-    """Returns the fields that the op has, ready for JSON."""
-    return {name: value for name, value in vars(self).items()
-            if value is not None}
 
 
 class _File:
@@ -223,8 +203,8 @@ def _error(
 ) -> OpError:
   tensor = integers.result(b)
   result = OpError(
-      tensor['name'], b['op_name'], np.dtype(tensor['dtype']).name,
-      signals.sqnr_db(total))
+      layer=tensor['name'], op=b['op_name'],
+      dtype=np.dtype(tensor['dtype']).name, sqnr_db=signals.sqnr_db(total))
   if _is_integer(integers, b):
     low, high = _range(tensor)
     result.clipped = total['clipped'] / total['size']

@@ -30,40 +30,20 @@ _PIXELS = 2**19
 _MOST_IMAGES = 128
 
 
-@dataclasses.dataclass
-class LayerError:
-  """The error of one layer; what a layer does not have is None.
+@dataclasses.dataclass(kw_only=True)
+class LayerError(signals.TensorError):
+  """The error of one layer; `layer` is its path, as rules use it.
 
   Attributes:
-    layer: Path of the layer, as rules use it.
     layer_type: Class name of the float layer.
     bits: Bits of its kernel.
-    sqnr_db: Signal to quantization noise ratio of its output in dB, with
-      everything before it quantized.
-    own_sqnr_db: The same of its quantized activation alone, on float input.
+    own_sqnr_db: SQNR of its quantized activation alone, on float input.
     kernel_sqnr_db: That of its kernel.
-    clipped: Share of the float values that its range cuts off, in [0, 1].
-    saturated: Share of the integers at an end of their range; of an end that is
-      0 not, which a relu fills.
-    range_use: Share of its range between the extremes of the float values.
-    bias_rounding: Root mean square of what storing its biases as int32 adds to
-      them, as a share of that of its output.
   """
-  layer: str
   layer_type: str
   bits: int | None = None
-  sqnr_db: float | None = None
   own_sqnr_db: float | None = None
   kernel_sqnr_db: float | None = None
-  clipped: float | None = None
-  saturated: float | None = None
-  range_use: float | None = None
-  bias_rounding: float | None = None
-
-  def record(self) -> dict[str, Any]:
-    """Returns the fields that the layer has, ready for JSON."""
-    return {name: value for name, value in vars(self).items()
-            if value is not None}
 
 
 def measure(
@@ -253,7 +233,7 @@ def _bias_error(
 
 def _error(path: str, kind: str, sums: dict[str, float]) -> LayerError:
   """Returns the error of a layer from sums over all samples."""
-  result = LayerError(path, kind)
+  result = LayerError(layer=path, layer_type=kind)
   if 'size' in sums:
     result.sqnr_db = signals.sqnr_db(
         {'signal': sums['activation_signal'],

@@ -107,13 +107,26 @@ def measure(
     UsageError: If the run, its data or an option cannot be used.
   """
   started = time.monotonic()
+  return of_study(
+      study_of(model_dir, options), options, journal,
+      None if options.budget_seconds is None
+      else started + options.budget_seconds)
+
+
+def study_of(model_dir: str, options: Options) -> study_lib.Study:
+  """Returns the model of a run on the images of the options.
+
+  Args:
+    model_dir: See `measure`.
+    options: See `measure`.
+
+  Raises:
+    UsageError: If the run, its data or an option cannot be used.
+  """
   found = subject.load(
       model_dir, options.checkpoint, options.params_override,
       options.calibration_images)
-  return of_study(
-      study_lib.Study(found, options.split, options.num_images), options,
-      journal, None if options.budget_seconds is None
-      else started + options.budget_seconds)
+  return study_lib.Study(found, options.split, options.num_images)
 
 
 def of_study(

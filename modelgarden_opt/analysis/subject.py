@@ -67,7 +67,7 @@ class Subject:
             self.run.params)['task']['quantization'],
         'calibration': dict(self.calibration) if self.calibration else None,
         'split': split, 'num_images': number,
-        'data': _plain(data.as_dict()), 'shards': _shards(data)}
+        'data': run_directory.as_plain(data), 'shards': _shards(data)}
 
 
 def images_of(
@@ -90,14 +90,6 @@ def images_of(
   if not found:
     raise errors.UsageError(f'split: the {split} data hold no images')
   return np.concatenate(found), judging.concatenate(labels)
-
-
-def _plain(value: Any) -> Any:
-  if isinstance(value, Mapping):
-    return {key: _plain(item) for key, item in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_plain(item) for item in value]
-  return value
 
 
 def _fingerprint(checkpoint: str) -> str:

@@ -21,6 +21,7 @@ from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.quantization import activations
 from modelgarden_opt.compression.quantization import bias
+from modelgarden_opt.compression.quantization import functions
 
 
 class Rewired(grid.Noting):
@@ -89,7 +90,7 @@ class Rewired(grid.Noting):
 
   def _fuse_activation(self) -> None:
     """Takes over the activation of a layer: its output is the only tensor."""
-    if activations.is_linear(self.activation) or not self._plan.enabled(
+    if functions.is_linear(self.activation) or not self._plan.enabled(
         'quantization', self.path, self.layer_type):
       return
     self.output_quantizer = None

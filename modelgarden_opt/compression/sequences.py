@@ -11,6 +11,7 @@ from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import twin
 from modelgarden_opt.compression.quantization import activations
+from modelgarden_opt.compression.quantization import functions
 
 
 class Branch(tf_keras.Sequential):
@@ -101,7 +102,7 @@ def _can_take_over(
     layer: tf_keras.layers.Layer, reader: tf_keras.layers.Layer) -> bool:
   """Whether a runtime fuses what a reader does into a layer."""
   kind = rules.float_type(layer)
-  if kind in topology.KERNELS and not activations.is_linear(layer.activation):
+  if kind in topology.KERNELS and not functions.is_linear(layer.activation):
     kind = ''  # As good as an activation layer.
   reader_kind = rules.float_type(reader)
   if reader_kind in topology.NORMS:

@@ -20,6 +20,7 @@ from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import transforms
 from modelgarden_opt.compression.quantization import activations
+from modelgarden_opt.compression.quantization import functions
 from modelgarden_opt.compression.quantization import quantization_technique
 
 # Float block class -> its twin; two blocks of the Model Garden share a name.
@@ -202,7 +203,7 @@ def problem(
   if plan.quantizes and not plan.enabled('quantization', path, kind):
     return ''
   if kind == 'TFOpLambda' and plan.quantizes:
-    name = activations.function_name(layer.function)
+    name = functions.function_name(layer.function)
     return f'function {name!r} of the model cannot be quantized; call a layer'
   if plan.quantizes:
     return _HINTS.get(kind, 'layers of this type cannot be quantized')
@@ -235,7 +236,7 @@ def _problem_of_leaf(layer: tf_keras.layers.Layer, kind: str) -> str:
     return (f'interpolation {layer.interpolation!r} cannot be quantized; '
             f'{" and ".join(_INTERPOLATIONS)} can')
   if kind in topology.KERNELS:
-    return activations.problem(layer.activation)
+    return functions.problem(layer.activation)
   if kind in topology.NORMS and not _over_last_axis(layer):
     return (f'axis {_axes(layer)} cannot be quantized; the last one, that of '
             'the channels, can')

@@ -90,8 +90,8 @@ def to_yaml(params: cfg.ExperimentConfig) -> str:
   return yaml.safe_dump(as_plain(params), default_flow_style=False)
 
 
-def as_plain(params: cfg.ExperimentConfig) -> dict[str, Any]:
-  """Returns a configuration as dictionaries, lists and scalars only."""
+def as_plain(params: cfg.base_config.Config) -> dict[str, Any]:
+  """Returns a configuration, or a part, as dictionaries, lists and scalars."""
   return _plain(params.as_dict())
 
 

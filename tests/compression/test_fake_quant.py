@@ -6,8 +6,8 @@ import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt.compression import transforms
-from modelgarden_opt.compression.quantization import activations
 from modelgarden_opt.compression.quantization import fake_quant
+from modelgarden_opt.compression.quantization import functions
 from modelgarden_opt.compression.quantization import kernel_quantizer
 from modelgarden_opt.compression.quantization import quantizers
 from tests import conftest
@@ -220,4 +220,4 @@ def test_known_lower_ends_cover_the_rounded_function(name):
   x = tf.linspace(-4.0, 4.0, 100001)
   gate = tf.nn.relu6(x + 3.0) / 6.0 if name == 'hard_swish' else tf.sigmoid(x)
   worst = tf.reduce_min(x * gate) - 3.0 / 512.0
-  assert activations.RECIPES[name].ranges['output']['lower'] <= worst + 1e-4
+  assert functions.RECIPES[name].ranges['output']['lower'] <= worst + 1e-4

@@ -1,19 +1,9 @@
-"""Quantized activations: which intermediate tensors get which range.
+"""Quantized activation layers, and which float layers may become one.
 
-An integer runtime executes hard-swish and its relatives as several ops, each
-of which rounds. Training has to see the same rounding, so every intermediate
-tensor has its own quantizer. hard-swish is written as relu6(x + 3), times
-1/6, times x, because XNNPACK takes these ops and leaves TFLite's int8
-HARD_SWISH to the slow reference path; the converter fuses the product back
-into HARD_SWISH unless the intermediate results are quantized.
+How a function is computed on integers is its recipe, see `functions`.
 """
 
-from collections.abc import Callable
-from collections.abc import Mapping
-import dataclasses
-import difflib
 import functools
-from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -24,107 +14,8 @@ from modelgarden_opt.compression import plan as plan_lib
 from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import transforms
-from modelgarden_opt.compression.quantization import fake_quant
+from modelgarden_opt.compression.quantization import functions
 from modelgarden_opt.compression.quantization import quantizers
-
-Function = Callable[[tf.Tensor], tf.Tensor]
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-  """How one activation function is computed on integers.
-
-  Attributes:
-    ranges: What is known beforehand of each quantized tensor, by name:
-      nothing, `lower`, or `fixed`. `input` and `output` are the function's own.
-    compute: `compute(x, function, q)` with the float function and the
-      quantizers as attributes of `q`.
-  """
-  ranges: Mapping[str, Mapping[str, Any]]
-  compute: Callable[[tf.Tensor, Function, Any], tf.Tensor]
-
-
-def _gate(x, q):
-  """(relu6(x + 3)) / 6 of a quantized tensor."""
-  # A sixth of the grid on [0, 6] is the grid on [0, 1], so training need not
-  # quantize again; the converter needs to see it.
-  shifted = q.shifted(x + fake_quant.constant(3.0), relu='relu6')
-  gate = shifted * fake_quant.constant(1.0 / 6.0)
-  return gate if q.training else q.gate(gate)
-
-
-def _hard_sigmoid(x, function, q):
-  del function
-  return _gate(q.input(x), q)
-
-
-def _hard_swish(x, function, q):
-  del function
-  x = q.input(x)
-  return q.output(x * _gate(x, q))
-
-
-def _swish(x, function, q):
-  del function
-  x = q.input(x)
-  return q.output(x * q.gate(tf.sigmoid(x)))
-
-
-def _relu(name):
-  return Recipe({'output': {'lower': 0.0}},
-                lambda x, f, q: q.output(x, relu=name))
-
-
-_ANY = Recipe({'output': {}}, lambda x, f, q: q.output(f(x)))
-# The input of a look-up-table op is a separate tensor.
-_TABLE = Recipe({'input': {}, 'output': {}},
-                lambda x, f, q: q.output(f(q.input(x))))
-# Ranges that TFLite prescribes for the outputs of LOGISTIC (and SOFTMAX), TANH.
-_SIGMOID_RANGE = {'fixed': (0.0, 255.0 / 256.0)}
-_TANH_RANGE = {'fixed': (-1.0, 127.0 / 128.0)}
-# XNNPACK adds tensors whose steps differ by less than 2^10: an input that
-# hardly differs from 0 would leave `x + 3` to the reference op. And it refuses
-# a product whose step is smaller than 2^-16 of that of its result.
-_BESIDE_3 = {'at_least': 0.05}
-_GATE_RANGES = {'input': _BESIDE_3, 'shifted': {'fixed': (0.0, 6.0)},
-                'gate': {'fixed': (0.0, 1.0)}}
-
-RECIPES = {
-    'relu': _relu('relu'),
-    'relu6': _relu('relu6'),
-    'linear': _ANY,
-    'identity': _ANY,
-    'leaky_relu': _TABLE,
-    'gelu': _TABLE,
-    'sigmoid': Recipe({'input': {}, 'output': _SIGMOID_RANGE}, _TABLE.compute),
-    'softmax': Recipe({'input': {}, 'output': _SIGMOID_RANGE}, _TABLE.compute),
-    'tanh': Recipe({'input': {}, 'output': _TANH_RANGE}, _TABLE.compute),
-    'hard_sigmoid': Recipe(_GATE_RANGES, _hard_sigmoid),
-    # Their smallest values are known, -0.375 and -0.2785; the rounded gate
-    # moves them by at most 3/512.
-    'hard_swish': Recipe(
-        {**_GATE_RANGES, 'output': {'lower': -0.381, **_BESIDE_3}},
-        _hard_swish),
-    'swish': Recipe(
-        {'input': _BESIDE_3, 'gate': _SIGMOID_RANGE,
-         'output': {'lower': -0.2845, **_BESIDE_3}},
-        _swish),
-}
-# Functions for which no runtime has an op.
-_RELUS = ('relu', 'relu6')
-_SYNONYMS = {'silu': 'swish', 'simple_swish': 'swish'}
-
-
-def function_name(function: Function | None) -> str:
-  """Returns the name of an activation function as YAML files spell it."""
-  if function is None:
-    return 'linear'
-  if isinstance(function, functools.partial):
-    function = function.func
-  if function is tf_keras.activations.hard_sigmoid:
-    return 'keras.hard_sigmoid'  # 0.2 x + 0.5: another function, same name.
-  name = getattr(function, '__name__', type(function).__name__)
-  return _SYNONYMS.get(name, name)
 
 
 class _Bound:
@@ -155,7 +46,7 @@ class ActivationQuantized(grid.Noting, tf_keras.layers.Activation):
 
   def __init__(self, activation, **kwargs):
     super().__init__(activation, **kwargs)
-    self._name_of_function = function_name(self.activation)
+    self._name_of_function = functions.function_name(self.activation)
     self._quantizers = {}
 
   @property
@@ -189,13 +80,14 @@ class ActivationQuantized(grid.Noting, tf_keras.layers.Activation):
     self._layer_type = layer_type
     if not plan.enabled('quantization', path, layer_type):
       return self
-    reason = problem(self.activation)
+    reason = functions.problem(self.activation)
     if reason:
       raise ValueError(f'{path}: {reason}')
-    self._is_open = not quantize_output and self._name_of_function in _RELUS
+    self._is_open = not quantize_output and (
+        self._name_of_function in functions.RELUS)
     if self._is_open:
       return self
-    for key, known in RECIPES[self._name_of_function].ranges.items():
+    for key, known in functions.RECIPES[self._name_of_function].ranges.items():
       self._quantizers[key] = plan.activation_quantizer(
           path, layer_type, **known)
     return self
@@ -243,7 +135,8 @@ class ActivationQuantized(grid.Noting, tf_keras.layers.Activation):
     if not active:
       return self.activation(inputs)
     bound = _Bound(self._quantizers, training)
-    recipe = _TABLE if self.fused else RECIPES[self._name_of_function]
+    recipe = functions.TABLE if self.fused else (
+        functions.RECIPES[self._name_of_function])
     return recipe.compute(inputs, self.activation, bound)
 
 
@@ -259,48 +152,9 @@ def fuse_hard_swish(model: tf_keras.Model, fused: bool) -> None:
       layer.fused = fused and layer.is_hard_swish
 
 
-@tf_keras.utils.register_keras_serializable(package=rules.PACKAGE)
-class LeakyRelu:
-  """The function of a `LeakyReLU` layer."""
-
-  __name__ = 'leaky_relu'
-
-  def __init__(self, alpha: float):
-    """Initializes the function.
-
-    Args:
-      alpha: Slope below zero.
-    """
-    self._alpha = float(alpha)
-
-  def __call__(self, x: tf.Tensor) -> tf.Tensor:
-    return tf.nn.leaky_relu(x, self._alpha)
-
-  def get_config(self):
-    return {'alpha': self._alpha}
-
-  @classmethod
-  def from_config(cls, config):
-    return cls(**config)
-
-
-def is_linear(function: Function | None) -> bool:
-  """Whether an activation function is the identity."""
-  return function_name(function) in ('linear', 'identity')
-
-
-# Functions with f(k x) = k f(x) for every k > 0.
-_HOMOGENEOUS = ('linear', 'identity', 'relu', 'leaky_relu')
-
-
-def is_homogeneous(name: str) -> bool:
-  """Whether the function of this name scales with its input."""
-  return name in _HOMOGENEOUS
-
-
 def name_of(layer: tf_keras.layers.Layer) -> str:
   """Returns the name of the function that an activation layer computes."""
-  return function_name(_function_of(layer))
+  return functions.function_name(_function_of(layer))
 
 
 def is_activation(layer: tf_keras.layers.Layer) -> bool:
@@ -310,17 +164,17 @@ def is_activation(layer: tf_keras.layers.Layer) -> bool:
   """
   kind = type(layer).__name__
   if kind == 'TFOpLambda':
-    name = function_name(layer.function)
-    return name in RECIPES and not is_linear(layer.function)
+    name = functions.function_name(layer.function)
+    return name in functions.RECIPES and not functions.is_linear(layer.function)
   if kind in ('Activation', 'ActivationQuantized'):
-    return not is_linear(layer.activation)
+    return not functions.is_linear(layer.activation)
   return kind in topology.ACTIVATIONS
 
 
 def reads_own_range(layer: tf_keras.layers.Layer) -> bool:
   """Whether the twin of an activation layer quantizes whatever it reads."""
   function = _function_of(layer)
-  recipe = RECIPES.get(function_name(function))
+  recipe = functions.RECIPES.get(functions.function_name(function))
   return recipe is not None and 'input' in recipe.ranges
 
 
@@ -332,17 +186,7 @@ def has_open_end(layer: tf_keras.layers.Layer) -> bool:
   """
   if not hasattr(layer, 'activation') and not is_activation(layer):
     return False
-  return function_name(_function_of(layer)) in _RELUS
-
-
-def problem(function: Function) -> str:
-  """Returns why an activation function has no integer recipe, '' if it has."""
-  name = function_name(function)
-  if name in RECIPES:
-    return ''
-  close = difflib.get_close_matches(name, RECIPES, 1) or ['relu']
-  return (f'activation {name!r} cannot be quantized; the nearest that can is '
-          f'{close[0]!r}, all are: {", ".join(sorted(RECIPES))}')
+  return functions.function_name(_function_of(layer)) in functions.RELUS
 
 
 def problem_of_layer(layer: tf_keras.layers.Layer) -> str:
@@ -359,7 +203,7 @@ def problem_of_layer(layer: tf_keras.layers.Layer) -> str:
     node = layer.inbound_nodes[0]
     if node.call_args[1:] or node.call_kwargs.keys() - {'name'}:
       return 'a function with arguments cannot be quantized; call a layer'
-  return problem(_function_of(layer))
+  return functions.problem(_function_of(layer))
 
 
 # Functions that hand on what they get. The Model Garden's own relu6 begins with
@@ -381,9 +225,9 @@ def is_passing(layer: tf_keras.layers.Layer) -> bool:
   """Whether a layer of a functional model hands on what it gets."""
   kind = type(layer).__name__
   if kind == 'TFOpLambda':
-    return function_name(layer.function) in _WITHOUT_ARITHMETIC
+    return functions.function_name(layer.function) in _WITHOUT_ARITHMETIC
   return kind == 'Passing' or (
-      kind == 'Activation' and is_linear(layer.activation))
+      kind == 'Activation' and functions.is_linear(layer.activation))
 
 
 def to_activation(activation) -> ActivationQuantized:
@@ -393,16 +237,16 @@ def to_activation(activation) -> ActivationQuantized:
   return ActivationQuantized(activation)
 
 
-def _function_of(layer: tf_keras.layers.Layer) -> Function:
+def _function_of(layer: tf_keras.layers.Layer) -> functions.Function:
   kind = type(layer).__name__
   if kind == 'TFOpLambda':
     return layer.function
   if kind == 'ReLU':
     if layer.negative_slope:
-      return LeakyRelu(layer.negative_slope)
+      return functions.LeakyRelu(layer.negative_slope)
     return tf.nn.relu if layer.max_value is None else tf.nn.relu6
   if kind == 'LeakyReLU':
-    return LeakyRelu(layer.alpha)
+    return functions.LeakyRelu(layer.alpha)
   if kind == 'Softmax':
     return tf_keras.activations.softmax
   return layer.activation

@@ -20,6 +20,7 @@ from modelgarden_opt.compression import rules
 from modelgarden_opt.compression import topology
 from modelgarden_opt.compression import twin
 from modelgarden_opt.compression.quantization import activations
+from modelgarden_opt.compression.quantization import functions
 from modelgarden_opt.modeling import calibration
 
 # Layers that treat every channel by itself and compute k f(x) from k x for
@@ -144,9 +145,9 @@ class _Tracer:
   def _start(self, layer: leaves.Rewired, outputs: tf.Tensor) -> None:
     trace = _Trace(layer)
     self._traces.append(trace)
-    name = activations.function_name(layer.activation)
-    if activations.is_homogeneous(name):
-      trace.mark(outputs, is_raw=activations.is_linear(layer.activation))
+    name = functions.function_name(layer.activation)
+    if functions.is_homogeneous(name):
+      trace.mark(outputs, is_raw=functions.is_linear(layer.activation))
     else:
       trace.blocked_by = name
 
@@ -154,7 +155,7 @@ class _Tracer:
     """Marks what a layer made of a marked tensor, if it has its channels."""
     if kind == 'Activation' or activations.is_activation(layer):
       name = activations.name_of(layer)
-      if not activations.is_homogeneous(name):
+      if not functions.is_homogeneous(name):
         mark.trace.blocked_by = name
         return
     elif not (kind in _PER_CHANNEL or isinstance(layer, activations.Passing)
