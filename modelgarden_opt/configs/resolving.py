@@ -200,7 +200,7 @@ def _merged(
     schema: fields.Schema, name: str, below: Any, above: Mapping[str, Any]
 ) -> dict[str, Any]:
   """Returns two overrides as one; a block that was null starts again."""
-  merged = dict(below) if isinstance(below, Mapping) else {}
+  merged = fields.left_by(below, above) if isinstance(below, Mapping) else {}
   entries = schema.blocks[name].fields if name else {}
   for key, value in above.items():
     entry = entries.get(key)

@@ -200,3 +200,24 @@ def test_every_experiment_resolves_to_its_own_task(name):
 
 def test_the_catalog_and_the_data_sets_agree():
   assert catalog.DATA_SETS.keys() == embedded.SETS.keys()
+
+
+def test_arguments_go_with_their_builder():
+  def sources(*blocks):
+    return {str(i): {'task': {'model': {'backbone': {'keras': block}}}}
+            for i, block in enumerate(blocks)}
+
+  def resolved(*blocks):
+    config = overrides.resolve_values('keras', sources(*blocks))
+    return config.task.model.backbone.keras.arguments.as_dict()
+
+  first = {'builder': 'tf_keras.applications:MobileNetV2',
+           'arguments': {'alpha': 0.35, 'weights': None}}
+  assert resolved(first, {'arguments': {'alpha': 0.5}}) == {
+      'alpha': 0.5, 'weights': None}
+  assert resolved(first, {**first, 'arguments': {'alpha': 0.5}}) == {
+      'alpha': 0.5, 'weights': None}
+  other = {'builder': 'tf_keras.applications:ResNet50'}
+  assert resolved(first, other) == {}
+  assert resolved(first, {**other, 'arguments': {'classes': 4}}) == {
+      'classes': 4}

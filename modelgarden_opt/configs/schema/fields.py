@@ -155,7 +155,7 @@ class Schema:
       below: Its values.
       above: Overrides that fit the schema.
     """
-    merged = dict(below)
+    merged = left_by(below, above)
     entries = self.blocks[name].fields if name else {}
     for key, value in above.items():
       entry = entries.get(key)
@@ -173,6 +173,19 @@ class Schema:
       element = entry.element if entry else None
       return [self.overridden(element, None, item) for item in value]
     return value
+
+
+def left_by(
+    below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the values of a block that overrides begin with.
+
+  They are those from below. But arguments go with their builder: those of
+  another one are dropped.
+  """
+  builder = below.get('builder')
+  other = builder and above.get('builder', builder) != builder
+  return {key: value for key, value in below.items()
+          if not (other and key == 'arguments')}
 
 
 def lookup(
