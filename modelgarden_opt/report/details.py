@@ -21,6 +21,18 @@ _TARGETS = {
     'weight_bytes': ('weight bytes', '{:,}'),
     'num_cpu_ops': ('CPU ops', '{:,}'),
 }
+# Fields of the layers of `analyze`: heading and format, None for text.
+_LAYERS = {
+    'layer_type': ('type', None), 'op': ('op', None),
+    'bits': ('bits', '{:g}'), 'drop': ('drop', '{:+.2%}'),
+    'divergence': ('divergence', '{:.2g}'), 'sqnr_db': ('SQNR, dB', '{:.1f}'),
+    'own_sqnr_db': ('own SQNR, dB', '{:.1f}'),
+    'kernel_sqnr_db': ('kernel SQNR, dB', '{:.1f}'),
+    'clipped': ('clipped', '{:.2%}'), 'saturated': ('saturated', '{:.2%}'),
+    'range_use': ('range use', '{:.0%}'),
+    'bias_rounding': ('bias rounding', '{:.3%}'),
+    'weights': ('weights', '{:,}'),
+}
 # A cell of the table of configurations shows so many letters; all of them when
 # it is pointed at.
 _MOST_LETTERS = 40
@@ -55,6 +67,28 @@ def targets(
       text('variant', False), text('device', False),
       *(html.Column(_TARGETS[f][0]) for f in fields),
       text('by', False), text('notes', False)], rows, style='wrap'))
+
+
+def layers(values: Sequence[Mapping[str, Any]], caption: str) -> Markup:
+  """Returns the table of the layers that `analyze` found, in their order.
+
+  Args:
+    values: Its `layers`.
+    caption: What the table shows.
+  """
+  fields = [f for f in _LAYERS if any(v.get(f) is not None for v in values)]
+  columns, rows = [html.Column('layer', False)], []
+  most = {}
+  for field in fields:
+    heading, form = _LAYERS[field]
+    columns.append(html.Column(heading, form is not None))
+    if form:
+      most[field] = max(abs(float(v.get(field) or 0)) for v in values)
+  for v in values:
+    rows.append(html.Row([html.Cell(str(v.get('layer', '–'))), *(
+        html.number(v.get(f), _LAYERS[f][1], most[f]) if f in most
+        else _cut(v.get(f)) for f in fields)]))
+  return html.table(html.Table(caption, columns, rows))
 
 
 def records(values: Sequence[Any], first: str, caption: str) -> Markup:

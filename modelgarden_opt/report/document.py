@@ -224,8 +224,8 @@ def _analyses(
 
 def _analysis(report: Report) -> Markup:
   return Markup('').join(
-      details.records(analysis['layers'], 'layer',
-                      f"Layers of {analysis.get('model', 'a file')}, as ranked")
+      details.layers([v for v in analysis['layers'] if isinstance(v, Mapping)],
+                     f"Layers of {analysis.get('model', 'a file')}, as ranked")
       for analysis in report.found.of('analysis') if analysis['layers'])
 
 

@@ -153,6 +153,8 @@ def find(roots: Sequence[str]) -> Found:
   found.files = sorted(set(found.files))
   for _, path in sorted(dated):
     for value in _read(path):
+      if path.endswith(EVALUATIONS):
+        value = _below(found, value)
       if kind_of(value):
         found.values[kind_of(value)].append((path, value))
   if not (found.files or found.of('export') or found.of('evaluation')):
@@ -160,6 +162,24 @@ def find(roots: Sequence[str]) -> Found:
         f'runs: neither a .tflite file nor the JSON output of `export` or '
         f'`evaluate` below {", ".join(map(repr, roots))}')
   return found
+
+
+def _below(found: Found, value: Any) -> Any:
+  """Returns what a run remembers of an evaluation, without files elsewhere.
+
+  Others have used the run as their reference: a search, or a pipeline.
+  """
+  results = value.get('results') if isinstance(value, Mapping) else None
+  if not isinstance(results, list):
+    return value
+  roots = [os.path.join(files.real(root), '') for root in found.roots]
+
+  def is_elsewhere(result):
+    model = str(result.get('model', '')) if isinstance(result, Mapping) else ''
+    return model.endswith('.tflite') and files.exists(model) and not (
+        files.real(model).startswith(tuple(roots)))
+
+  return {**value, 'results': [r for r in results if not is_elsewhere(r)]}
 
 
 def given(

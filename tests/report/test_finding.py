@@ -83,6 +83,19 @@ def test_what_a_run_remembers_of_evaluations_is_found(tmp_path):
   assert (found['top_1_accuracy'], found['num_examples']) == (0.99, 1000)
 
 
+def test_files_elsewhere_that_were_evaluated_with_a_run_are_left_out(tmp_path):
+  conftest.make(tmp_path / 'runs')
+  before = {v['name'] for v in _variants(tmp_path / 'runs')}
+  elsewhere = tmp_path / 'search' / 'trial.tflite'
+  elsewhere.parent.mkdir()
+  elsewhere.write_bytes(b'12')
+  record = tmp_path / 'runs' / 'files' / 'qat_evaluation.json'
+  result = json.loads(record.read_text())['results'][0]
+  (tmp_path / 'runs' / 'qat' / finding.EVALUATIONS).write_text(json.dumps(
+      {'results': [{**result, 'model': str(elsewhere)}]}))
+  assert {v['name'] for v in _variants(tmp_path / 'runs')} == before
+
+
 def test_names_that_an_earlier_report_gave_are_kept(tmp_path):
   conftest.make(tmp_path)
   (tmp_path / 'results.json').write_text(json.dumps({'variants': [

@@ -84,6 +84,7 @@ def test_panels_appear_with_the_records_of_other_commands(
   for title in ('Devices', 'Samples', 'Sensitivity', 'Trials of the search'):
     assert f'>{title}</h2>' in page
   assert 'ethos-u55-128' in text and '4,096' in text and 'a note' in text
+  assert '+40.00%' in text and 'SQNR, dB' in text and '12.3' in text
   assert 'trial_1' in text and 'settings.bits' in text
   assert 'image 7: b' in text and '✗ c (0.75)' in text
   # The noise stands beside the kernel of the same name.
