@@ -176,6 +176,12 @@ def sentence(variants: Sequence[Variant], constraints: Constraints) -> str:
   if not score:
     return (f'{errors.counted(len(variants), "file")} measured; none of them '
             'was evaluated.')
+  if score not in first:
+    return (f'{first["name"]}, which the others are compared with, was not '
+            'evaluated; give it to `evaluate`, too.')
+  if len(variants) == 1 and choose(variants, constraints):
+    return (f'{first["name"]} is the only file: {_percent(first[score])} '
+            f'{SCORES[score]}.')
   what = {'size': 'smallest', 'flash': 'smallest',
           'latency': 'fastest', 'instructions': 'fastest'}[
               constraints.minimize]

@@ -60,6 +60,15 @@ def test_the_sentence_names_the_choice_and_its_interval():
   assert text.startswith('No file meets the limits. Nearest is small')
 
 
+def test_a_reference_that_was_not_evaluated_and_a_single_file_are_told():
+  unknown = {k: v for k, v in FIRST.items() if k != 'top_1_accuracy'}
+  limits = choosing.Constraints()
+  assert choosing.sentence([unknown, SMALL], limits).startswith(
+      'float, which the others are compared with, was not evaluated')
+  assert choosing.sentence([SMALL], limits) == (
+      'small is the only file: 94.70 % top-1.')
+
+
 def test_an_interval_beyond_the_limit_is_told():
   found = choosing.margins(SMALL, FIRST, choosing.Constraints())
   assert 'the interval reaches beyond that' in found[0]

@@ -110,3 +110,24 @@ def test_a_space_without_4_bits_and_zeros_has_fewer():
   narrow = space.Space(bits=(8,), sparsities=(), clusters=(), keeps=(1.0, 0.5))
   names = [c.name for c in candidates.uniform(LAYERS, narrow, False)]
   assert names == ['8 bits', '8 bits, 50 % of the FLOPs']
+
+
+def test_everything_in_the_space_is_tried():
+  whole = space.Space(bits=(32, 8, 4), keeps=(1.0, 0.5))
+  harms = harms_lib.Harms(_records({}))
+  tried, families = [], list(candidates.families(whole, False))
+  for family in families:
+    for fits in (True, False):  # Ever more harm, and ever less.
+      bisection = candidates.Bisection(
+          LAYERS, family, whole, harms, layers_lib.zipped)
+      while (found := bisection.next()) is not None:
+        tried.append(found[0])
+        bisection.tell(fits)
+  choices = [c for candidate in tried for c in candidate.layers.values()]
+  assert {c.bits for c in choices} == {32, 8, 4}
+  assert {c.sparsity for c in choices} >= {0.0, 0.5, 0.9}
+  assert {c.clusters for c in choices} == {0, 16}
+  assert any(c.sparsity and c.clusters for c in choices)
+  assert {c.family.keep for c in tried} == {1.0, 0.5}
+  assert {c.family.granularity for c in tried} == {
+      space.PER_CHANNEL, space.PER_TENSOR}
