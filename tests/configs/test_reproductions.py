@@ -88,7 +88,8 @@ def _problems(text, experiment='mobilenet_v2', name='c.yaml', directory=None):
      'task.train_data.global_batch_size: 2000 is more than the 1,257 images'),
     (_TRAINER % ('train_steps: 10, optimizer_config: {warmup: {linear: '
                  '{warmup_steps: 20}}}'),
-     'warmup_steps: 20 is after trainer.train_steps 10'),
+     'warmup_steps: 20 is after trainer.train_steps 10, so the learning rate '
+     'would not be reached; use 1 (5 %'),
     (_RATE.replace('156000', '100') % 'alpha: 0.0',
      'so 155900 steps would train at rate 0'),
     (_DIGITS % 'input_path: /data/train*',

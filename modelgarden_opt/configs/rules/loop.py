@@ -100,9 +100,11 @@ def _warmup_ends(c: rule.View) -> Iterator[rule.Found]:
   if schedule.warmup_steps is None:
     yield field, f'must be set with type: {warmup.type}, received null'
   elif schedule.warmup_steps > c.trainer.train_steps:
+    steps = c.trainer.train_steps
     yield field, (
-        f'{schedule.warmup_steps} is after trainer.train_steps '
-        f'{c.trainer.train_steps}, so the learning rate would not be reached')
+        f'{schedule.warmup_steps} is after trainer.train_steps {steps}, so the '
+        f'learning rate would not be reached; use {max(1, steps // 20)} (5 % '
+        'of the steps), or warmup: {type: null}')
 
 
 @rule.reads('trainer.optimizer_config.optimizer.type')
