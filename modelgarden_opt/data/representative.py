@@ -16,6 +16,7 @@ import numpy as np
 from official.core import base_task
 import tensorflow as tf
 
+from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import records
@@ -116,16 +117,46 @@ def save(task: base_task.Task, model_dir: str) -> None:
 
 
 def load(model_dir: str) -> Images | None:
-  """Returns the images that a run directory keeps, None if it has none."""
+  """Returns the images that a run directory keeps, None if it has none.
+
+  Args:
+    model_dir: The run directory.
+
+  Raises:
+    UsageError: If the file is damaged.
+  """
   path = os.path.join(model_dir, FILE_NAME)
   if not tf.io.gfile.exists(path):
     return None
-  with tf.io.gfile.GFile(path, 'rb') as f, np.load(
-      io.BytesIO(f.read())) as arrays:
-    return Images(
-        arrays['images'].astype(np.float32),
-        arrays['labels'] if 'labels' in arrays else None,
-        {**json.loads(str(arrays['listing'])), 'source': FILE_NAME})
+  try:
+    with tf.io.gfile.GFile(path, 'rb') as f, np.load(
+        io.BytesIO(f.read())) as arrays:
+      images, listing = arrays['images'], json.loads(str(arrays['listing']))
+      labels = arrays['labels'] if 'labels' in arrays else None
+    wrong = _wrong(images, labels, listing)
+  except Exception as e:  # zipfile, zlib and numpy raise what they want.
+    wrong = str(e) or type(e).__name__
+  if wrong:
+    raise errors.UsageError(
+        f'{path!r} is damaged: {wrong}. Put back a copy of it, or remove it to '
+        'draw images from the training data instead')
+  return Images(images.astype(np.float32), labels,
+                {**listing, 'source': FILE_NAME})
+
+
+def _wrong(images, labels, listing) -> str:
+  """Returns what is wrong with the arrays of a file, '' if nothing is."""
+  if images.ndim != 4 or not images.size or images.dtype != np.float16:
+    return (f'images must be float16 [n, h, w, c], received {images.dtype} '
+            f'{list(images.shape)}')
+  if not np.isfinite(images).all():
+    return 'images must be finite'
+  if labels is not None and labels.shape != images.shape[:1]:
+    return (f'labels must be {len(images)} numbers, received '
+            f'{list(labels.shape)}')
+  if not isinstance(listing, dict):
+    return f'listing must be a mapping, received {type(listing).__name__}'
+  return ''
 
 
 def data_config(task: base_task.Task, split: str) -> inputs.DataConfig:

@@ -1,7 +1,9 @@
 """A run directory keeps what its export needs of the training data."""
 
+import io
 import os
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -54,6 +56,41 @@ def test_a_resumed_run_keeps_its_images(tiny_params, tmp_path):
     if steps == 10:
       path.write_bytes(b'the first')
   assert path.read_bytes() == b'the first'
+
+
+def _npz(**arrays) -> bytes:
+  content = io.BytesIO()
+  np.savez_compressed(content, **arrays)
+  return content.getvalue()
+
+
+def _bomb() -> bytes:
+  """Returns an archive whose array of 200 bytes declares 2**44 numbers."""
+  header = io.BytesIO()
+  np.lib.format.write_array_header_1_0(header, {
+      'descr': '<f2', 'fortran_order': False, 'shape': (2**20, 2**12, 2**12)})
+  content = io.BytesIO()
+  with zipfile.ZipFile(content, 'w') as archive:
+    archive.writestr('images.npy', header.getvalue() + bytes(200))
+  return content.getvalue()
+
+
+_IMAGES = np.zeros([2, 4, 4, 3], np.float16)
+_WHOLE = _npz(images=_IMAGES, listing=np.asarray('{}'))
+
+
+@pytest.mark.parametrize('content', [
+    b'', b'no archive', _WHOLE[:-40], _WHOLE[:100] + b'xxxx' + _WHOLE[104:],
+    _bomb(), _npz(images=_IMAGES),
+    _npz(images=_IMAGES, listing=np.asarray('[1')),
+    _npz(images=_IMAGES, listing=np.asarray('[]')),
+    _npz(images=_IMAGES[0], listing=np.asarray('{}')),
+    _npz(images=_IMAGES * np.nan, listing=np.asarray('{}')),
+    _npz(images=_IMAGES, labels=np.zeros(3), listing=np.asarray('{}'))])
+def test_a_damaged_file_is_named(content, tmp_path):
+  (tmp_path / representative.FILE_NAME).write_bytes(content)
+  with pytest.raises(errors.UsageError, match='representative.npz.* damaged'):
+    representative.load(str(tmp_path))
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def _run(argv: Sequence[str], name: str) -> tuple[str, str]:
   # A model or a run of many files is named by its directory.
   named = name in told or any(
       word.partition('=')[2].rstrip('/') in told for word in argv
-      if word.startswith('--model_dir=')) or 'backbone.keras.path' in told
+      if word.startswith('--model_dir=')) or f'{os.sep}saved' in told
   return (TOLD if named else UNNAMED), err.getvalue() or out.getvalue()
 
 

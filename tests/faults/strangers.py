@@ -143,8 +143,11 @@ class Case:
     path = self.place / 'train-0.tfrecord'
     damaging.records(self.rng, of, str(path))
     self.name = path.name
-    override = {'task': {'model': {'num_classes': 3}, 'train_data': {
-        'input_path': str(path), 'global_batch_size': 4, **fields}}}
+    data = {'input_path': str(path), 'global_batch_size': 4, **fields}
+    override = {
+        'runtime': {'distribution_strategy': 'off'},
+        'task': {'model': {'num_classes': 3}, 'train_data': data,
+                 'validation_data': data}}
     config = self.place / 'c.yaml'
     config.write_text(yaml.safe_dump(override))
     return ['data', 'check', f'--experiment={experiment}',
@@ -194,10 +197,13 @@ class Case:
     name = self.rng.choice(_MODELS)
     damage = damaging.archive if name == 'm.keras' else damaging.damaged
     path = self._damaged(name, damage)
-    return ['plan', '--experiment=keras_qat', '--params_override=' + (
-        'runtime.distribution_strategy=off,task.model.num_classes=3,'
-        'task.model.input_size=[16,16,3],task.model.backbone.keras.path='
-        f'{path}')]
+    values = cases.merge(cases.training(str(self.root / 'data')), {
+        'task': {'model': {
+            'num_classes': 3, 'input_size': [16, 16, 3],
+            'backbone': {'type': 'keras', 'keras': {'path': path}}}}})
+    config = self.place / 'c.yaml'
+    config.write_text(yaml.safe_dump(values))
+    return ['plan', '--experiment=keras_qat', f'--config_file={config}']
 
   def runs(self) -> list[str]:
     """A file of a run directory."""
