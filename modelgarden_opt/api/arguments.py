@@ -149,6 +149,20 @@ def path(value: Any, field: str) -> str:
   return os.fspath(value)
 
 
+def local_path(value: Any, field: str) -> str:
+  """Returns a path as text, of a file that Keras itself opens.
+
+  Raises:
+    UsageError: If it is none, or one of a remote file system.
+  """
+  found = path(value, field)
+  if '://' in found:
+    raise errors.UsageError(
+        f'{field}: must be a local path, received {found!r}; copy the model '
+        'from there or to there')
+  return found
+
+
 def labelled(data: Any, field: str) -> Iterator[tuple[Any, Any]]:
   """Yields pairs of images and labels (None without any), see `images`."""
   if isinstance(data, tuple) and len(data) == 2 and _is_array(data[0]):

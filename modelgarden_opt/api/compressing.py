@@ -192,12 +192,12 @@ def save(model: tf_keras.Model, path: str) -> None:
       with a SavedModel of the inference, which holds that file, too.
 
   Raises:
-    UsageError: If Keras cannot save a layer of the float model, or there is
-      something else at `path`.
+    UsageError: If Keras cannot save a layer of the float model, `path` is not
+      local, or there is something else at it.
     Failure: If what was written is not the model.
   """
   keras_models.assert_model(model)
-  path = arguments.path(path, 'path')
+  path = arguments.local_path(path, 'path')
   origin = getattr(model, 'origin', None)
   if origin is not None and not isinstance(origin.float_model, dict):
     raise errors.UsageError(f'model: {origin.float_model or "has no origin"}')
@@ -261,10 +261,10 @@ def load_model(
       Lambda layers; False only for files that you trust.
 
   Raises:
-    UsageError: If there is no model at `path`, it runs code, or Keras cannot
-      load it.
+    UsageError: If there is no model at `path`, which must be local, it runs
+      code, or Keras cannot load it.
   """
-  path = arguments.path(path, 'path')
+  path = arguments.local_path(path, 'path')
   if not os.path.exists(path):
     raise errors.UsageError(f'path: there is no file or directory {path!r}')
   inner = os.path.join(path, _IN_SAVED_MODEL)

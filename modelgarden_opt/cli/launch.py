@@ -70,7 +70,7 @@ def _model_dir(launched: list[str]) -> str:
   """
   if not launched or launched[0] != 'train':
     raise errors.UsageError(
-        'launch: runs `train` with its flags, received '
+        'command: must be `train` with its flags, received '
         + (repr(launched[0]) if launched else 'no command'))
   from modelgarden_opt.cli import main  # pylint: disable=g-import-not-at-top
   from modelgarden_opt.cli import paths  # pylint: disable=g-import-not-at-top

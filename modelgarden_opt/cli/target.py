@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Mapping
 from collections.abc import Sequence
-import os
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 from modelgarden_opt.targets import devices
@@ -89,7 +89,7 @@ def _check(args: argparse.Namespace) -> None:
     devices.find(name)
   if not args.tflite and not args.model_dir:
     raise errors.UsageError('tflite: expected a file, or --model_dir')
-  if args.model_dir and not os.path.isdir(args.model_dir):
+  if args.model_dir and not files.is_directory(args.model_dir):
     raise errors.UsageError(
         f'model_dir: there is no directory {args.model_dir!r}')
   for name in ('num_images', 'num_threads', 'time_limit'):

@@ -8,6 +8,7 @@ from typing import Any
 
 import modelgarden_opt
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.evaluation import lint
 from modelgarden_opt.evaluation import model_file
 from modelgarden_opt.targets import devices
@@ -41,16 +42,16 @@ def measure(
     Failure: If a tool fails on a file.
   """
   chosen = [devices.find(name) for name in names]
-  files = [model_file.read(path) for path in paths]
+  read = [model_file.read(path) for path in paths]
   found = {(file.path, device.name): lint.check(
       file, device.delegates, lint_rules.RULES)
-           for file in files for device in chosen}
-  for file in files:
+           for file in read for device in chosen}
+  for file in read:
     for device in chosen:
       lint.assert_runs(file, found[file.path, device.name])
   return {'results': [
       _record(file, device, found[file.path, device.name], options)
-      for file in files for device in chosen]}
+      for file in read for device in chosen]}
 
 
 def _record(
@@ -59,8 +60,9 @@ def _record(
 ) -> devices.Record:
   if device.tool:
     tool = importlib.import_module(f'{__package__}.{device.tool}')
-    measured = tool.measure(file.path, dataclasses.replace(
-        options, settings=device.settings))
+    with files.local(file.path) as path:
+      measured = tool.measure(path, dataclasses.replace(
+          options, settings=device.settings))
   else:
     measured = _by_rules(findings)
   return {'model': file.path, 'device': device.name, **measured,
@@ -85,9 +87,8 @@ def files_of(model_dir: str) -> list[str]:
   Raises:
     UsageError: If there is none.
   """
-  found = sorted(
-      os.path.join(parent, name) for parent, _, names in os.walk(model_dir)
-      for name in names if name.endswith('.tflite'))
+  found = [os.path.join(model_dir, name) for name in files.below(model_dir)
+           if name.endswith('.tflite')]
   if not found:
     raise errors.UsageError(f'model_dir: no .tflite file in {model_dir!r}')
   return found

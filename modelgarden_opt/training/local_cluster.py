@@ -99,8 +99,9 @@ def run(
       if attempt < restarts:
         print(f'launch: restart {attempt + 1} of {restarts}', file=sys.stderr,
               flush=True)
-  if failed is not members[0]:
-    print(_end_of(failed.log), file=sys.stderr)
+  end = _end_of(failed.log)
+  if end not in _end_of(members[0].log):  # Of which all was shown.
+    print(end, file=sys.stderr)
   return failed.exit_code()
 
 
@@ -112,7 +113,11 @@ def _attempt(
     _start(command, members, temporary)
     with open(members[0].log, 'rb') as log:
       log.seek(0, os.SEEK_END)
-      return _wait(members, log)
+      try:
+        return _wait(members, log)
+      finally:
+        _stop(members)
+        _show(log)
   finally:
     _stop(members)
 
@@ -148,16 +153,20 @@ def _wait(members: Sequence[Member], log) -> Member | None:
              if 'ps' not in kinds or member.kind == 'chief']
   while True:
     codes = [member.exit_code() for member in members]
-    sys.stdout.write(log.read().decode(errors='replace'))
-    sys.stdout.flush()
+    _show(log)
     failed = [m for m, code in zip(members, codes) if code]
     if failed:
       # What was killed, or refused, came before those that noticed it.
       return max(failed, key=lambda m: m.exit_code() != 1)
     if all(member.exit_code() == 0 for member in working):
-      sys.stdout.write(log.read().decode(errors='replace'))
       return None
     time.sleep(_POLL_SECONDS)
+
+
+def _show(log) -> None:
+  """Prints what was added to a log."""
+  sys.stdout.write(log.read().decode(errors='replace'))
+  sys.stdout.flush()
 
 
 def _stop(members: Sequence[Member]) -> None:

@@ -124,10 +124,11 @@ def assert_mode(params: cfg.ExperimentConfig, mode: str) -> None:
     mode: See `experiment.run_experiment`.
 
   Raises:
-    UsageError: If one process has to do it.
+    UsageError: If one process has to do it, or none can.
   """
   if cluster.read() is None:
     return
+  _assert_trains(params, params.runtime.distribution_strategy)
   beside = ('evaluate by a process of its own, without TF_CONFIG: '
             '--mode=continuous_eval beside the training, or --mode=eval')
   if params.runtime.distribution_strategy == 'parameter_server' and (

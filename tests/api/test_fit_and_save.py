@@ -187,6 +187,17 @@ def test_a_directory_of_anything_else_is_not_replaced(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['kept.txt']
 
 
+def test_a_remote_path_is_refused_by_name_and_leaves_nothing(
+    tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  expected = "path: must be a local path, received 'ram://a/model.keras'"
+  with pytest.raises(errors.UsageError, match=expected):
+    modelgarden_opt.save(sequential(), 'ram://a/model.keras')
+  with pytest.raises(errors.UsageError, match=expected):
+    modelgarden_opt.load_model('ram://a/model.keras')
+  assert [*tmp_path.iterdir()] == []
+
+
 def test_pruned_then_quantized_keeps_its_zeros():
   pruned = modelgarden_opt.compress(two_branches(), pruning={
       'pruning_schedule': 'ConstantSparsity', 'end_step': 0})

@@ -3,9 +3,11 @@
 import pytest
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt import processes
 from modelgarden_opt.targets import devices
 from modelgarden_opt.targets import ethos_u
+from modelgarden_opt.targets import measuring
 
 pytest.importorskip('ethosu.vela')
 # Some columns of a summary that Vela 5.2.0 wrote for a MobileNetV2 of width
@@ -65,6 +67,15 @@ def test_float_borders_stay_on_the_cpu_and_are_pointed_out(tiny_file, measure):
   other = measure(tiny_file('int8_io'), 'ethos-u55-128')
   assert other['num_cpu_ops'] == 0 and not other['notes']
   assert found['milliseconds'] >= other['milliseconds'] > 0
+
+
+def test_a_remote_file_costs_what_its_local_copy_costs(tiny_file, measure):
+  path = tiny_file('int8')
+  remote = 'ram://targets/int8.tflite'
+  files.write_atomically(remote, files.read_bytes(path))
+  assert measuring.files_of('ram://targets') == [remote]
+  assert measure(remote, 'ethos-u55-128') == {
+      **measure(path, 'ethos-u55-128'), 'model': remote}
 
 
 def test_more_macs_take_fewer_cycles(tiny_file, measure):

@@ -111,6 +111,15 @@ def test_a_refused_command_is_not_repeated(tmp_path):
   assert code == 2 and len(started['worker-0']) == 1
 
 
+@pytest.mark.parametrize('first', [0, 1])
+def test_what_all_workers_say_is_shown_once(tmp_path, capfd, first):
+  later = f'time.sleep(0.5 * (task["index"] != {first}))\n'
+  assert _run(tmp_path, later + 'print("refused: x", flush=True)\nsys.exit(2)',
+              {'worker': 2})[0] == 2
+  shown = capfd.readouterr()
+  assert (shown.out + shown.err).count('refused: x') == 1
+
+
 def test_servers_are_stopped_when_the_chief_is_done(tmp_path):
   code, started = _run(
       tmp_path, f'if task["type"] != "chief": {_WAIT}\n'

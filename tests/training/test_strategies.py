@@ -118,6 +118,16 @@ def test_modes_of_one_process_are_refused_in_a_cluster(
   assert not (tmp_path / 'run').exists()
 
 
+def test_what_no_mode_can_train_is_refused_before_the_mode(
+    tiny_params, monkeypatch):
+  monkeypatch.setenv(cluster.VARIABLE, cluster.config_of(
+      {'worker': ['127.0.0.1:1', '127.0.0.1:2']}, 'worker', 0))
+  params = tiny_params('mobilenet_v2_qat', {'runtime': {
+      'distribution_strategy': 'parameter_server'}})
+  with pytest.raises(errors.UsageError, match='float models only'):
+    strategies.assert_mode(params, 'train_and_eval')
+
+
 @pytest.mark.parametrize('algorithm', ['hierarchical_copy', 'nccl'])
 def test_the_all_reduce_algorithm_is_the_configured_one(strategy_of, algorithm):
   runtime = {**TWO, 'all_reduce_alg': algorithm}
