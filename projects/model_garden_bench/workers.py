@@ -1,6 +1,6 @@
 """What training with two workers costs beside the step itself.
 
-    python -m projects.model_garden_bench.workers --family=mobilenet_v2
+    python -m projects.model_garden_bench.workers --experiment=mobilenet_v2
 
 Two processes, each on a core of its own and with a batch of its own, take
 training steps together (`multi_worker_mirrored`, over loopback) and each by
