@@ -8,6 +8,7 @@ SavedModel holds graphs.
 import builtins
 from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import sys
 from typing import Any
 import zipfile
 
+from absl import logging
 import h5py
 import tensorflow as tf
 import tf_keras
@@ -76,15 +78,26 @@ def load(
     if safe_mode:
       _refuse([found for config in configs for found in problems(
           config, custom_objects or {})] + _of_graphs(path), path, field)
-    if _is_archive(path):
+    options = {'safe_mode': safe_mode} if _is_archive(path) else {}
+    with _without_log():
       return tf_keras.models.load_model(
-          path, custom_objects, compile=compiled, safe_mode=safe_mode)
-    return tf_keras.models.load_model(path, custom_objects, compile=compiled)
+          path, custom_objects, compile=compiled, **options)
   except errors.UsageError:
     raise
   except Exception as e:  # Keras, HDF5 and TensorFlow raise what they want.
     raise errors.UsageError(
         f'{field}: tf_keras cannot load {path!r}: {_reason(path, e)}') from e
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+  """Leaves out what TensorFlow logs of damage that does not matter to it."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.FATAL)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
 
 
 def from_config(

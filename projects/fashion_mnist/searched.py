@@ -122,6 +122,10 @@ def draw(rows: Sequence[dict[str, str]], path: str) -> None:
             [x_of(row) for row in members], y, yerr=list(zip(*ends)),
             color=color, marker=marker, linestyle='none', elinewidth=0.8,
             markersize=11 if kind == 'winner' else 6, label=label)
+        if kind == 'peer':
+          for row, value in zip(members, y):
+            panel.annotate(row['name'], (x_of(row), value), (5, 5), color=color,
+                           textcoords='offset points', fontsize=7)
     panel.axhline(0, color='0.8', zorder=0)
     panel.set(xlabel=title, xscale='log')
     panel.spines[['top', 'right']].set_visible(False)

@@ -41,8 +41,9 @@ class PruningMask(transforms.KernelTransform):
     """
     super().__init__()
     self.schedule = schedule
-    # Share of elements that the last setting changed, for summaries only.
-    self.churn = 0.0
+    # Share of elements that `update` has changed, None if it was not due. Not
+    # what the last setting changed: a resumed run does not know that.
+    self.churn: float | None = None
     self._m_by_n = m_by_n
     self._block_size = block_size
     self._pooling = block_pooling_type
@@ -109,6 +110,7 @@ class PruningMask(transforms.KernelTransform):
     Returns:
       Whether the mask was set.
     """
+    self.churn = None
     if not self.due(step):
       return False
     due = self.schedule.last_update(step)
@@ -149,8 +151,8 @@ class PruningMask(transforms.KernelTransform):
     return {
         'sparsity': self.sparsity(),
         'threshold': float(replicas.value(self.threshold)),
-        'churn': self.churn,
         'schedule': self.schedule.sparsity(last),
+        **({} if self.churn is None else {'churn': self.churn}),
     }
 
   def check(self, kernel: tf.Tensor) -> list[str]:

@@ -112,7 +112,7 @@ def load_file(path: str) -> bytes:
   """
   try:
     return files.read_bytes(path)
-  except FileNotFoundError:
+  except (FileNotFoundError, ValueError):  # Or a name that no file can have.
     raise images.Unusable('missing', 'there is no such file') from None
   except OSError as e:
     raise images.Unusable(
