@@ -8,8 +8,12 @@ big-endian 32-bit integer, and then the elements.
 from collections.abc import Mapping
 import functools
 import gzip
+import io
+import math
 import os
 import struct
+from typing import BinaryIO
+import zlib
 
 import numpy as np
 
@@ -26,6 +30,8 @@ _DTYPES = {0x08: '>u1', 0x09: '>i1', 0x0B: '>i2', 0x0C: '>i4', 0x0D: '>f4',
 _NAMES = ('{prefix}-{kind}-idx{rank}-ubyte', '{prefix}-{kind}.idx{rank}-ubyte')
 _KINDS = {'images': 3, 'labels': 1}
 _GZIP = b'\x1f\x8b'
+# Bytes of an array, unpacked.
+_MAX_BYTES = 2**33
 
 
 def read(path: str) -> np.ndarray:
@@ -38,18 +44,35 @@ def read(path: str) -> np.ndarray:
     UsageError: If it is not an IDX file, or damaged.
   """
   content = files.read_bytes(path)
+  file: BinaryIO = io.BytesIO(content)
+  if content[:2] == _GZIP:
+    file = gzip.GzipFile(fileobj=file)
   try:
-    if content[:2] == _GZIP:
-      content = gzip.decompress(content)
-    zeros, dtype, rank = struct.unpack('>HBB', content[:4])
-    shape = struct.unpack(f'>{rank}I', content[4:4 + 4 * rank])
-    if zeros or dtype not in _DTYPES or not rank:
-      raise ValueError(f'it begins with {content[:4].hex()}')
-    return np.frombuffer(
-        content, _DTYPES[dtype], offset=4 + 4 * rank).reshape(shape)
-  except (OSError, EOFError, ValueError, struct.error) as e:
+    return _array(file)
+  except (OSError, EOFError, ValueError, struct.error, zlib.error) as e:
     raise errors.UsageError(
         f'{path!r} is not an IDX file, or damaged: {e}') from None
+
+
+def _array(file: BinaryIO) -> np.ndarray:
+  """Returns the array; reads no more than its head says.
+
+  Raises:
+    ValueError: If that is not what is there.
+  """
+  zeros, dtype, rank = struct.unpack('>HBB', file.read(4))
+  if zeros or dtype not in _DTYPES or not rank:
+    raise ValueError(f'it begins with {bytes([zeros >> 8, zeros & 255, dtype, rank]).hex()}')
+  shape = struct.unpack(f'>{rank}I', file.read(4 * rank))
+  size = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+  if size > _MAX_BYTES:
+    raise ValueError(f'its head says that it holds {list(shape)} elements; at '
+                     f'most {_MAX_BYTES:,} bytes are read')
+  content = file.read(size)
+  if len(content) < size or file.read(1):
+    raise ValueError(f'its head says that {size:,} bytes follow, and '
+                     f'{"more" if len(content) == size else len(content)} do')
+  return np.frombuffer(content, _DTYPES[dtype]).reshape(shape)
 
 
 def find(directory: str) -> dict[str, dict[str, str]]:

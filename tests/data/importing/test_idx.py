@@ -1,5 +1,7 @@
 """IDX files are read whole or refused by name."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,8 @@ def test_numbers_are_big_endian(tmp_path):
 
 @pytest.mark.parametrize('content', [
     b'', b'\x89PNG\r\n', b'\0\0\x08\x01\0\0\0\x09short', b'\x1f\x8bno gzip',
-    b'\0\0\x08\0'])
+    b'\0\0\x08\0', b'\0\0\x08\x03' + b'\x7f\xff\xff\xff' * 3,
+    gzip.compress(b'\0\0\x08\x01\0\0\0\x02' + bytes(2**20))])
 def test_a_damaged_file_is_named(content, tmp_path):
   path = tmp_path / 'train-labels-idx1-ubyte'
   path.write_bytes(content)
