@@ -60,9 +60,10 @@ def _array(file: BinaryIO) -> np.ndarray:
   Raises:
     ValueError: If that is not what is there.
   """
-  zeros, dtype, rank = struct.unpack('>HBB', file.read(4))
+  begin = file.read(4)
+  zeros, dtype, rank = struct.unpack('>HBB', begin)
   if zeros or dtype not in _DTYPES or not rank:
-    raise ValueError(f'it begins with {bytes([zeros >> 8, zeros & 255, dtype, rank]).hex()}')
+    raise ValueError(f'it begins with {begin.hex()}')
   shape = struct.unpack(f'>{rank}I', file.read(4 * rank))
   size = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
   if size > _MAX_BYTES:

@@ -103,7 +103,10 @@ def import_data(
   shares = splitting.parse_shares(options.splits)
   _assert_outside(output_dir, path)
   kind, source = kinds.read(path, kind)
-  items = splitting.split(source, shares, options.seed)
+  try:
+    items = splitting.split(source, shares, options.seed)
+  except errors.UsageError as e:
+    raise errors.UsageError(f'{e} (source: {path!r})') from None
   given = sorted({item.split for item in source.items} - {''})
   origin = {'source': os.path.abspath(path) if '://' not in path else path,
             'kind': kind, 'seed': options.seed, 'splits': options.splits,
