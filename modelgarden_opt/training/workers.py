@@ -152,6 +152,7 @@ class CheckpointManager(tf.train.CheckpointManager):
     """
     super().__init__(checkpoint, **kwargs)
     self._first = tf.train.latest_checkpoint(model_dir)
+    self._initialized = False
 
   @property
   def latest_checkpoint(self) -> str | None:
@@ -159,7 +160,13 @@ class CheckpointManager(tf.train.CheckpointManager):
     return super().latest_checkpoint or self._first
 
   def restore_or_initialize(self) -> str | None:
-    """Restores the latest checkpoint if there is one, else initializes."""
+    """Restores the latest checkpoint if there is one, else initializes.
+
+    Orbit asks for it, and the handler of preemptions does once more.
+    """
+    if self._initialized and not self.latest_checkpoint:
+      return None
+    self._initialized = True
     if super().latest_checkpoint or not self._first:
       return super().restore_or_initialize()
     self.checkpoint.restore(self._first)

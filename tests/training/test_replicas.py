@@ -1,9 +1,10 @@
 """Two and four replicas train, resume, save and export what one replica does.
 
 See `equivalence` for the runs and the tolerances. What a broken aggregation
-would give: a range of half of a batch is off by several percent, twenty times
-the tolerance; a table that one replica updates alone leaves the others with
-other kernels. Both are shown by breaking it.
+would give: ranges of one replica's images instead of all of them (digits have
+the same extremes in any half of a batch, so images of two contrasts show it); a
+table that one replica updates alone leaves the others with other kernels. Both
+are shown by breaking it.
 """
 
 import contextlib
@@ -159,6 +160,52 @@ def test_a_replica_may_get_no_image_of_the_last_batch(tiny_params):
   np.testing.assert_allclose(
       some, model(images, training=False), rtol=1e-4, atol=1e-4)
   assert none.shape == (0, params.task.model.num_classes)
+
+
+def _ranges(tiny_params, runtime, images, weights=None):
+  """Returns the ends of all ranges after a step on images, and the weights.
+
+  Args:
+    tiny_params: The fixture.
+    runtime: The `runtime:` block.
+    images: float32 [2, n, h, w, c]; two replicas get a half each.
+    weights: Those of the model; None for new ones.
+  """
+  params = tiny_params(
+      'mobilenet_v2_qat', {'runtime': runtime}, {'task': {
+          'model': {**_MODEL, 'norm_activation': {'use_sync_bn': True}},
+          'quantization': {'range_momentum': 0.0}}})
+  strategy = strategies.get_strategy(params)
+  with strategy.scope():
+    model = task_factory.get_task(params.task).build_model()
+  if weights is not None:
+    model.set_weights(weights)
+  weights = model.get_weights()
+  shares = strategy.experimental_distribute_values_from_function(
+      lambda context: tf.constant(images[context.replica_id_in_sync_group])
+  ) if strategy.num_replicas_in_sync == 2 else tf.concat([*images], 0)
+  step = tf.function(lambda: strategy.run(
+      lambda share: model(share, training=True), (shares,)))
+  step()
+  return [v.numpy() for v in model.variables
+          if 'quantized_' in v.name], weights
+
+
+def test_ranges_that_are_not_joined_are_far_off(tiny_params):
+  images = np.random.default_rng(0).normal(
+      size=[2, 4, 32, 32, 3]).astype(np.float32) * np.reshape(
+          np.float32([1.0, 3.0]), [2, 1, 1, 1, 1])
+  one, weights = _ranges(tiny_params, ONE, images)
+  two, _ = _ranges(tiny_params, TWO, images, weights)
+  with mock.patch.object(replicas_lib, 'largest', lambda values: values):
+    broken, _ = _ranges(tiny_params, TWO, images, weights)
+  assert len(one) >= 10
+  right, wrong = ([equivalence.distance(end, value)
+                   for end, value in zip(found, one, strict=True) if value]
+                  for found in (two, broken))
+  # The last ones have seen values that round to another step.
+  assert np.median(right) < equivalence.MAX_FLOAT / 10
+  assert min(wrong) > 5 * max(right) and min(wrong) > 0.2
 
 
 def _first_only(variables, change):
