@@ -122,7 +122,7 @@ class RewiredNorm(leaves.Rewired):
     that varies by less than a thousandth of its mean, so a dead one, varies by
     that much: at most a step of its output.
     """
-    gamma = tf.convert_to_tensor(self.gamma)
+    gamma = tf.convert_to_tensor(self._constants.get('gamma', self.gamma))
     deviation = tf.sqrt(self.moving_variance + self.epsilon)
     varies = tf.maximum(tf.sqrt(self.moving_variance), _LEAST_DEVIATION)
     least = _LEAST_SCALE

@@ -9,6 +9,7 @@ import resource
 import numpy as np
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt import isolated
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import model_file
@@ -38,9 +39,10 @@ class Model:
     """
     self.path, self._time_limit = path, time_limit or _TIME_LIMIT
     model_file.unpacked(path)
-    self._model = self._told(
-        isolated.Object, f'{__name__}:Limited', path, name=repr(path),
-        time_limit=self._time_limit)
+    with files.local(path) as there:
+      self._model = self._told(
+          isolated.Object, f'{__name__}:Limited', there, name=repr(path),
+          time_limit=self._time_limit)
     self.input_shape, self.output_shape = self._told(
         self._model.call, 'shapes')
 

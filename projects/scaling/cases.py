@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import numpy as np
-from official.common import registry_imports as _  # noqa: F401
+from official.vision import registry_imports as _  # noqa: F401
 from official.core import exp_factory
 from official.core import task_factory
 from official.modeling import performance
