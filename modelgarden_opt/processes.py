@@ -11,7 +11,7 @@ import subprocess
 
 from modelgarden_opt import errors
 
-EXTRA = 'pip install --require-hashes -r requirements.lock'
+EXTRA = "pip install 'modelgarden_opt[targets]'"
 
 
 @dataclasses.dataclass(frozen=True)
