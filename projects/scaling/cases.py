@@ -6,10 +6,10 @@ import os
 from typing import Any
 
 import numpy as np
-from official.vision import registry_imports as _  # noqa: F401
 from official.core import exp_factory
 from official.core import task_factory
 from official.modeling import performance
+from official.vision import registry_imports as _  # noqa: F401
 import tensorflow as tf
 import tf_keras
 
