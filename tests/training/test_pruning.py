@@ -163,9 +163,11 @@ def test_a_killed_run_resumes_with_the_same_masks(
   for a, b in zip(actual, expected, strict=True):
     np.testing.assert_array_equal(
         a.transform.mask, b.transform.mask, err_msg=a.path)
-  written, again = ([{k: v for k, v in record.items() if k.startswith(
-      ('step', 'pruning/'))} for record in metrics.read(str(tmp_path / name))]
-                    for name in ('whole', 'killed'))
+  written, again = (
+      [{k: v for k, v in record.items()
+        if k == 'step' or k.startswith('pruning/')}
+       for record in metrics.read(str(tmp_path / name))]
+      for name in ('whole', 'killed'))
   assert written[-1]['step'] == 90 and again == written
 
 
