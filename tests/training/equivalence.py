@@ -115,7 +115,8 @@ def variables(model_dir: str, step: int = STEPS) -> dict[str, np.ndarray]:
   return {name: reader.get_tensor(name)
           for name in reader.get_variable_to_shape_map()
           if name.endswith('/.ATTRIBUTES/VARIABLE_VALUE')
-          and not name.startswith(('optimizer', 'save_counter'))
+          and not name.startswith((
+              'optimizer', 'save_counter', 'checkpointed_runs'))
           and '.OPTIMIZER_SLOT' not in name}
 
 
