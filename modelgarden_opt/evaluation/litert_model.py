@@ -45,7 +45,12 @@ class Model:
 
   def _single(self, what: str) -> tensors.Detail:
     """Returns the one input or output of the file."""
-    details = getattr(self._interpreter, f'get_{what}_details')()
+    try:
+      details = getattr(self._interpreter, f'get_{what}_details')()
+    except UnicodeDecodeError as e:
+      raise errors.UsageError(
+          f'tflite: {self.path!r} is damaged: name of an {what}: {e}'
+      ) from None
     if len(details) != 1:
       listed = '; '.join(map(tensors.described, details)) or 'none'
       raise errors.UsageError(

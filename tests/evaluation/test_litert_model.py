@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tf_keras
 
+from modelgarden_opt import errors
 from modelgarden_opt.benchmark import latency
 from modelgarden_opt.evaluation import evaluate
 from modelgarden_opt.evaluation import litert_model
@@ -86,3 +87,14 @@ def test_other_lines_are_printed_and_all_of_them_on_failure(capfd):
     os.write(2, b'the reason\n')
     raise ValueError
   assert capfd.readouterr().err == 'the reason\n'
+
+
+def test_a_name_that_is_no_text_is_told_with_the_file(tmp_path):
+  content = convert.convert(tf_keras.Sequential([
+      tf_keras.layers.Dense(2, input_shape=[3], name='d')]), 'float32')
+  name = b'serving_default_d_input'
+  assert name in content
+  path = tmp_path / 'm.tflite'
+  path.write_bytes(content.replace(name, b'\xad' + name[1:]))
+  with pytest.raises(errors.UsageError, match='m.tflite.*damaged'):
+    litert_model.Model(str(path))

@@ -75,7 +75,10 @@ def _array(path: str, key: str) -> np.ndarray:
   try:
     if path.endswith('.npz'):
       with np.load(io.BytesIO(files.read_bytes(path))) as arrays:
-        return arrays[key]
+        # What does not begin as an array does is returned as bytes.
+        if isinstance(array := arrays[key], np.ndarray):
+          return array
+        raise ValueError(f'{key} is no array')
     if '://' in name:
       return np.load(io.BytesIO(files.read_bytes(name)))
     return np.load(name, mmap_mode='r')
