@@ -8,6 +8,7 @@ from PIL import ImageOps
 
 from modelgarden_opt import errors
 from modelgarden_opt import files
+from modelgarden_opt.data.importing import images
 
 _ORIENTATION = 0x0112
 _WHITE = (255, 255, 255)
@@ -32,11 +33,15 @@ def read(path: str) -> Picture:
     path: A PNG, JPEG, TIFF or any other file that Pillow reads.
 
   Raises:
-    UsageError: If it cannot be read, or the value of white is not known.
+    UsageError: If it cannot be read, is too large, or the value of white is not known.
   """
   notes = []
   try:
     with files.local(path) as there, Image.open(there) as image:
+      if image.width * image.height > images.MAX_PIXELS:
+        raise errors.UsageError(
+            f'image: {path!r} has {image.width}x{image.height} pixels, must '
+            f'have {images.MAX_PIXELS:,} at most')
       frames = getattr(image, 'n_frames', 1)
       if frames > 1:
         image.seek(0)

@@ -10,6 +10,7 @@ from official.vision.dataloaders import classification_input
 from PIL import Image
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import main
@@ -18,6 +19,7 @@ from modelgarden_opt.evaluation import label_map
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import pictures
 from modelgarden_opt.evaluation import predict
+from modelgarden_opt.export import convert
 from modelgarden_opt.tasks import run_directory
 from tests import without_tensorflow
 
@@ -113,6 +115,23 @@ def test_of_an_animation_the_first_frame_counts(tmp_path):
 def test_values_without_a_known_white_are_refused(values, expected, tmp_path):
   with pytest.raises(errors.UsageError, match=expected):
     _read(tmp_path, Image.fromarray(values), 'p.tiff')
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
+  path = tmp_path / 'large.png'
+  Image.new('1', (12_000, 12_000)).save(path)
+  monkeypatch.setattr(Image.Image, 'load', None)  # What decodes.
+  with pytest.raises(errors.UsageError, match='large.png.*12000x12000'):
+    pictures.read(str(path))
+
+
+def test_a_file_whose_input_is_no_image_is_refused(tmp_path, capsys):
+  model, image = tmp_path / 'm.tflite', tmp_path / 'i.png'
+  model.write_bytes(convert.convert(tf_keras.Sequential([
+      tf_keras.layers.Dense(2, input_shape=[3])]), 'float32'))
+  Image.new('L', (8, 8)).save(image)
+  assert main.main(['predict', f'--tflite={model}', f'--image={image}']) == 2
+  assert 'm.tflite' in (told := capsys.readouterr().err) and '[1, 3]' in told
 
 
 def test_a_cut_off_picture_is_refused(tmp_path):
