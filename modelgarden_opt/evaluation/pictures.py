@@ -33,7 +33,8 @@ def read(path: str) -> Picture:
     path: A PNG, JPEG, TIFF or any other file that Pillow reads.
 
   Raises:
-    UsageError: If it cannot be read, is too large, or the value of white is not known.
+    UsageError: If it cannot be read or is too large, or the value of white is
+      not known.
   """
   notes = []
   try:

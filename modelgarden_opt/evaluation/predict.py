@@ -119,7 +119,8 @@ def predict(
     if len(model.input_shape) != 4:
       raise errors.UsageError(
           f'tflite: the input of {tflite_path!r} is no image but of shape '
-          f'{[*model.input_shape]}, must be [n, height, width, channels]')
+          f'{[*map(int, model.input_shape)]}, must be [n, height, width, '
+          'channels]')
     picture = pictures.read(image_path)
     if len(model.output_shape) == 2:
       return _classify(model, picture, top_k, preprocessing)
