@@ -17,7 +17,7 @@ _FLOATS_ONLY = {
                         'range, mask or table is the same for all',
     'tpu': 'ranges, masks and tables have never been checked on one'}
 # Strategies of more than one process.
-_OF_SEVERAL = ('mirrored', 'multi_worker_mirrored', 'parameter_server')
+OF_SEVERAL = ('mirrored', 'multi_worker_mirrored', 'parameter_server')
 
 
 def get_strategy(params: cfg.ExperimentConfig) -> tf.distribute.Strategy:
@@ -96,10 +96,10 @@ def _of_cluster(name: str, found: cluster.Cluster, num_cpus: int) -> str:
   if found.num_workers == 1 and len(found.addresses) == 1:
     return name
   several = f'a cluster of {found.num_workers} workers'
-  if name not in _OF_SEVERAL:
+  if name not in OF_SEVERAL:
     raise errors.UsageError(
         f'runtime.distribution_strategy: {several} needs one of '
-        f'{", ".join(_OF_SEVERAL)}, received {name!r}')
+        f'{", ".join(OF_SEVERAL)}, received {name!r}')
   if num_cpus > 1:
     raise errors.UsageError(
         f'runtime.num_logical_cpus: must be 1 in {several}, received '

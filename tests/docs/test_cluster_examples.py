@@ -6,15 +6,19 @@ not there is a slip, such as a wrong level, which a server would refuse or drop.
 """
 
 import os
+import re
+import shlex
 import subprocess
 
 import jsonschema
 import pytest
 import yaml
 
+from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import main
 from modelgarden_opt.configs import catalog
 from modelgarden_opt.training import cluster
+from modelgarden_opt.training import strategies
 from tests import conftest
 
 DIRECTORY = conftest.REPOSITORY / 'docs/cluster'
@@ -112,7 +116,14 @@ def _assert_starts(argv, num_workers, index):
   finally:
     os.environ.pop(cluster.VARIABLE, None)
   assert (found.num_workers, found.index) == (num_workers, index)
+  _assert_shared(args)
   return found.addresses['worker']
+
+
+def _assert_shared(args):
+  """Asserts that the configuration of a command is one that a cluster takes."""
+  assert config_flags.resolve(args).runtime.distribution_strategy in (
+      strategies.OF_SEVERAL), args
 
 
 def test_every_example_is_tested():
@@ -180,3 +191,14 @@ def test_the_slurm_example_starts_one_worker_a_node(tmp_path):
   for index, words in enumerate(workers):
     assert _assert_starts(words.splitlines(), 2, index) == [
         'node1:2222', 'node7:2222']
+
+
+def test_printed_commands_of_clusters_are_not_refused():
+  """The digits configurations say `off`, which a cluster refuses."""
+  text = (conftest.REPOSITORY / 'docs/scaling.md').read_text()
+  commands = [command for launch, command in re.findall(
+      r'^    modelgarden-opt (launch .*?)?(train .*)$', text, re.M)
+              if launch or '--worker_hosts' in command]
+  assert len(commands) >= 3
+  for command in commands:
+    _assert_shared(main.parse(shlex.split(command)))
