@@ -237,8 +237,18 @@ def _strategy(
         num_gpus=num_gpus, num_packs=num_packs, tpu_address=tpu)
   except (ValueError, KeyError, RuntimeError, tf.errors.OpError) as e:
     raise errors.UsageError(
-        f'runtime.distribution_strategy: {name!r} cannot be started: '
-        f'{" ".join(errors.of_op(e).split())[:300]}') from None
+        f'runtime.distribution_strategy: {name!r} cannot be started'
+        f'{_at_address()}: {" ".join(errors.of_op(e).split())[:300]}'
+        ) from None
+
+
+def _at_address() -> str:
+  """Says where this process listens; empty outside of a cluster."""
+  found = cluster.read()
+  if found is None:
+    return ''
+  address = found.addresses[found.kind][found.index]
+  return f' at {address}, whose port may be in use'
 
 
 def is_chief() -> bool:

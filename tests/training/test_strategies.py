@@ -4,6 +4,8 @@ A second strategy would number its collective ops from the beginning, and
 TensorFlow would take them for those of the first.
 """
 
+import os
+import socket
 import subprocess
 import sys
 
@@ -89,6 +91,27 @@ def test_a_tpu_that_is_not_there_is_one_message(tiny_params):
   with pytest.raises(errors.UsageError, match=(
       "runtime.distribution_strategy: 'tpu' cannot be started")):
     strategies.get_strategy(params)
+
+
+def test_a_port_that_is_in_use_is_named():
+  """In a process of its own: TensorFlow starts one server in each."""
+  with socket.create_server(('', 0)) as taken:
+    address = f'127.0.0.1:{taken.getsockname()[1]}'
+    code = (
+        'import tensorflow as tf\n'
+        'from modelgarden_opt import errors\n'
+        'from modelgarden_opt.training import strategies\n'
+        'try:\n'
+        "  strategies._strategy('multi_worker_mirrored', None, 0, 1, None)\n"
+        'except errors.UsageError as e:\n'
+        '  print(e)\n')
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=conftest.REPOSITORY, check=True,
+        capture_output=True, text=True, env={
+            **os.environ, cluster.VARIABLE: cluster.config_of(
+                {'worker': [address, '127.0.0.1:1']}, 'worker', 0)})
+  assert ("runtime.distribution_strategy: 'multi_worker_mirrored' cannot be "
+          f'started at {address}, whose port may be in use: ') in done.stdout
 
 
 def test_parameter_servers_need_a_cluster(strategy_of, monkeypatch):
