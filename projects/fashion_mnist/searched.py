@@ -6,8 +6,9 @@
 
 The first form keeps the files that a search judged on the test split, the
 second one a peer's file, measured the same way; both in `searched/files.csv`.
-The last one draws the picture of README.md (`PLOT`): accuracy against zipped
-size, with the front of the search, and against latency.
+The last one draws the picture of the repository's README.md (`PLOT`): accuracy
+against zipped size, with the front of the search, and against latency; and
+writes the table of this project's README.md.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from modelgarden_opt import registry_imports  # noqa: F401
 from modelgarden_opt.benchmark import latency
 from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import evaluate
+from modelgarden_opt.report import tables
 from modelgarden_opt.search import results
 from projects import kept
 from projects import provenance
@@ -137,6 +139,27 @@ def draw(rows: Sequence[dict[str, str]], path: str) -> None:
   figure.savefig(path, dpi=110)
 
 
+def table(rows: Sequence[dict[str, str]]) -> str:
+  """Returns the Markdown table of the files, the smallest one first.
+
+  Args:
+    rows: What `kept.read` returned.
+  """
+  whole = next(float(r['gzip_bytes']) for r in rows if r['kind'] == 'float')
+  return tables.markdown(
+      ['file', 'made by', 'test top-1', 'points from float', '95 % interval',
+       'KiB', 'zipped KiB', 'zipped, ratio', 'latency, ratio'],
+      [[row['name'], _KINDS[row['kind']][0],
+        f"{float(row['top_1_accuracy']):.2%}",
+        f"{100 * float(row['difference']):+.2f}",
+        f"{100 * float(row['difference_low']):+.2f} to "
+        f"{100 * float(row['difference_high']):+.2f}",
+        f"{int(row['size_bytes']) / 1024:,.0f}",
+        f"{int(row['gzip_bytes']) / 1024:,.0f}",
+        f"{int(row['gzip_bytes']) / whole:.3f}", f"{float(row['ratio']):.2f}"]
+       for row in sorted(rows, key=lambda r: int(r['gzip_bytes']))])
+
+
 def _draw_front(panel, rows, x_of) -> None:
   """Draws the line below and right of which a file of the search is beaten."""
   ours = sorted((x_of(row), 100 * float(row['difference'])) for row in rows
@@ -167,7 +190,10 @@ def main() -> None:
     kept.replace(RESULTS, FIELDS, rows, lambda row: row['name'],
                  lambda row: (order.index(row['kind']), row['name']))
   if args.draw:
-    draw(kept.read(RESULTS), PLOT)
+    rows = kept.read(RESULTS)
+    draw(rows, PLOT)
+    files.replace_section(
+        os.path.join(_HERE, 'README.md'), 'searched', table(rows))
 
 
 if __name__ == '__main__':
