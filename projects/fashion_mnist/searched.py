@@ -124,16 +124,19 @@ def draw(rows: Sequence[dict[str, str]], path: str) -> None:
             [x_of(row) for row in members], y, yerr=list(zip(*ends)),
             color=color, marker=marker, linestyle='none', elinewidth=0.8,
             markersize=11 if kind == 'winner' else 6, label=label)
-        if kind == 'peer':
-          for row, value in zip(members, y):
-            panel.annotate(row['name'], (x_of(row), value), (5, 5), color=color,
-                           textcoords='offset points', fontsize=7)
+        if kind == 'peer':  # Their points are close, so labels are stacked.
+          for level, (value, row) in enumerate(sorted(
+              zip(y, members), key=lambda pair: pair[0])):
+            panel.annotate(
+                row['name'], (x_of(row), value), (12, -6 + 11 * level),
+                color=color, textcoords='offset points', fontsize=7)
     panel.axhline(0, color='0.8', zorder=0)
     panel.set(xlabel=title, xscale='log')
     panel.spines[['top', 'right']].set_visible(False)
-  ticks = [0.05, 0.1, 0.2, 0.5, 1.0]
-  panels[0].set_xticks(ticks, [f'{tick:g}' for tick in ticks])
-  panels[0].minorticks_off()
+  for panel, ticks in zip(panels, ([0.05, 0.1, 0.2, 0.5, 1], [0.5, 1, 2, 3])):
+    panel.set_xticks(ticks, [f'{tick:g}' for tick in ticks])
+    panel.minorticks_off()
+  panels[0].set_ylim(top=1.5)
   panels[0].set_ylabel('points of top-1 from float32, 10,000 test images')
   panels[0].legend(fontsize=8, frameon=False)
   figure.savefig(path, dpi=110)
