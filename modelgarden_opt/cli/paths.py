@@ -12,11 +12,12 @@ from modelgarden_opt import errors
 from modelgarden_opt import files
 
 # Flags that give paths, by their names in the parsed arguments.
-_READ = ('a', 'b', 'benchmark', 'config_file', 'evaluation', 'export', 'files',
-         'gin_file', 'image', 'images', 'labels', 'model_dir', 'path',
-         'pipeline', 'source', 'source_dir', 'tflite')
-_FILES = ('output', 'output_json', 'predictions')
-_DIRECTORIES = ('output_dir', 'log_dir')
+_READ = ('a', 'b', 'benchmark', 'check', 'config_file', 'evaluation', 'export',
+         'files', 'gin_file', 'image', 'images', 'labels', 'model_dir', 'path',
+         'pipeline', 'results', 'runs', 'source', 'source_dir', 'tflite',
+         'user_space')
+_FILES = ('output', 'output_html', 'output_json', 'predictions')
+_DIRECTORIES = ('c_array', 'output_dir', 'log_dir')
 # Commands that write into their run directory.
 _MAKE_RUNS = ('train', 'run')
 _MAX_PATH = 4096

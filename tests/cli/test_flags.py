@@ -14,6 +14,8 @@ _PREDICT = ['predict', '--tflite={d}/m.tflite', '--image={d}/i.png']
 _RUN = ['run', '--config_file=configs/pipelines/digits_qat.yaml', '--dry_run']
 _IMPORT = ['data', 'import', '--output_dir={d}/imported']
 _INIT = ['init', '--data=digits']
+_PLAN = ['plan', '--experiment=mnist_cnn_qat']
+_TARGET = ['target', '--tflite={d}/m.tflite']
 _REPORT = ['report', '--variant=a={d}/m.tflite']
 
 
@@ -59,7 +61,20 @@ def files(tmp_path):
     (['data', 'build', 'digits', '--output_dir=/proc/x'], 'is not writable'),
     (['init', '--from=digits_mobilenet_v2_qat', '--output={d}/text.txt'],
      'is there already'),
+    ([*_PLAN, '--output_html={d}/dir'],
+     "output_html: '{d}/dir' is a directory"),
+    ([*_PLAN, '--output_html={d}/text.txt/x'], 'is no directory'),
+    ([*_PLAN, '--output_html=~no_such_user/x'],
+     'output_html: there is no home directory'),
+    ([*_TARGET, '--device=tflm', '--c_array={d}/text.txt'],
+     "c_array: '{d}/text.txt' is there, and no directory"),
     # What a command reads.
+    ([*_TARGET, '--device=android', '--results=~no_such_user/x'],
+     'results: there is no home directory'),
+    (['recommend', '--runs=~no_such_user/x'],
+     'runs: there is no home directory'),
+    ([*_REPORT, '--check=~no_such_user/x'],
+     'check: there is no home directory'),
     ([*_TRAIN, '--config_file=~/no_such_file.yaml'],
      "there is no file '{home}/no_such_file.yaml'"),
     ([*_TRAIN, '--config_file={d}/dir'], "there is no file '{d}/dir'"),

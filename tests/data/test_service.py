@@ -16,8 +16,10 @@ import tensorflow as tf
 from modelgarden_opt import errors
 from modelgarden_opt.cli import main
 from modelgarden_opt.configs import overrides
+from modelgarden_opt.data import examples
 from modelgarden_opt.data import service
 from modelgarden_opt.training import experiment
+from tests.data.importing import sources
 
 
 def _free_port():
@@ -70,6 +72,27 @@ def test_training_reads_every_record_from_the_workers(
       tf_data_service_job_name='mine').task
   _sums(task, official.train_data, 2)
   assert sum(w._num_tasks() for w in workers) == 4
+
+
+def test_workers_leave_out_what_cannot_be_used(served, tiny_params, tmp_path):
+  address, _ = served
+  good = [examples.classification(
+      sources.encoded(sources.image(i), 'PNG'), 'png', i) for i in range(6)]
+  bad = examples.classification(b'no image', 'png', 0)
+  paths = [str(tmp_path / name) for name in ('a-0', 'a-1')]
+  for path, records in zip(paths, ([bad, *good[:3]], [*good[3:], good[0]])):
+    with tf.io.TFRecordWriter(path) as writer:
+      for record in records:
+        writer.write(record)
+  content = (tmp_path / 'a-1').read_bytes()
+  (tmp_path / 'a-1').write_bytes(content[:-5])  # Three are whole.
+  params = _params(
+      tiny_params, input_path=str(tmp_path / 'a-*'), embedded_name='',
+      embedded_split='', decode_jpeg_only=False, global_batch_size=2,
+      max_bad_records=2, tf_data_service=address).task
+  batches = task_factory.get_task(params).build_inputs(params.train_data)
+  labels = [int(i) for _, of_batch in batches.take(24) for i in of_batch]
+  assert {*labels} == {*range(6)}
 
 
 @pytest.mark.parametrize('strategy', ['off', 'mirrored'])

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 from modelgarden_opt import registry_imports  # noqa: F401
+from modelgarden_opt.analysis import sensitivity  # noqa: F401
+from modelgarden_opt.cli import analyze  # noqa: F401
 from modelgarden_opt.cli import data  # noqa: F401
 from modelgarden_opt.cli import export  # noqa: F401
 from modelgarden_opt.cli import run  # noqa: F401
@@ -129,6 +131,17 @@ def _evaluate(root: pathlib.Path) -> Command:
       lambda prepared: [_train(path, 'mnist_cnn', prepared)])
 
 
+def _analyze(root: pathlib.Path) -> Command:
+  path = cases.write(
+      root / 'float.yaml', cases.training(str(root / 'data')))
+  return Command(
+      'analyze', lambda prepared, directory: [
+          'analyze', f'--model_dir={prepared}', '--num_images=32',
+          '--calibration_images=32', '--treatment=pruning:0.5',
+          '--treatment=quantization:4', f'--output_dir={directory}/found'],
+      lambda prepared: [_train(path, 'mnist_cnn', prepared)])
+
+
 def _build(root: pathlib.Path) -> Command:
   del root
   return Command('data_build', lambda _, directory: [
@@ -152,11 +165,9 @@ def _import(root: pathlib.Path) -> Command:
 ALL: dict[str, Callable[[pathlib.Path], Command]] = {
     **{kind: functools.partial(_training, kind) for kind in _TRAININGS},
     'pipeline': _pipeline, 'export': _export, 'evaluate': _evaluate,
-    'data_build': _build, 'data_import': _import}
+    'analyze': _analyze, 'data_build': _build, 'data_import': _import}
 
 
 def make(kind: str, root: pathlib.Path) -> Command:
   """Returns the command of a kind; its files are below `root`."""
   return ALL[kind](root)
-
-

@@ -59,23 +59,25 @@ class Outcome:
   milliseconds: float = 0.0
 
 
-def outcome_of(root: pathlib.Path, seed: int, number: int) -> Outcome:
+def outcome_of(
+    root: pathlib.Path, seed: int, number: int, kind: str = '') -> Outcome:
   """Returns what happens in a case.
 
   Args:
     root: Where the right files are.
     seed: Of all cases.
     number: Of this one.
+    kind: Key of `strangers.KINDS`; '' for one by chance.
   """
   rng = random.Random(f'{seed}/{number}')
-  kind = _kind(rng)
+  kind = kind or _kind(rng)
   place = root / 'cases' / str(number)
   place.mkdir(parents=True)
   case = strangers.Case(root, place, rng)
   try:
     argv = strangers.KINDS[kind][1](case)
     start = time.perf_counter()
-    outcome, message = _run(argv, case.name)
+    outcome, message = _run(argv, (case.name, case.path))
     return Outcome(kind, shlex.join(argv), outcome, message[-_LONGEST:],
                    round(1e3 * (time.perf_counter() - start), 1))
   finally:
@@ -87,12 +89,13 @@ def _kind(rng: random.Random) -> str:
   return rng.choices([*strangers.KINDS], shares)[0]
 
 
-def _run(argv: Sequence[str], name: str) -> tuple[str, str]:
+def _run(argv: Sequence[str], names: Sequence[str]) -> tuple[str, str]:
   """Returns the outcome of a command and its message.
 
   Args:
     argv: The command.
-    name: Name of the damaged file.
+    names: Of the damaged file, one of which a message must have: its own, and
+      the path of the model or the run that it is part of.
   """
   out, err = io.StringIO(), io.StringIO()
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -107,10 +110,7 @@ def _run(argv: Sequence[str], name: str) -> tuple[str, str]:
     return TRACEBACK, told
   if not code:
     return ACCEPTED, ''
-  # A model or a run of many files is named by its directory.
-  named = name in told or any(
-      word.partition('=')[2].rstrip('/') in told for word in argv
-      if word.startswith('--model_dir=')) or f'{os.sep}saved' in told
+  named = any(name in told for name in names)
   return (TOLD if named else UNNAMED), err.getvalue() or out.getvalue()
 
 

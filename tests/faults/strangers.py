@@ -26,11 +26,21 @@ _SOURCES = ('x.npz', 'idx', 'folder', 'table.csv', 'table.jsonl', 'masks')
 
 
 def prepare(root: pathlib.Path) -> None:
-  """Writes right files.
+  """Writes right files, and a run.
 
   Args:
     root: A directory that is empty.
   """
+  write_files(root)
+  config = root / 'run.yaml'
+  config.write_text(yaml.safe_dump(cases.training(str(root / 'data'))))
+  assert main.main(['train', '--experiment=mnist_cnn', '--mode=train_and_eval',
+                    f'--config_file={config}',
+                    f'--model_dir={root / "run"}']) == 0
+
+
+def write_files(root: pathlib.Path) -> None:
+  """Writes what is made without a training: sources, models, a picture."""
   _write_sources(root / 'sources')
   model = _model()
   for name in _MODELS:
@@ -38,11 +48,6 @@ def prepare(root: pathlib.Path) -> None:
   for name, content in zip(_FILES, _convert(model)):
     (root / name).write_bytes(content)
   Image.fromarray(sources.image(3)).save(root / 'picture.png')
-  config = root / 'run.yaml'
-  config.write_text(yaml.safe_dump(cases.training(str(root / 'data'))))
-  assert main.main(['train', '--experiment=mnist_cnn', '--mode=train_and_eval',
-                    f'--config_file={config}',
-                    f'--model_dir={root / "run"}']) == 0
 
 
 def _model() -> tf_keras.Model:
@@ -101,11 +106,14 @@ class Case:
     root: Where the right files are.
     place: Directory for the damaged one.
     rng: What chance is drawn from.
+    name: Name of the damaged file.
+    path: Path of it, or of the model or run that it is part of.
   """
 
   def __init__(self, root: pathlib.Path, place: pathlib.Path,
                rng: random.Random):
     self.root, self.place, self.rng = root, place, rng
+    self.name = self.path = ''
 
   def _damaged(self, name: str, damage=damaging.damaged) -> str:
     """Returns the path of a damaged copy of a right file or of one in it."""
@@ -120,8 +128,8 @@ class Case:
       file = copy
     content = file.read_bytes()
     file.write_bytes(damage(self.rng, content))
-    self.name = file.name
-    return str(copy)
+    self.name, self.path = file.name, str(copy)
+    return self.path
 
   def records(self) -> list[str]:
     """Records of classification."""
@@ -142,7 +150,7 @@ class Case:
   def _check(self, experiment, of, **fields) -> list[str]:
     path = self.place / 'train-0.tfrecord'
     damaging.records(self.rng, of, str(path))
-    self.name = path.name
+    self.name, self.path = path.name, str(path)
     data = {'input_path': str(path), 'global_batch_size': 4, **fields}
     override = {
         'runtime': {'distribution_strategy': 'off'},
