@@ -14,7 +14,7 @@ def right_files(tmp_path_factory):
 
 
 @pytest.mark.parametrize(('kind', 'number'), [
-    ('archives', 12), ('records', 4), ('tflite', 4), ('images', 3)])
+    ('archives', 12), ('records', 2), ('tflite', 4), ('images', 2)])
 def test_a_damaged_file_is_told_by_name(kind, number, right_files):
   found = [damaged.outcome_of(right_files, 3, index, kind)
            for index in range(number)]
