@@ -42,6 +42,11 @@ def prepare(root: pathlib.Path) -> None:
 def write_files(root: pathlib.Path) -> None:
   """Writes what is made without a training: sources, models, a picture."""
   _write_sources(root / 'sources')
+  # No image of these is in the damaged files, which would be told by itself.
+  for name, make in (('classes', _classes), ('masks', _masks)):
+    with tf.io.TFRecordWriter(str(root / f'validation-{name}')) as writer:
+      for number in range(100, 106):
+        writer.write(make(number))
   model = _model()
   for name in _MODELS:
     model.save(str(root / name))
@@ -99,6 +104,17 @@ def _write_sources(root: pathlib.Path) -> None:
                       else sources.image(number)).save(path)
 
 
+def _classes(number: int, image_format: str = 'PNG') -> bytes:
+  return examples.classification(
+      sources.encoded(sources.image(number), image_format),
+      image_format.lower(), number % 3)
+
+
+def _masks(number: int) -> bytes:
+  mask = np.full([20, 16], number % 3, np.uint8)
+  return examples.segmentation(sources.encoded(sources.image(number)), mask)
+
+
 class Case:
   """A damaged file and a command.
 
@@ -115,7 +131,7 @@ class Case:
     self.root, self.place, self.rng = root, place, rng
     self.name = self.path = ''
 
-  def _damaged(self, name: str, damage=damaging.damaged) -> str:
+  def _damaged(self, name: str, damage=None) -> str:
     """Returns the path of a damaged copy of a right file or of one in it."""
     copy = self.place / os.path.basename(name)
     if (self.root / name).is_dir():
@@ -127,35 +143,34 @@ class Case:
       shutil.copy(self.root / name, copy)
       file = copy
     content = file.read_bytes()
-    file.write_bytes(damage(self.rng, content))
+    file.write_bytes((damage or damaging.damaged)(self.rng, content))
     self.name, self.path = file.name, str(copy)
     return self.path
 
   def records(self) -> list[str]:
     """Records of classification."""
     formats = self.rng.choices(('PNG', 'JPEG'), k=_NUM_RECORDS)
-    return self._check(experiment='mobilenet_v2', decode_jpeg_only=False, of=[
-        examples.classification(
-            sources.encoded(sources.image(i), f), f.lower(), i % 3)
-        for i, f in enumerate(formats)])
+    return self._check('mobilenet_v2', 'classes', [
+        _classes(i, f) for i, f in enumerate(formats)], decode_jpeg_only=False)
 
   def masks(self) -> list[str]:
     """Records of segmentation."""
-    return self._check(experiment='deeplabv3_mobilenet_v2', of=[
-        examples.segmentation(
-            sources.encoded(sources.image(i)),
-            np.full([20, 16], i % 3, np.uint8))
-        for i in range(_NUM_RECORDS)])
+    return self._check('deeplabv3_mobilenet_v2', 'masks', [
+        _masks(i) for i in range(_NUM_RECORDS)])
 
-  def _check(self, experiment, of, **fields) -> list[str]:
+  def _check(self, experiment, right, contents, **fields) -> list[str]:
+    """Damages records; those of validation are right."""
     path = self.place / 'train-0.tfrecord'
-    damaging.records(self.rng, of, str(path))
+    damaging.records(self.rng, contents, str(path))
     self.name, self.path = path.name, str(path)
-    data = {'input_path': str(path), 'global_batch_size': 4, **fields}
+    data = {'global_batch_size': 4, **fields}
     override = {
         'runtime': {'distribution_strategy': 'off'},
-        'task': {'model': {'num_classes': 3}, 'train_data': data,
-                 'validation_data': data}}
+        'task': {'model': {'num_classes': 3},
+                 'train_data': {**data, 'input_path': str(path)},
+                 'validation_data': {
+                     **data,
+                     'input_path': str(self.root / f'validation-{right}')}}}
     config = self.place / 'c.yaml'
     config.write_text(yaml.safe_dump(override))
     return ['data', 'check', f'--experiment={experiment}',

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.faults import damaged
+from tests.faults import damaging
 from tests.faults import strangers
 
 
@@ -20,6 +21,14 @@ def test_a_damaged_file_is_told_by_name(kind, number, right_files):
            for index in range(number)]
   assert {o.outcome for o in found} <= {*damaged.RIGHT}, found
   assert damaged.TOLD in {o.outcome for o in found}
+
+
+@pytest.mark.parametrize('kind', ['records', 'masks', 'archives'])
+def test_a_whole_file_is_accepted(kind, right_files, monkeypatch):
+  monkeypatch.setattr(damaging, 'damaged', lambda rng, content: content)
+  monkeypatch.setattr(damaging, 'archive', lambda rng, content: content)
+  found = damaged.outcome_of(right_files, 3, 0, kind)
+  assert found.outcome == damaged.ACCEPTED, found
 
 
 @pytest.mark.parametrize(('message', 'outcome'), [
