@@ -51,10 +51,13 @@ lint: $(READY)
 # Pins every package for all supported versions of Python and all machines, with
 # the digests of all files that PyPI has of them. Versions stay unless setup.cfg
 # forbids them; `make lock UPGRADE=--upgrade` takes the latest ones.
+# constraints.txt has the versions alone, for installations with more packages.
+CONSTRAINTS := sed -nE 's/^([^ \#][^\\]*[^ \\]) \\$$$$/\1/p' requirements.lock
 lock: $(TOOLS)/.installed
 	$(TOOLS)/bin/uv pip compile setup.cfg --all-extras --universal \
 	  --python-version 3.11 --generate-hashes --no-annotate --quiet $(UPGRADE) \
 	  --custom-compile-command 'make lock' --output-file requirements.lock
+	$(CONSTRAINTS) > constraints.txt
 
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/python scripts/audit.py

@@ -35,6 +35,13 @@ def test_every_package_that_is_required_is_pinned_with_digests():
     assert found['rest'].count('--hash') == len(digests), name
 
 
+def test_constraints_are_the_versions_of_the_lock():
+  lines = (_ROOT / 'constraints.txt').read_text().splitlines()
+  assert [re.split(r'==| ;', line)[:2] for line in lines] == [
+      [found['name'], found['version']] for found in _ENTRY.finditer(
+          (_ROOT / 'requirements.lock').read_text())]
+
+
 def test_make_installs_nothing_without_a_digest():
   text = (_ROOT / 'Makefile').read_text()
   _, recipe = text.split('$(READY): ')
