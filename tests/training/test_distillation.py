@@ -109,7 +109,8 @@ def test_the_loss_of_a_step_is_put_together_as_documented(
 
 
 @pytest.mark.parametrize('experiment_name', [
-    'mobilenet_v2_qat', 'mobilenet_v2_pruning'])
+    pytest.param('mobilenet_v2_qat', marks=pytest.mark.slow),
+    'mobilenet_v2_pruning'])
 def test_a_run_learns_from_its_teacher(
     experiment_name, tiny_params, float_run, tmp_path):
   """Labels count for nothing, and the student still becomes a classifier."""

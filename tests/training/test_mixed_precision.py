@@ -26,7 +26,9 @@ CHANNELS = {'pruning': {
 @pytest.mark.parametrize(('name', 'blocks', 'dtype'), [
     ('mobilenet_v2_pruning', BLOCKS['mobilenet_v2_pruning'], 'bfloat16'),
     ('mobilenet_v2_pruning', CHANNELS, 'float16'),
-    ('mobilenet_v2_clustering', BLOCKS['mobilenet_v2_clustering'], 'float16')])
+    pytest.param(
+        'mobilenet_v2_clustering', BLOCKS['mobilenet_v2_clustering'], 'float16',
+        marks=pytest.mark.slow)])
 def test_techniques_train_and_export_under_mixed_precision(
     name, blocks, dtype, tiny_params, float_run, tmp_path):
   block, = blocks

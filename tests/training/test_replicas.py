@@ -36,8 +36,6 @@ STEPS = equivalence.STEPS
 _MODEL = {'backbone': {'mobilenet': {'model_id': 'Tiniest'}}}
 # Whose two replicas are interrupted half-way and resumed.
 RESUMED = ('pruning', 'pcqat')
-# Four replicas share a batch in the same way as two: the slow tests do all.
-OF_FOUR = ('qat',)
 
 
 @pytest.fixture(scope='module')
@@ -111,15 +109,11 @@ def test_two_replicas_are_one(technique, trained):
     equivalence.assert_evaluated_equally(two, one, logs, expected_logs)
 
 
-@pytest.mark.parametrize('techniques', [
-    OF_FOUR, pytest.param(
-        [name for name in equivalence.TECHNIQUES if name not in OF_FOUR],
-        marks=pytest.mark.slow)], ids=['some', 'others'])
-def test_four_replicas_are_one(
-    techniques, trained, data_dir, source_run, tmp_path):
+@pytest.mark.slow  # Four replicas share a batch in the same way as two.
+def test_four_replicas_are_one(trained, data_dir, source_run, tmp_path):
   """In a process of their own, whose collective ops know four replicas."""
   runs = []
-  for technique in techniques:
+  for technique in equivalence.TECHNIQUES:
     start = equivalence.TECHNIQUES[technique][1]
     evaluated = technique in equivalence.EVALUATED
     runs.append({
