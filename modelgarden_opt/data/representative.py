@@ -175,16 +175,18 @@ def num_examples(task: base_task.Task, split: str) -> int | None:
 
 def labelled_images(
     task: base_task.Task, split: str) -> Iterator[tuple[np.ndarray, Any]]:
-  """Yields one pass over a split, preprocessed for evaluation.
+  """Returns one pass over a split, preprocessed for evaluation.
+
+  The input is traced by the call; it is read when the first batch is asked for.
 
   Args:
     task: The task, which names and preprocesses the data.
     split: `train`, `validation` or `test`.
 
-  Yields:
+  Returns:
     Images [b, height, width, channels] and labels (of segmentation: a
     dictionary), batch by batch.
   """
   data = task.build_inputs(data_config(task, split).replace(
       is_training=False, drop_remainder=False))
-  yield from data.as_numpy_iterator()
+  return data.as_numpy_iterator()

@@ -64,7 +64,8 @@ class Speed:
 
   Attributes:
     num_images: Number of images.
-    seconds: From when the first batch was asked for to the last score.
+    seconds: From when the first batch was asked for to the last score; model
+      and input are traced before.
     file_seconds: How long files ran, as the mean of their processes.
     invoke_seconds: The part of it that TFLite took.
   """
@@ -134,9 +135,12 @@ def timed(
                        request.time_limit) as running:
     if run.model is not None:
       run.trace()
-    begin = time.perf_counter()
     with defects.named(run.task.task_config):
-      _score(run, scores, running, split, request.limit)
+      batches = representative.labelled_images(run.task, split)
+      begin = time.perf_counter()
+      _score(run, scores, running, _limited(
+          batches, request.limit,
+          representative.num_examples(run.task, split)), split)
     seconds = time.perf_counter() - begin
     speed = Speed(next(iter(scores.values())).num_examples, seconds,
                   *running.seconds())
@@ -164,11 +168,12 @@ def _load(model_dir: str, request: Request) -> run_directory.Run:
 
 def _score(
     run: run_directory.Run, scores: Mapping[str, Any],
-    running: workers.Workers, split: str, limit: int | None,
+    running: workers.Workers, batches: Iterable[tuple[np.ndarray, Any]],
+    split: str,
 ) -> None:
   """Scores all models batch by batch; one batch runs, the next one waits."""
   waiting = None
-  for images, labels in _limited(run.task, split, limit):
+  for images, labels in batches:
     pending = running.start(images)
     outputs = {}
     if run.model is not None:
@@ -193,15 +198,16 @@ def _update(
 
 
 def _limited(
-    task: Any, split: str, limit: int | None,
+    batches: Iterable[tuple[np.ndarray, Any]], limit: int | None,
+    total: int | None,
 ) -> Iterator[tuple[np.ndarray, Any]]:
-  """Yields batches until `limit` images, with a bar on a terminal."""
+  """Yields batches until `limit` of `total` images, with a bar on a terminal.
+  """
   left = sys.maxsize if limit is None else limit
-  total = representative.num_examples(task, split)
   total = min(left, total) if total else limit
   with tqdm.tqdm(total=total, unit='image', dynamic_ncols=True,
                  disable=None) as bar:
-    for images, labels in representative.labelled_images(task, split):
+    for images, labels in batches:
       images, labels = tf.nest.map_structure(
           lambda values, count=left: values[:count], (images, labels))
       yield images, labels
