@@ -15,7 +15,7 @@ from modelgarden_opt.analysis import judging
 from modelgarden_opt.data import inputs
 from modelgarden_opt.data import representative
 from modelgarden_opt.evaluation import evaluate
-from modelgarden_opt.export import exporter
+from modelgarden_opt.export import images as images_lib
 from modelgarden_opt.export import ptq
 from modelgarden_opt.tasks import quantized_twin
 from modelgarden_opt.tasks import run_directory
@@ -134,6 +134,6 @@ def load(
           f'params_override: is for float runs; {model_dir!r} is quantized')
     return Subject(run, False, None)
   twin = quantized_twin.of_run(run, params_override)
-  calibration = exporter.Calibration(run, calibration_images)
+  calibration = images_lib.Calibration(run, calibration_images)
   ptq.calibrate(twin.model, twin.params.task.quantization, calibration)
   return Subject(twin, True, calibration.listing)

@@ -69,9 +69,9 @@ def export(
     model: A float model, or what `compress` returned. One image goes in, and
       one tensor comes out.
     path: Path of the file.
-    format: `float32`, `float16`, `dynamic_int8`, `int8` or `int16x8`; `int8`
-      keeps the measured ranges of a quantized model, and of a float one takes
-      a quantized twin.
+    format: `float32`, `float16`, `dynamic_int8`, `int8` or `int16x8`; the
+      last two keep the measured ranges of a quantized model, and of a float one
+      take a quantized twin.
     representative_data: Training images (an array, a data set or anything else
       that yields images or batches), which calibrate a float model for an
       integer format and are what file and model are compared on; without any
@@ -147,11 +147,18 @@ def _twin(
     UsageError: If the model has no twin, or fields are given for none.
   """
   is_float = not calibration.quantizers_of(model)
-  if is_float and file_format == 'int8' and request.ptq == ptq_lib.TWIN:
-    with ptq_lib.remedy():
-      blocks = arguments.blocks({
-          **_blocks(model), 'quantization': request.quantization or {}})
-      return compressing.again(model, blocks), blocks['quantization']
+  wanted = (is_float and request.ptq == ptq_lib.TWIN and
+            file_format in ptq_lib.FORMATS)
+  if wanted and (file_format == 'int8' or request.quantization is None):
+    try:
+      with ptq_lib.remedy():
+        blocks = arguments.blocks({
+            **_blocks(model), 'quantization': request.quantization or {}})
+        return compressing.again(model, blocks), blocks['quantization']
+    except errors.UsageError:
+      if file_format == 'int8':
+        raise
+      # The converter has integer ops for what has no twin.
   if request.quantization is not None:
     raise errors.UsageError(
         "quantization: is for format 'int8' and ptq 'twin' of a float model, "

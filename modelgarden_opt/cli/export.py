@@ -224,5 +224,5 @@ def _ranges(found: Mapping[str, Any]) -> str:
   if found['ptq'] == 'converter':
     text += ' by the converter'
   if found['ranges_reason']:
-    text += f"; not the trained ones: {found['ranges_reason']}"
+    text += f"; not those of the quantized model: {found['ranges_reason']}"
   return text

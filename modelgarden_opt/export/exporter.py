@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import contextlib
 import dataclasses
 import functools
-import itertools
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.data import class_names
 from modelgarden_opt.data import representative
-from modelgarden_opt.data import sampling
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import formats
+from modelgarden_opt.export import images as images_lib
 from modelgarden_opt.export import ptq as ptq_lib
 from modelgarden_opt.export import verification
 from modelgarden_opt.modeling import factory
@@ -32,10 +31,6 @@ VerificationError = verification.VerificationError
 INT4_INT8 = 'int4_int8'
 _FOUR_BITS = ('task.quantization.change_num_bits=true,'
               'task.quantization.num_bits_weight=4')
-# Images of so many bytes are kept for the next file.
-_MOST_BYTES = 512 << 20
-# What reading data that are not there, or not what they were, raises.
-_UNREADABLE = (ValueError, OSError, tf.errors.OpError)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,9 +40,9 @@ class Request:
   Attributes:
     io_dtype: Key of `formats.IO_DTYPES`.
     checkpoint: `best`, `latest` or a file prefix.
-    ptq: How a float run becomes an `int8` file: `twin` calibrates a quantized
-      twin of the model and converts that, `converter` leaves all to TFLite's
-      converter.
+    ptq: How a float run becomes a file of integers: `twin` calibrates a
+      quantized twin of the model and converts that, `converter` leaves all to
+      TFLite's converter.
     params_override: Fields of `task.quantization` for the twin, as
       `task.quantization.calibration_method=mse` or YAML.
     calibration_images: Training images that calibrate a float model for an
@@ -139,13 +134,15 @@ class Session:
     self.request = request
     self.run = run_directory.load(model_dir, request.checkpoint)
     self._output = _output(self.run, request.kind)
-    self._calibration = Calibration(self.run, request.calibration_images)
+    self._calibration = images_lib.Calibration(
+        self.run, request.calibration_images)
+    self._twins: dict[str | None, tuple[run_directory.Run, Any]] = {}
     self._shared = Shared()
 
   @functools.cached_property
   def verified_on(self) -> representative.Images:
     """The images that files are verified on."""
-    return _verification_images(self.run)
+    return images_lib.for_verification(self.run)
 
   def refusal(self, file_format: str) -> str:
     """Returns why the run has no file of a format, '' if it may have one.
@@ -182,12 +179,8 @@ class Session:
         runtime=request.runtime,
         hard_swish=run.params.task.export.hard_swish, output=self._output)
     calibration.listing = None
-    twin = _twin(run, made_with.file_format, dataclasses.replace(
-        request, params_override=override if integers or not request.of_set
-        else None))
-    if twin:
-      formats.check(twin.model, made_with)
-      ptq_lib.calibrate(twin.model, twin.params.task.quantization, calibration)
+    twin = self._twin(
+        made_with, override if integers or not request.of_set else None)
     converted = twin or run
     block = converted.params.task.quantization
     found = write(
@@ -203,25 +196,41 @@ class Session:
         'verified_on': self.verified_on.listing, **found,
         'format': file_format}
 
+  def _twin(
+      self, made_with: formats.Options, override: str | None
+  ) -> run_directory.Run | None:
+    """Returns the run with a calibrated twin of its model, None without one.
 
-def _twin(
-    run: run_directory.Run, file_format: str, request: Request
-) -> run_directory.Run | None:
-  """Returns the run with a quantized twin of its model, None without one.
+    Files with the same fields of `task.quantization` share a twin.
 
-  Raises:
-    UsageError: If the model has no twin, or fields are given for none.
-  """
-  is_float = run.params.task.quantization is None
-  if is_float and file_format == 'int8' and request.ptq == ptq_lib.TWIN:
-    with ptq_lib.remedy():
-      return quantized_twin.of_run(run, request.params_override)
-  if request.params_override:
-    raise errors.UsageError(
-        'params_override: is for --format=int8 --ptq=twin of a float run, '
-        f'received --format={file_format} --ptq={request.ptq} and a '
-        f'{"float" if is_float else "quantized"} run')
-  return None
+    Raises:
+      UsageError: If the model has no twin, or fields are given for none.
+    """
+    run, ptq, form = self.run, self.request.ptq, made_with.file_format
+    is_float = run.params.task.quantization is None
+    if not is_float or ptq != ptq_lib.TWIN or form not in ptq_lib.FORMATS or (
+        override and form != 'int8'):
+      if override:
+        raise errors.UsageError(
+            'params_override: is for --format=int8 --ptq=twin of a float run, '
+            f'received --format={form} --ptq={ptq} and a '
+            f'{"float" if is_float else "quantized"} run')
+      return None
+    if override not in self._twins:
+      try:
+        with ptq_lib.remedy():
+          twin = quantized_twin.of_run(run, override)
+      except errors.UsageError:
+        if form == 'int8':
+          raise
+        return None  # The converter has integer ops for what has no twin.
+      formats.check(twin.model, made_with)
+      ptq_lib.calibrate(
+          twin.model, twin.params.task.quantization, self._calibration)
+      self._twins[override] = twin, self._calibration.listing
+    twin, self._calibration.listing = self._twins[override]
+    formats.check(twin.model, made_with)
+    return twin
 
 
 def assert_format(file_format: str, *others: str) -> None:
@@ -278,7 +287,7 @@ def write(
   converted = convert.convert_as(model, options, calibration, shared.traces)
   ranges, ptq = converted.ranges, None
   if ranges == 'calibrated':
-    ptq = ptq_lib.CONVERTER
+    ptq, float_model = ptq_lib.CONVERTER, None  # The twin's ranges are not in.
   elif ranges == 'trained' and calibrated:
     ranges, ptq = 'calibrated', ptq_lib.TWIN
   with _temporary(output, converted.content) as path:
@@ -301,67 +310,6 @@ def _temporary(output: str, content: bytes) -> Iterator[str]:
   with files.temporary(output) as path:
     files.write(path, content)
     yield path
-
-
-class Calibration:
-  """Images to calibrate with, read only if the converter asks for them.
-
-  Attributes:
-    listing: Which images they were; None if none was asked for.
-  """
-
-  def __init__(self, run: run_directory.Run, num_images: int):
-    self._run = run
-    self._num_images = num_images
-    self._kept: tuple[list[np.ndarray], Any] | None = None
-    self.listing: dict[str, Any] | None = None
-
-  def __call__(self) -> Iterator[np.ndarray]:
-    """Returns the images [1, h, w, c]; few enough are read only once."""
-    if self._kept is None:
-      images = self._drawn()
-      first = next(images)
-      if first.nbytes * self._num_images > _MOST_BYTES:
-        return itertools.chain([first], images)
-      self._kept = [first, *images], self.listing
-    images, self.listing = self._kept
-    return iter(images)
-
-  def _drawn(self) -> Iterator[np.ndarray]:
-    task = self._run.task
-    try:
-      sample = sampling.sample(task.task_config, self._num_images)
-    except _UNREADABLE as e:
-      kept = representative.load(self._run.model_dir)
-      if kept is None:
-        raise _no_images(self._run, e) from e
-      self.listing = {**kept.listing, 'reason': _first_line(e)}
-      return iter(kept.images[:self._num_images, np.newaxis])
-    self.listing = {'source': representative.TRAINING_DATA, **sample.listing()}
-    return representative.images_of(sample, task, self._num_images)
-
-
-def _verification_images(run: run_directory.Run) -> representative.Images:
-  """Returns the images of the run directory, or training images without it."""
-  kept = representative.load(run.model_dir)
-  if kept is not None:
-    return kept
-  try:
-    return representative.draw(run.task)
-  except _UNREADABLE as e:
-    raise _no_images(run, e) from e
-
-
-def _no_images(run: run_directory.Run, error: Exception) -> errors.UsageError:
-  return errors.UsageError(
-      f'model_dir: {run.model_dir!r} keeps no {representative.FILE_NAME} (an '
-      'earlier version made the run), and the training data that would replace '
-      f'it cannot be read: {_first_line(error)}. Put them back where '
-      f'{run_directory.PARAMS} says they are')
-
-
-def _first_line(error: Exception) -> str:
-  return str(error).strip().split('\n', maxsplit=1)[0]
 
 
 def _refusal(problems: list[str], ranges: str | None) -> str:

@@ -19,6 +19,8 @@ from modelgarden_opt import errors
 from modelgarden_opt.modeling import post_training
 
 TWIN, CONVERTER = CHOICES = ('twin', 'converter')
+# Formats that a twin is for.
+FORMATS = ('int8', 'int16x8')
 # Images whose activations fit in memory.
 _BATCH = 32
 

@@ -47,12 +47,32 @@ def test_the_converter_is_asked_as_before(by_converter):
   assert len(by_converter['calibrated_on']['records']) == 64
 
 
-@pytest.mark.parametrize(('run', 'form', 'ptq'), [
-    ('qat', 'int8', None), ('float', 'float32', None),
-    ('float', 'int16x8', 'converter')])
-def test_only_int8_of_float_runs_has_a_twin(exported, run, form, ptq):
+@pytest.mark.parametrize(('run', 'form'), [
+    ('qat', 'int8'), ('float', 'float32')])
+def test_only_integer_files_of_float_runs_have_a_twin(exported, run, form):
   found = exported(run, form)
-  assert found['ptq'] == ptq and 'twin' not in found
+  assert found['ptq'] is None and 'twin' not in found
+
+
+def test_16_bits_have_the_ranges_of_the_twin(exported):
+  found, of_8_bits = exported('float', 'int16x8'), exported('float', 'int8')
+  assert (found['ranges'], found['ptq']) == ('calibrated', 'twin')
+  assert found['calibrated_on'] == of_8_bits['calibrated_on']
+  assert found['twin']['mean_difference_steps'] < 0.05
+  # What is left is the error of kernels of 8 bits.
+  assert found['max_difference'] < of_8_bits['max_difference']
+
+
+def test_16_bits_without_a_twin_are_the_converters(
+    float_run, tmp_path, monkeypatch):
+
+  def refuse(*unused_args):
+    raise errors.UsageError('no twin')
+  monkeypatch.setattr(exporter.quantized_twin, 'of_run', refuse)
+  found = exporter.export(float_run, 'int16x8', str(tmp_path / 'm.tflite'),
+                          calibration_images=16)
+  assert (found['ranges'], found['ptq']) == ('calibrated', 'converter')
+  assert 'twin' not in found and len(found['calibrated_on']['records']) == 16
 
 
 def test_fields_of_the_block_reach_the_twin(float_run, tmp_path, capsys):
