@@ -49,10 +49,11 @@ class _File:
           f'tflite: {path!r} has {len(inputs)} inputs; files with one can be '
           'compared')
     self._input, = inputs
-    self.details = {
-        t['index']: t for t in self._interpreter.get_tensor_details()}
-    self.ops = [op for op in litert_loading.ops(self._interpreter)
-                if op['op_name'] not in _CASTS and len(op['outputs'])]
+    with litert_loading.named(path):
+      self.details = {
+          t['index']: t for t in self._interpreter.get_tensor_details()}
+      self.ops = [op for op in litert_loading.ops(self._interpreter)
+                  if op['op_name'] not in _CASTS and len(op['outputs'])]
 
   @property
   def input_shape(self) -> tuple[int, ...]:

@@ -57,7 +57,7 @@ class TimedFile:
   def __init__(self, path: str, num_threads: int, delegate: str, seed: int):
     """Loads the file; arguments as for `start`."""
     before = _memory('VmRSS')
-    self._seconds, self._interpreter = [], None
+    self._path, self._seconds, self._interpreter = path, [], None
     for _ in range(_NUM_LOADS):
       self._interpreter = None
       gc.collect()
@@ -67,23 +67,26 @@ class TimedFile:
       self._seconds.append(time.perf_counter() - begin)
     self._before = before
     rng = np.random.default_rng(seed)
-    for detail in self._interpreter.get_input_details():
-      self._interpreter.set_tensor(
-          detail['index'], tensors.random(detail, rng))
+    with litert_loading.named(path):
+      for detail in self._interpreter.get_input_details():
+        self._interpreter.set_tensor(
+            detail['index'], tensors.random(detail, rng))
     self._first_ms = 0.0
 
   def warm_up(self, num_runs: int) -> None:
     """Runs the file; the time of the first run is kept."""
-    for number in range(num_runs):
-      begin = time.perf_counter()
-      self._interpreter.invoke()
-      if not number:
-        self._first_ms = 1e3 * (time.perf_counter() - begin)
+    with litert_loading.named(self._path):
+      for number in range(num_runs):
+        begin = time.perf_counter()
+        self._interpreter.invoke()
+        if not number:
+          self._first_ms = 1e3 * (time.perf_counter() - begin)
 
   def block(self, num_runs: int) -> list[float]:
     """Returns milliseconds of runs, after one that is not counted."""
     invoke, clock = self._interpreter.invoke, time.perf_counter
-    invoke()
+    with litert_loading.named(self._path):
+      invoke()
     found = []
     for _ in range(num_runs):
       begin = clock()

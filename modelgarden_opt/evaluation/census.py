@@ -77,11 +77,13 @@ class Answers:
 
   def take(self, path: str) -> Census:
     """Returns what `take` of this module returns."""
-    return _take(path)
+    with litert_loading.named(path):
+      return _take(path)
 
   def file_format(self, path: str) -> str:
     """Returns what `file_format` of this module returns."""
-    return _file_format(path)
+    with litert_loading.named(path):
+      return _file_format(path)
 
 
 def _take(path: str) -> Census:

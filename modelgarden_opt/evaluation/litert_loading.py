@@ -1,5 +1,8 @@
 """Loads `.tflite` files into LiteRT, with or without its default delegate."""
 
+from collections.abc import Iterator
+import contextlib
+
 from ai_edge_litert import interpreter as litert
 
 from modelgarden_opt import errors
@@ -38,6 +41,28 @@ def load(
     raise errors.UsageError(
         f'tflite: {path!r} cannot be loaded: {str(e).splitlines()[0]}') from e
   return interpreter
+
+
+@contextlib.contextmanager
+def named(path: str) -> Iterator[None]:
+  """Names the file where LiteRT refuses to run it, or to say what is in it.
+
+  Args:
+    path: The file.
+
+  Raises:
+    UsageError: If it does.
+  """
+  try:
+    yield
+  except errors.Failure:
+    raise
+  except UnicodeDecodeError as e:
+    raise errors.UsageError(
+        f'tflite: {path!r} is damaged: name of a tensor: {e}') from None
+  except RuntimeError as e:
+    raise errors.UsageError(
+        f'tflite: {path!r} cannot be run: {str(e).splitlines()[0]}') from e
 
 
 def problem(content: bytes) -> str:

@@ -105,7 +105,8 @@ class Model:
   @property
   def output_scale(self) -> float:
     """Quantization step of the output as the file computes it, 0 for float."""
-    return _step_of_output(self._interpreter, self._output)
+    with litert_loading.named(self.path):
+      return _step_of_output(self._interpreter, self._output)
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
     """Returns the outputs of float images.
@@ -125,9 +126,10 @@ class Model:
     missing = -len(images) % size
     filled = images if not missing else np.concatenate(
         [images, np.repeat(images[-1:], missing, axis=0)])
-    outputs = np.concatenate([
-        self._run(filled[start:start + size])
-        for start in range(0, len(filled), size)])
+    with litert_loading.named(self.path):
+      outputs = np.concatenate([
+          self._run(filled[start:start + size])
+          for start in range(0, len(filled), size)])
     return outputs[:len(images)]
 
   def _resize(self, batch_size: int) -> None:

@@ -92,7 +92,9 @@ def verdict(
   Returns:
     `budget_met`; `margin`: `points` of accuracy that are left (negative where
     they are exceeded), with the interval `low` to `high` where it is known;
-    `failures`, a line for every constraint that is not met; and `sentence`.
+    `failures`, a line for every constraint that is not met; `beats_float`,
+    whether what is minimized is less than that of the float file; and
+    `sentence`.
   """
   first = {**reference, **tested[reference['name']]}
   last = {**winner, **tested[winner['name']]}
@@ -115,8 +117,13 @@ def verdict(
         f' (95 % interval {margin["low"]:+.2f} to {margin["high"]:+.2f})')
   if failed:
     sentence += '. ' + '; '.join(failed)
+  least, cost = (choosing.cost(r, limits.minimize) for r in (first, last))
+  beats = least is None or cost is not None and cost < least
+  if not beats:
+    sentence += (f'. The {first["name"]} file has the least {limits.minimize}: '
+                 'nothing that fits beats it')
   return {'budget_met': not failed, 'margin': margin, 'failures': failed,
-          'sentence': sentence}
+          'beats_float': beats, 'sentence': sentence}
 
 
 def page(

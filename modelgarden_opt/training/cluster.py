@@ -22,7 +22,8 @@ VARIABLE = 'TF_CONFIG'
 # Kinds of processes. Of `worker`s and the `chief` every one trains; a `ps`
 # keeps variables for them.
 KINDS = ('chief', 'worker', 'ps')
-_ADDRESS = re.compile(r'\S+:\d{1,5}')
+_ADDRESS = re.compile(r'\S+:(\d{1,5})')
+_PORTS = range(1, 2**16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +110,11 @@ def _parse(values: Any, of_hosts: str, of_index: str) -> Cluster:
           f'{errors.nearest(str(name), KINDS)}')
   everyone = [address for hosts in addresses.values() for address in hosts]
   for address in everyone:
-    if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+    found = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+    if not found or int(found[1]) not in _PORTS:
       raise errors.UsageError(
-          f'{of_hosts}: must be host:port, received {address!r}')
+          f'{of_hosts}: must be host:port with a port of 1 to {_PORTS[-1]:,}, '
+          f'received {address!r}')
     if everyone.count(address) > 1:
       raise errors.UsageError(f'{of_hosts}: {address!r} is there twice')
   number = len(addresses.get(kind, ()))

@@ -10,11 +10,13 @@ import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt.benchmark import latency
+from modelgarden_opt.evaluation import census
 from modelgarden_opt.evaluation import evaluate
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.evaluation import native_output
 from modelgarden_opt.export import convert
 from modelgarden_opt.export import exporter
+from modelgarden_opt.export.lowering import flatbuffer
 from tests import conftest
 
 
@@ -98,3 +100,34 @@ def test_a_name_that_is_no_text_is_told_with_the_file(tmp_path):
   path.write_bytes(content.replace(name, b'\xad' + name[1:]))
   with pytest.raises(errors.UsageError, match='m.tflite.*an output'):
     litert_model.Model(str(path))
+
+
+@pytest.fixture
+def dense():
+  """The content of a file of one layer without a bias, and its parts."""
+  content = convert.convert(tf_keras.Sequential([
+      tf_keras.layers.Dense(2, input_shape=[3], use_bias=False)]), 'float32')
+  return content, flatbuffer.Model.InitFromPackedBuf(content)
+
+
+def test_an_inner_name_that_is_no_text_is_told_with_the_file(dense, tmp_path):
+  content, model = dense
+  path = tmp_path / 'm.tflite'
+  kernel = model.subgraphs[0].tensors[model.subgraphs[0].operators[0].inputs[1]]
+  path.write_bytes(content.replace(kernel.name, b'\xef' + kernel.name[1:]))
+  with pytest.raises(errors.UsageError, match='m.tflite.*name of a tensor'):
+    census.take(str(path))
+
+
+def test_a_file_that_cannot_be_run_is_told_by_name(
+    tmp_path, monkeypatch, dense):
+  path = tmp_path / 'm.tflite'
+  path.write_bytes(dense[0])
+  model = litert_model.Model(str(path))
+
+  def refuse():
+    raise RuntimeError('Input tensor 5 lacks data\n')
+  monkeypatch.setattr(model._interpreter, 'invoke', refuse)
+  with pytest.raises(errors.UsageError,
+                     match='m.tflite.* cannot be run: Input tensor 5 lacks'):
+    model(np.zeros([1, 3], np.float32))

@@ -115,6 +115,19 @@ def test_the_winner_is_judged_on_images_that_the_search_did_not_see(
   assert winner['name'] in page and '<svg' in page
 
 
+@pytest.mark.parametrize('milliseconds, beats', [(0.9, True), (1.1, False)])
+def test_a_winner_that_is_slower_than_float_says_so(milliseconds, beats):
+  of_float = {'name': 'float32', 'top_1_accuracy': 0.9, 'median_ms': 1.0,
+              'size_bytes': 4000, 'num_examples': 10, 'data': 'test_data'}
+  winner = {**of_float, 'name': '8 bits', 'median_ms': milliseconds,
+            'size_bytes': 1000}
+  found = results.verdict(
+      winner, of_float, {'float32': of_float, '8 bits': winner},
+      choosing.Constraints(minimize='latency'))
+  assert found['budget_met'] and found['beats_float'] == beats
+  assert ('float32 file has the least latency' in found['sentence']) != beats
+
+
 def test_one_command_makes_the_winner_again(stopped_and_whole, tmp_path):
   output_dir, _, _ = stopped_and_whole
   winner = _read(output_dir)['winner']

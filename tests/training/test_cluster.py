@@ -53,7 +53,8 @@ def test_worker_hosts_are_tf_config():
     (_config({'wroker': _HOSTS}, 'wroker'), "did you mean 'worker'"),
     (_config({'worker': _HOSTS}, 'worker', 2), 'must be 0 to 1, of worker 2'),
     (_config({'worker': _HOSTS}, 'chief'), 'no process of the kind .chief'),
-    (_config({'worker': ['localhost']}), "host:port, received 'localhost'"),
+    (_config({'worker': ['localhost']}), "host:port .* received 'localhost'"),
+    (_config({'worker': ['a:65536']}), "1 to 65,535, received 'a:65536'"),
     (_config({'worker': ['a:1', 'a:1']}), "'a:1' is there twice"),
 ])
 def test_a_wrong_tf_config_is_one_message(monkeypatch, text, expected):
@@ -67,7 +68,8 @@ def test_a_wrong_tf_config_is_one_message(monkeypatch, text, expected):
     (['--worker_hosts=a:1,b:2', '--task_index=2'],
      'task_index: must be 0 to 1, of worker 2, received 2'),
     (['--worker_hosts=a,b:2', '--task_index=0'],
-     "worker_hosts: must be host:port, received 'a'"),
+     'worker_hosts: must be host:port with a port of 1 to 65,535, '
+     "received 'a'"),
 ])
 def test_wrong_flags_exit_with_2_before_anything_starts(
     capsys, tmp_path, flags, expected):

@@ -60,7 +60,7 @@ def of_numbers(items, labels, load) -> source_lib.Source:  # pylint: disable=red
         f'labels: go up to {max(labels)}, but {missing:,} of these numbers '
         'have no image; must be numbers of classes from 0')
   classes = tuple(str(number) for number in range(max(labels) + 1))
-  splitting.assert_classes(classes, labels)
+  splitting.assert_classes(items[0].path, classes, labels)
   return source_lib.Source(source_lib.CLASSIFICATION, classes, items, load)
 
 

@@ -51,7 +51,7 @@ def read(directory: str) -> source_lib.Source:
   numbers = {name: number for number, name in enumerate(classes)}
   items = [source_lib.Item(path, os.path.join(directory, path), numbers[name],
                            split) for path, name, split in found]
-  splitting.assert_classes(classes, (item.label for item in items))
+  splitting.assert_classes(directory, classes, (item.label for item in items))
   return source_lib.Source(
       source_lib.CLASSIFICATION, classes, items, load, problems)
 

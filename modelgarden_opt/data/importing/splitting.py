@@ -112,17 +112,19 @@ def _some(texts: Sequence[str], count: int = 10) -> str:
   return ', '.join(texts[:count]) + more
 
 
-def assert_classes(classes: Iterable[str], labels: Iterable[int]) -> None:
+def assert_classes(
+    source: str, classes: Iterable[str], labels: Iterable[int]) -> None:
   """Raises `UsageError` for classes without images, and for a single class."""
   classes, present = list(classes), {*labels}
   empty = [repr(name) for i, name in enumerate(classes) if i not in present]
   if empty:
     raise errors.UsageError(
-        f'source: no image of class {_some(empty)} ({len(empty)} of '
-        f'{len(classes)} classes); add images, or remove what is no class: '
+        f'source: {source!r} has no image of class {_some(empty)} '
+        f'({len(empty)} of {len(classes)} classes); add images, or remove what '
+        'is no class: '
         'an empty one is not left out silently')
   if len(classes) < 2:
     raise errors.UsageError(
-        f'source: there is only one class, {classes[0]!r}, and a classifier '
-        'needs two; a folder for every class is SOURCE/CLASS/IMAGE or '
-        'SOURCE/SPLIT/CLASS/IMAGE')
+        f'source: {source!r} has only one class, {classes[0]!r}, and a '
+        'classifier needs two; a folder for every class is SOURCE/CLASS/IMAGE '
+        'or SOURCE/SPLIT/CLASS/IMAGE')

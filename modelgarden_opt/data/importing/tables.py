@@ -126,7 +126,7 @@ def _source(path, header, numbered) -> source_lib.Source:
     raise errors.UsageError(f'{path}: {(wrong or ["no rows"])[0]}{more}')
   classes = folder.in_order({label for _, label, _ in rows})
   numbers = {name: number for number, name in enumerate(classes)}
-  splitting.assert_classes(classes, numbers.values())
+  splitting.assert_classes(path, classes, numbers.values())
   items = [source_lib.Item(name, os.path.join(os.path.dirname(path), name),
                            numbers[label], split)
            for name, label, split in rows]
