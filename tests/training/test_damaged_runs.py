@@ -91,6 +91,13 @@ def test_the_newest_whole_one_is_taken(kind, three, caplog):
 def test_the_list_of_checkpoints_may_be_damaged(damage, three):
   damage(three)
   assert _value(whole.recover(str(three)).prefix) == 2
+  assert _value(tf.train.latest_checkpoint(str(three))) == 2
+  # The list goes on: older ones make way for new ones.
+  manager = tf.train.CheckpointManager(
+      tf.train.Checkpoint(v=tf.Variable(tf.zeros(300))), str(three),
+      max_to_keep=2)
+  manager.save(checkpoint_number=3)
+  assert {path.stem for path in three.glob('*.index')} == {'ckpt-2', 'ckpt-3'}
 
 
 def test_older_checkpoints_are_searched_to_the_last(three, caplog):

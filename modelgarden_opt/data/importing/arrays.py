@@ -51,16 +51,17 @@ def of_numbers(items, labels, load) -> source_lib.Source:  # pylint: disable=red
   """
   if not labels:
     raise errors.UsageError('source: there is no image to train with')
+  path = items[0].path
   if min(labels) < 0:
     raise errors.UsageError(
-        f'labels: must be integers from 0, received {min(labels)}')
+        f'labels: must be integers from 0, received {min(labels)} in {path!r}')
   missing = max(labels) + 1 - len(labels)
   if missing > _MAX_MISSING:
     raise errors.UsageError(
-        f'labels: go up to {max(labels)}, but {missing:,} of these numbers '
-        'have no image; must be numbers of classes from 0')
+        f'labels: go up to {max(labels)} in {path!r}, but {missing:,} of these '
+        'numbers have no image; must be numbers of classes from 0')
   classes = tuple(str(number) for number in range(max(labels) + 1))
-  splitting.assert_classes(items[0].path, classes, labels)
+  splitting.assert_classes(path, classes, labels)
   return source_lib.Source(source_lib.CLASSIFICATION, classes, items, load)
 
 

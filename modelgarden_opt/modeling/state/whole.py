@@ -162,6 +162,9 @@ def recover(directory: str, max_to_keep: int | None = None) -> Newest:
   found = newest(directory)
   if not found.damaged:
     if found.prefix is not None:
+      if not files.exists(os.path.join(directory, _STATE)):
+        # Killed after the first checkpoint and before the file that names it.
+        name_latest(directory, [*_prefixes(directory)][::-1])
       _remove_half_written(directory, found.prefix)
       _remove_old(directory, max_to_keep)
     return found
@@ -214,10 +217,18 @@ def name_latest(directory: str, prefixes: Sequence[str]) -> None:
     prefixes: File prefixes of all of them, the latest one last.
   """
   names = [os.path.basename(prefix) for prefix in prefixes]
-  files.write_atomically(os.path.join(directory, _STATE), ''.join(
-      f'{field}: "{name}"\n' for field, name in (
-          ('model_checkpoint_path', names[-1]),
-          *(('all_model_checkpoint_paths', name) for name in names))))
+  times = [_time_of(prefix) for prefix in prefixes]
+  files.write_atomically(os.path.join(directory, _STATE), ''.join([
+      f'model_checkpoint_path: "{names[-1]}"\n',
+      *(f'all_model_checkpoint_paths: "{name}"\n' for name in names),
+      *(f'all_model_checkpoint_timestamps: {time!r}\n' for time in times),
+      # What is not later than it is kept for good.
+      f'last_preserved_timestamp: {min(times) - 1.0!r}\n']))
+
+
+def _time_of(prefix: str) -> float:
+  """Returns when a checkpoint was written, in seconds since 1970."""
+  return tf.io.gfile.stat(f'{prefix}.index').mtime_nsec / 1e9
 
 
 def _move_aside(directory: str, damaged: dict[str, str]) -> str:
