@@ -229,7 +229,6 @@ class Session:
           twin.model, twin.params.task.quantization, self._calibration)
       self._twins[override] = twin, self._calibration.listing
     twin, self._calibration.listing = self._twins[override]
-    formats.check(twin.model, made_with)
     return twin
 
 

@@ -24,6 +24,7 @@ import tf_keras
 from modelgarden_opt import errors
 from modelgarden_opt import user_modules
 from modelgarden_opt.configs import modules
+from modelgarden_opt.modeling import hdf5
 
 KERAS_2 = ('build it with tf_keras (`import tf_keras as keras`), or set the '
            'environment variable TF_USE_LEGACY_KERAS=1 before TensorFlow is '
@@ -74,6 +75,8 @@ def load(
     UsageError: If it would run code, or cannot be loaded.
   """
   try:
+    if hdf5.is_one(path):
+      hdf5.assert_ends(path, field)
     configs = _configs(path)
     if safe_mode:
       _refuse([found for config in configs for found in problems(

@@ -110,36 +110,33 @@ def _pipeline(root: pathlib.Path) -> Command:
       f'--model_dir={os.path.join(directory, "all")}'])
 
 
-def _export(root: pathlib.Path) -> Command:
+def _of_float_run(
+    root: pathlib.Path, kind: str, flags: Callable[[str], list[str]]
+) -> Command:
+  """A command that reads a float run and writes somewhere else."""
   path = cases.write(
       root / 'float.yaml', cases.training(str(root / 'data')))
   return Command(
-      'export', lambda prepared, directory: [
-          'export', f'--model_dir={prepared}', '--format=int8',
-          f'--output={directory}/m.tflite',
-          f'--output_json={directory}/m.json'],
+      kind, lambda prepared, directory: [
+          kind, f'--model_dir={prepared}', *flags(directory)],
       lambda prepared: [_train(path, 'mnist_cnn', prepared)])
+
+
+def _export(root: pathlib.Path) -> Command:
+  return _of_float_run(root, 'export', lambda directory: [
+      '--format=int8', f'--output={directory}/m.tflite',
+      f'--output_json={directory}/m.json'])
 
 
 def _evaluate(root: pathlib.Path) -> Command:
-  path = cases.write(
-      root / 'float.yaml', cases.training(str(root / 'data')))
-  return Command(
-      'evaluate', lambda prepared, directory: [
-          'evaluate', f'--model_dir={prepared}', '--limit=40',
-          f'--output_json={directory}/e.json'],
-      lambda prepared: [_train(path, 'mnist_cnn', prepared)])
+  return _of_float_run(root, 'evaluate', lambda directory: [
+      '--limit=40', f'--output_json={directory}/e.json'])
 
 
 def _analyze(root: pathlib.Path) -> Command:
-  path = cases.write(
-      root / 'float.yaml', cases.training(str(root / 'data')))
-  return Command(
-      'analyze', lambda prepared, directory: [
-          'analyze', f'--model_dir={prepared}', '--num_images=32',
-          '--calibration_images=32', '--treatment=pruning:0.5',
-          '--treatment=quantization:4', f'--output_dir={directory}/found'],
-      lambda prepared: [_train(path, 'mnist_cnn', prepared)])
+  return _of_float_run(root, 'analyze', lambda directory: [
+      '--num_images=32', '--calibration_images=32', '--treatment=pruning:0.5',
+      '--treatment=quantization:4', f'--output_dir={directory}/found'])
 
 
 def _build(root: pathlib.Path) -> Command:

@@ -1,16 +1,21 @@
 """Saved models of strangers are loaded, or refused before they run code."""
 
 import json
+import os
 import sys
+import time
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
+from modelgarden_opt import isolated
 from modelgarden_opt import user_modules
+from modelgarden_opt.modeling import hdf5
 from modelgarden_opt.modeling import saved_models
 
 _KINDS = ('m.keras', 'm.h5', 'saved')
@@ -157,3 +162,46 @@ def test_classes_of_modules_that_are_imported_may_be_named(
   monkeypatch.setitem(
       sys.modules, 'my_own', user_modules.load_one('my_own', 'import'))
   assert not problems()
+
+
+class _Endless:
+  """Stands for HDF5 code that damage sent into a loop."""
+
+  def read(self, path):
+    while path:
+      time.sleep(1)
+
+
+class _Crashing:
+
+  def read(self, path):
+    os.abort()
+
+
+@pytest.mark.parametrize('walk, message', [
+    (_Endless, 'does not end reading it'), (_Crashing, 'crashes on it')])
+@pytest.mark.parametrize('kind', ['m.keras', 'm.h5'])
+def test_what_hangs_or_crashes_hdf5_is_refused_in_time(
+    kind, walk, message, tmp_path, monkeypatch):
+  path = _save(_model(), tmp_path, kind)
+  made = isolated.Object
+  monkeypatch.setattr(isolated, 'Object', lambda target, **kwargs: made(
+      f'{__name__}:{walk.__name__}', **kwargs))
+  assert_ends = hdf5.assert_ends
+  monkeypatch.setattr(hdf5, 'assert_ends', lambda path, field: assert_ends(
+      path, field, time_limit=1.0))
+  with pytest.raises(errors.UsageError, match=f'path: .*{kind}.*{message}'):
+    saved_models.load(path, 'path')
+
+
+@pytest.mark.parametrize('kind', ['m.keras', 'm.h5'])
+def test_every_array_of_a_file_is_read_first(kind, tmp_path, monkeypatch):
+  path, found = _save(_model(), tmp_path, kind), set()
+  read = h5py.Dataset.__getitem__
+
+  def remember(dataset, key):
+    found.add(dataset.shape)
+    return read(dataset, key)
+  monkeypatch.setattr(h5py.Dataset, '__getitem__', remember)
+  hdf5.Walk().read(path)
+  assert {(3, 3, 3, 4), (100, 5)} <= found
