@@ -79,6 +79,12 @@ def pytest_sessionstart():
   gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope='module')
+def _seeded_module():
+  """What fixtures of a module make is the same every time, too."""
+  tf_keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
   tf_keras.utils.set_random_seed(0)
