@@ -121,8 +121,7 @@ def assert_classes(
     raise errors.UsageError(
         f'source: {source!r} has no image of class {_some(empty)} '
         f'({len(empty)} of {len(classes)} classes); add images, or remove what '
-        'is no class: '
-        'an empty one is not left out silently')
+        'is no class: an empty one is not left out silently')
   if len(classes) < 2:
     raise errors.UsageError(
         f'source: {source!r} has only one class, {classes[0]!r}, and a '

@@ -214,7 +214,7 @@ def test_arrays_are_a_source(as_files, tmp_path):
     ({'x': np.zeros([2, 8, 8], np.uint8), 'y': [-1, 1]}, 'received -1'),
     ({'x': np.zeros([2, 8, 8], np.uint8), 'y': [0, 2]}, "of class '1'"),
     ({'x': np.zeros([2, 8, 8], np.uint8), 'y': [0, 10**12]},
-     'go up to 10{12}, but'),
+     'go up to 10{12} in .*set.npz., but'),
     ({'x': np.zeros([2, 8, 8], np.uint8)}, 'always both; received x')])
 def test_arrays_that_cannot_be_read(arrays, found, tmp_path):
   path = _arrays(tmp_path, False, **arrays)
