@@ -16,6 +16,7 @@ from modelgarden_opt.cli import analyze  # noqa: F401
 from modelgarden_opt.cli import data  # noqa: F401
 from modelgarden_opt.cli import export  # noqa: F401
 from modelgarden_opt.cli import run  # noqa: F401
+from modelgarden_opt.cli import search  # noqa: F401
 from modelgarden_opt.cli import train  # noqa: F401
 from modelgarden_opt.data.importing import importer  # noqa: F401
 from modelgarden_opt.evaluation import evaluate  # noqa: F401
@@ -139,6 +140,13 @@ def _analyze(root: pathlib.Path) -> Command:
       '--treatment=quantization:4', f'--output_dir={directory}/found'])
 
 
+def _search(root: pathlib.Path) -> Command:
+  return _of_float_run(root, 'search', lambda directory: [
+      '--max_drop=50', '--minimize=size', '--bits=8', '--trials=2',
+      '--num_images=32', '--calibration_images=32',
+      f'--output_dir={directory}/found'])
+
+
 def _build(root: pathlib.Path) -> Command:
   del root
   return Command('data_build', lambda _, directory: [
@@ -162,7 +170,7 @@ def _import(root: pathlib.Path) -> Command:
 ALL: dict[str, Callable[[pathlib.Path], Command]] = {
     **{kind: functools.partial(_training, kind) for kind in _TRAININGS},
     'pipeline': _pipeline, 'export': _export, 'evaluate': _evaluate,
-    'analyze': _analyze, 'data_build': _build, 'data_import': _import}
+    'analyze': _analyze, 'search': _search, 'data_build': _build, 'data_import': _import}
 
 
 def make(kind: str, root: pathlib.Path) -> Command:

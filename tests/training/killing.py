@@ -33,24 +33,18 @@ def _before(owner: object, name: str, event: str) -> None:
 
   @functools.wraps(called)
   def call(*args, **kwargs):
+    global _step
+    if args and isinstance(args[0], portions.Trainer):
+      _step = int(args[0].global_step.numpy())
     _reached(event)
     return called(*args, **kwargs)
 
   setattr(owner, name, call)
 
 
-_train_loop_end = portions.Trainer.train_loop_end
-
-
-def _count(self):
-  global _step
-  _step = int(self.global_step.numpy())
-  _reached('training')
-  return _train_loop_end(self)
-
-
-portions.Trainer.train_loop_end = _count
+_before(portions.Trainer, 'train_loop_end', 'training')
 # The files of a checkpoint are there, and nothing names it yet.
 _before(checkpoint_management, 'update_checkpoint_state_internal', 'checkpoint')
-# All images were seen, and no metric was reported yet.
+# All images were seen, and no metric was reported yet. After a restart this may
+# be the evaluation that was missed, before any step.
 _before(portions.Trainer, 'eval_end', 'evaluation')
