@@ -107,6 +107,7 @@ class _Files:
 _known: dict[tuple, Found] = {}
 
 
+@tf.autograph.experimental.do_not_convert
 def check(
     params: inputs.DataConfig,
     rule: labels.Rule | None,

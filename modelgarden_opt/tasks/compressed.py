@@ -210,8 +210,6 @@ class CompressedTask:
       loss += self.task_config.losses.loss_weight * tf.add_n(aux_losses)
     return loss
 
-  # Parameter server strategies trace this method.
-  @tf.autograph.experimental.do_not_convert
   def build_inputs(
       self,
       params,
@@ -231,6 +229,8 @@ class CompressedTask:
     # A sample of a split has no field; its split was checked.
     if field is None:
       return self._build_inputs(params, input_context)
+    # Parameter server strategies trace this method. It has no decorator, since
+    # orbit looks for the name of its second argument.
     with tf.init_scope():
       found = defects.check(params, rule, field)
     with defects.left_out(found):
