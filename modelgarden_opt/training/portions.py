@@ -41,6 +41,17 @@ class Trainer(base_trainer.Trainer):
     """Makes the next call of `train` trace the train step again."""
     self._train_loop_fn = None
 
+  def make_slots(self) -> None:
+    """Makes the variables of the optimizer; a resumed run restores them then.
+
+    A train step would make them, too, but TensorFlow traces a function twice
+    that makes variables.
+    """
+    make = getattr(self.optimizer, '_create_all_weights', None) or (
+        self.optimizer.build)
+    with self.strategy.scope():
+      make(self.model.trainable_variables)
+
   def train(self, num_steps: tf.Tensor) -> orbit.runner.Output | None:
     """Trains for one loop of steps.
 
@@ -50,6 +61,7 @@ class Trainer(base_trainer.Trainer):
     self.train_loop_begin()
     self._loop_start = int(self.global_step.numpy())
     if self._train_loop_fn is None:
+      self.make_slots()
       self._train_loop_fn = self.create_train_loop_fn()
       self._seconds_per_step = 0.0
     if self._train_iter is None:

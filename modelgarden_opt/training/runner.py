@@ -102,7 +102,8 @@ class Runner(train_lib.OrbitExperimentRunner):
     self._progress = progress_action.ProgressAction(step, config.train_steps)
     if trainer:
       if self._resumed_at is not None:
-        self._make_slots(trainer)
+        # An evaluation before the first step may save the best checkpoint.
+        trainer.make_slots()
       if chief:
         metrics.rewind(self.model_dir, self._resumed_at)
       controller.train_actions = tuple(
@@ -113,17 +114,6 @@ class Runner(train_lib.OrbitExperimentRunner):
     """Makes the records of a run end at a step."""
     if self.strategy.extended.should_save_summary:
       metrics.rewind(self.model_dir, step)
-
-  def _make_slots(self, trainer: portions.Trainer) -> None:
-    """Makes the variables of the optimizer of a run that resumes.
-
-    They are restored when they are made, as a rule in the first step. An
-    evaluation before it may save the best checkpoint.
-    """
-    optimizer, variables = trainer.optimizer, trainer.model.trainable_variables
-    make = getattr(optimizer, '_create_all_weights', None) or optimizer.build
-    with self.strategy.scope():
-      make(variables)
 
   @property
   def _resumed_at(self) -> int | None:

@@ -24,6 +24,7 @@ from modelgarden_opt.compression import replicas
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.modeling import constraints
 from modelgarden_opt.training import strategies
+from projects.scaling import measure as scaling
 
 _REPLICAS = 2
 # Technique -> the function of `replicas` without which they would not agree,
@@ -69,8 +70,8 @@ def make_step(experiment: str, image_size: int, batch_size: int):
 
 def measure(
     experiment: str, technique: str, image_size: int, batch_size: int,
-    rounds: int) -> ratios.Ratio:
-  """Returns the ratio of step times of replicas that agree and do not."""
+    rounds: int) -> dict[str, list[float]]:
+  """Returns the seconds of steps of replicas that agree and of others."""
   strategies.make_logical_cpus(_REPLICAS)
   strategy = tf.distribute.MirroredStrategy(
       [f'CPU:{index}' for index in range(_REPLICAS)])
@@ -82,8 +83,7 @@ def measure(
         ('apart', mock.patch.object(replicas, function, nothing))):
       with context:
         calls[name] = make_step(experiment, image_size, batch_size)
-  seconds = training.in_turn(calls, rounds)
-  return ratios.paired(seconds['joined'], seconds['apart'])
+  return training.in_turn(calls, rounds)
 
 
 def main() -> None:
@@ -95,12 +95,17 @@ def main() -> None:
   parser.add_argument('--batch_size', type=int, default=8,
                       help='images of each replica')
   parser.add_argument('--rounds', type=int, default=30)
+  parser.add_argument('--keep', action='store_true',
+                      help='write the ratio to docs/scaling.md')
   args = parser.parse_args()
   experiment = f'{args.family}_{args.technique}'
-  ratio = measure(experiment, args.technique, args.image_size,
-                  args.batch_size, args.rounds)
-  print(f'{experiment}, {args.image_size} pixels, 2 x {args.batch_size} '
-        f'images, {args.rounds} rounds: {ratio}')
+  seconds = measure(experiment, args.technique, args.image_size,
+                    args.batch_size, args.rounds)
+  case = (f'{experiment}, {args.image_size} pixels, 2 x {args.batch_size} '
+          'images')
+  print(f'{case}, {args.rounds} rounds: {ratios.paired(*seconds.values())}')
+  if args.keep:
+    scaling.write_steps(scaling.REPLICAS, case, seconds)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ from modelgarden_opt import files
 from modelgarden_opt import ratios
 from modelgarden_opt.training import cluster
 from modelgarden_opt.training import local_cluster
+from projects.scaling import measure as scaling
 
 _WORKERS = 2
 
@@ -53,8 +54,8 @@ def _work(args: argparse.Namespace) -> None:
     files.write_json(args.output, seconds)
 
 
-def measure(argv: list[str]) -> ratios.Ratio:
-  """Returns the ratio of step times together and alone.
+def measure(argv: list[str]) -> dict[str, list[float]]:
+  """Returns the seconds of steps together and alone.
 
   Args:
     argv: The flags of this module.
@@ -66,8 +67,7 @@ def measure(argv: list[str]) -> ratios.Ratio:
          f'--output={output}'], {'worker': _WORKERS}, directory)
     if code:
       sys.exit(code)
-    seconds = files.read_json(output)
-  return ratios.paired(seconds['together'], seconds['alone'])
+    return files.read_json(output)
 
 
 def main() -> None:
@@ -78,15 +78,20 @@ def main() -> None:
   parser.add_argument('--batch_size', type=int, default=32,
                       help='images of each worker')
   parser.add_argument('--rounds', type=int, default=30)
+  parser.add_argument('--keep', action='store_true',
+                      help='write the ratio to docs/scaling.md')
   parser.add_argument('--output', default='', help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.output:
     _work(args)
     return
-  ratio = measure(sys.argv[1:])
-  print(f'{args.experiment}, {args.image_size} pixels, {_WORKERS} workers x '
-        f'{args.batch_size} images, {args.rounds} rounds: together / alone '
-        f'{ratio}')
+  seconds = measure(sys.argv[1:])
+  case = (f'{args.experiment}, {args.image_size} pixels, {_WORKERS} workers x '
+          f'{args.batch_size} images')
+  print(f'{case}, {args.rounds} rounds: together / alone '
+        f'{ratios.paired(*seconds.values())}')
+  if args.keep:
+    scaling.write_steps(scaling.WORKERS, case, seconds)
 
 
 if __name__ == '__main__':

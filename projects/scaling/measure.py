@@ -28,8 +28,9 @@ from projects import provenance
 
 RESULTS = os.path.join(os.path.dirname(__file__), 'results', 'scaling.csv')
 PAGE, MARK = 'docs/scaling.md', 'scaling'
-INPUT, WAITING, STEP = KINDS = (
-    'input rate', 'waiting for input', 'training step')
+INPUT, WAITING, STEP, WORKERS, REPLICAS = KINDS = (
+    'input rate', 'waiting for input', 'training step',
+    'two workers, one core each', 'two replicas that agree')
 FIELDS = (*provenance.COLUMNS, 'kind', 'case', 'value', 'unit', 'ratio',
           'ratio_low', 'ratio_high', 'rounds')
 # Batches before the timed ones: what was prefetched is used up by then.
@@ -134,6 +135,26 @@ def write(rows: list[dict[str, Any]]) -> None:
                lambda row: KINDS.index(row['kind']))
 
 
+def write_steps(kind: str, case: str, seconds: dict[str, list[float]]) -> None:
+  """Writes a row for the times of steps, and the table.
+
+  Args:
+    kind: One of `KINDS`.
+    case: What took the steps.
+    seconds: Of the same rounds; the first ones are compared with the second.
+  """
+  found, others = seconds.values()
+  write([{**provenance.columns(), **_row(
+      kind, case, 1e3 * statistics.median(found), 'ms',
+      ratios.paired(found, others))}])
+  render()
+
+
+def render() -> None:
+  """Writes the table of docs/scaling.md."""
+  files.replace_section(PAGE, MARK, table(kept.read(RESULTS)))
+
+
 def table(rows) -> str:
   """Returns rows as a Markdown table."""
   return tables.markdown(
@@ -173,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.keep:
       write(rows)
   if args.keep or args.render:
-    files.replace_section(PAGE, MARK, table(kept.read(RESULTS)))
+    render()
 
 
 if __name__ == '__main__':

@@ -143,7 +143,6 @@ def _analyze(root: pathlib.Path) -> Command:
 def _search(root: pathlib.Path) -> Command:
   return _of_float_run(root, 'search', lambda directory: [
       '--max_drop=50', '--minimize=size', '--bits=8', '--trials=2',
-      '--num_images=32', '--calibration_images=32',
       f'--output_dir={directory}/found'])
 
 
@@ -170,7 +169,8 @@ def _import(root: pathlib.Path) -> Command:
 ALL: dict[str, Callable[[pathlib.Path], Command]] = {
     **{kind: functools.partial(_training, kind) for kind in _TRAININGS},
     'pipeline': _pipeline, 'export': _export, 'evaluate': _evaluate,
-    'analyze': _analyze, 'search': _search, 'data_build': _build, 'data_import': _import}
+    'analyze': _analyze, 'search': _search, 'data_build': _build,
+    'data_import': _import}
 
 
 def make(kind: str, root: pathlib.Path) -> Command:

@@ -18,7 +18,10 @@ _LEFTOVER = re.compile(r'.*(\.tmp|_temp|\.partial|lock\.json|damaged).*')
 # Differ from run to run, or say how fast it was.
 _VARYING = re.compile(
     r'time|steps_per_second|id|.*(seconds|_ms|_us|digest|date|commit)|inputs|'
-    r'outputs|environment|command|host|pid|since')
+    r'outputs|environment|command|host|pid|since|created|sentence|'
+    r'ratio(_low|_high)?')
+# Read by people: they say how fast something was.
+_FOR_PEOPLE = ('.html', 'log.txt')
 _INDEX = '.index'
 # Counts how often a manager saved, whatever it was.
 _UNCOMPARED = ('save_counter', '_CHECKPOINTABLE_OBJECT_GRAPH')
@@ -104,11 +107,16 @@ def _of_file(path: str) -> str:
     content = f.read()
   if not content:
     return 'empty'
+  if path.endswith(_FOR_PEOPLE):
+    return 'text'
   if os.path.basename(path) == 'checkpoint':
     content = [line for line in content.decode().splitlines()
                if 'timestamp' not in line]
   elif path.endswith('.json'):
     content = _plain(json.loads(content))
+  elif path.endswith('.yaml'):
+    content = [line for line in content.decode().splitlines()
+               if not line.startswith('#')]
   elif path.endswith('.npz'):
     with np.load(io.BytesIO(content)) as arrays:
       content = [(name, _digest(arrays[name].tobytes()))

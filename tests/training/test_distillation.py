@@ -265,4 +265,5 @@ def test_a_segmentation_model_is_taught_pixel_by_pixel(data_dir, tmp_path):
   expected = distilling.divergence(
       factory.logits(student), factory.logits(teacher(images)), 2.0)
   np.testing.assert_allclose(
-      logs[task.loss], expected + tf.add_n(model.losses), rtol=1e-4)
+      logs[task.loss], expected + tf.add_n(model.losses), rtol=1e-4,
+      atol=1e-5)  # Of two computations whose logits differ in the last bit.
