@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -32,19 +31,25 @@ _CHANNELS = {'granularity': 'channel', 'keep_ratio': 0.7,
              'batch_norm_steps': 2}
 _TABLES = {'number_of_clusters': 8}
 _RANGES = {'calibration_steps': 2, 'freeze_ranges_step': 16}
-# Kind -> experiment and the blocks of its techniques.
+_KEEPING_ZEROS = {**_TABLES, 'preserve_sparsity': True}
+# Kind -> experiment, the blocks of its techniques, and the kind of what it
+# starts from.
 _TRAININGS = {
-    'float': ('mnist_cnn', {}),
-    'qat': ('mnist_cnn_qat', {'quantization': _RANGES}),
-    'pruning': ('mnist_cnn_pruning', {'pruning': _MASKS}),
-    'channels': ('mobilenet_v2_pruning', {'pruning': _CHANNELS}),
-    'clustering': ('mnist_cnn_clustering', {'clustering': _TABLES}),
-    'pqat': ('mnist_cnn_pqat', {'quantization': _RANGES}),
+    'float': ('mnist_cnn', {}, None),
+    'qat': ('mnist_cnn_qat', {'quantization': _RANGES}, 'float'),
+    'pruning': ('mnist_cnn_pruning', {'pruning': _MASKS}, 'float'),
+    'channels': ('mobilenet_v2_pruning', {'pruning': _CHANNELS}, 'float'),
+    'clustering': ('mnist_cnn_clustering', {'clustering': _TABLES}, 'float'),
+    'pqat': ('mnist_cnn_pqat', {'pruning': {}, 'quantization': _RANGES},
+             'pruning'),
     'cqat': ('mnist_cnn_cqat', {
-        'quantization': _RANGES}),
+        'clustering': _TABLES, 'quantization': _RANGES}, 'clustering'),
     'pcqat': ('mnist_cnn_pcqat', {
-        'quantization': _RANGES}),
-    'averages': ('mnist_cnn', {}),
+        'pruning': {}, 'clustering': _TABLES, 'quantization': _RANGES},
+              'zeros_clustered'),
+    'averages': ('mnist_cnn', {}, None),
+    'zeros_clustered': ('mnist_cnn_clustering', {
+        'clustering': _KEEPING_ZEROS}, 'pruning'),
 }
 # Channels are removed from a model of several convolutions.
 _TINY = {'model': {
@@ -74,25 +79,32 @@ def _train(values: pathlib.Path, name: str, model_dir: str) -> list[str]:
 
 
 def _training(kind: str, root: pathlib.Path) -> Command:
-  """A training; one with techniques starts from a float one."""
-  name, blocks = _TRAININGS[kind]
-  data_dir, start = str(root / 'data'), str(root / f'{kind}_prepared')
-  tiny_model = _TINY if name.startswith('mobilenet') else {}
-  float_file = cases.write(root / f'{kind}_float.yaml', cases.training(
-      data_dir, **{'task': tiny_model}))
-  blocks = {block: dict(fields) for block, fields in blocks.items()}
-  if blocks:
-    [*blocks.values()][-1]['pretrained_original_checkpoint'] = start
-  more: dict[str, Any] = {'task': {**blocks, **tiny_model}}
-  values = cases.training(data_dir, **cases.merge(
-      more, _AVERAGES if kind == 'averages' else {}))
-  path = cases.write(root / f'{kind}.yaml', values)
+  """A training, after those of what it starts from."""
+  tiny_model = _TINY if kind == 'channels' else {}
+
+  def one(kind: str, prepared: str, model_dir: str) -> list[str]:
+    name, blocks, source = _TRAININGS[kind]
+    blocks = {block: dict(fields) for block, fields in blocks.items()}
+    if tiny_model:
+      name = name if blocks else 'mobilenet_v2'
+    for fields in blocks.values():
+      fields['pretrained_original_checkpoint'] = f'{prepared}_{source}'
+    path = cases.write(root / f'{kind}.yaml', cases.training(
+        str(root / 'data'), **cases.merge(
+            {'task': {**blocks, **tiny_model}},
+            _AVERAGES if kind == 'averages' else {})))
+    return _train(path, name, model_dir)
+
+  def before(prepared: str) -> list[list[str]]:
+    made, source = [], _TRAININGS[kind][2]
+    while source:
+      made.insert(0, one(source, prepared, f'{prepared}_{source}'))
+      source = _TRAININGS[source][2]
+    return made
+
   return Command(
-      kind, lambda _, directory: _train(
-          path, name, os.path.join(directory, 'model')),
-      lambda prepared: [_train(float_file, name.partition('_pruning')[0]
-                               if tiny_model else 'mnist_cnn', prepared)]
-      if blocks else [])
+      kind, lambda prepared, directory: one(
+          kind, prepared, os.path.join(directory, 'model')), before)
 
 
 def _pipeline(root: pathlib.Path) -> Command:
