@@ -77,17 +77,32 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _remember(model_dir: str, results) -> None:
-  """Adds the results to `evaluations.jsonl` of the run, if it is writable."""
+  """Adds the results to `evaluations.jsonl` of the run, if it is writable.
+
+  Unless they are the last ones there: a pipeline that was killed after this
+  evaluates again.
+  """
+  kept = [{key: value for key, value in result.items() if key != 'confusion'}
+          for result in results]
+  path = os.path.join(model_dir, finding.EVALUATIONS)
   line = json.dumps({
       'time': datetime.datetime.now().astimezone().isoformat(
-          timespec='seconds'),
-      'results': [{key: value for key, value in result.items()
-                   if key != 'confusion'} for result in results]})
-  path = os.path.join(model_dir, finding.EVALUATIONS)
+          timespec='seconds'), 'results': kept})
   try:
-    files.append(path, line + '\n')
+    if _last(path) != json.loads(line)['results']:
+      files.append(path, line + '\n')
   except OSError:
     pass  # A run that somebody else keeps can be evaluated, too.
+
+
+def _last(path: str) -> list | None:
+  """Returns the results of the last evaluation in a file, if there is one."""
+  if not files.exists(path):
+    return None
+  try:
+    return json.loads(files.read_bytes(path).splitlines()[-1])['results']
+  except (IndexError, KeyError, TypeError, ValueError):
+    return None
 
 
 def _show(args: argparse.Namespace, results) -> None:

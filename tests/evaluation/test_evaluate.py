@@ -115,17 +115,18 @@ def test_a_limit_counts_images(float_run):
   assert more == whole
 
 
-def test_an_evaluation_is_remembered_in_the_run(run_with, capsys):
+def test_an_evaluation_is_remembered_in_the_run_once(run_with, capsys):
   model_dir = run_with()
-  for _ in range(2):
-    assert main.main(['evaluate', f'--model_dir={model_dir}', '--limit=20',
+  for limit in (20, 20, 30):
+    assert main.main(['evaluate', f'--model_dir={model_dir}',
+                      f'--limit={limit}',
                       '--per_class']) == 0
   printed = capsys.readouterr().out
   assert 'class' in printed and f'{model_dir}: most often confused: ' in printed
   with open(os.path.join(model_dir, 'evaluations.jsonl'),
             encoding='utf-8') as f:
     records = [json.loads(line) for line in f]
-  assert [r['results'][0]['num_examples'] for r in records[-2:]] == [20, 20]
+  assert [r['results'][0]['num_examples'] for r in records[-2:]] == [20, 30]
 
 
 def test_the_most_frequent_confusions_come_first():
