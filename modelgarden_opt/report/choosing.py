@@ -130,9 +130,20 @@ def nearest(
     variants: Sequence[Variant], constraints: Constraints) -> Variant | None:
   """Returns the variant that misses fewest constraints, by the least."""
   known = [v for v in variants if drop(v, variants[0]) is not None]
-  return min(known, default=None, key=lambda v: (
-      len(failures(v, variants[0], constraints)),
-      _excess(v, variants[0], constraints), drop(v, variants[0])))
+  return min(known, default=None, key=lambda v: misses(
+      v, variants[0], constraints))
+
+
+def misses(
+    variant: Variant, first: Variant, constraints: Constraints
+) -> tuple[int, float, float]:
+  """Returns how far a variant is from the constraints, less is nearer.
+
+  It is how many of them it misses, the largest factor by which it exceeds one,
+  and the points of accuracy that it loses.
+  """
+  return (len(failures(variant, first, constraints)),
+          _excess(variant, first, constraints), drop(variant, first))
 
 
 def _excess(

@@ -105,7 +105,8 @@ def make(
   """
   constraints = constraints or choosing.Constraints()
   runs = runs_lib.load_all(found)
-  predictions = predictions_lib.load(found.predictions, found.path_of)
+  predictions = predictions_lib.load(
+      found.predictions, found.path_of, results_lib.scores(found))
   results = results_lib.collect(found, variants, runs, predictions)
   shown = results['variants']
   chosen = choosing.choose(shown, constraints)

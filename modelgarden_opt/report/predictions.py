@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Any
 import zipfile
 
@@ -36,13 +38,16 @@ class Predictions:
 
 
 def load(
-    paths: Iterable[str], path_of: Callable[[str], str]
+    paths: Iterable[str], path_of: Callable[[str], str],
+    scores: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Predictions]:
   """Returns predictions by the path of their model.
 
   Args:
     paths: Files of `evaluate --predictions`; what is none is left out.
     path_of: Returns the path of the file that a record calls by a name.
+    scores: The evaluation of files that counts; predictions of other images,
+      or of what the file was before, are left out.
   """
   found = {}
   for path in paths:
@@ -52,9 +57,18 @@ def load(
             arrays[name] for name in ('models', 'labels', 'classes'))
     except (KeyError, OSError, ValueError, zipfile.BadZipFile):
       continue
-    found |= {path_of(str(model)): Predictions(labels, predicted)
-              for model, predicted in zip(models, classes)}
+    for model, predicted in zip(models, classes):
+      name, made = path_of(str(model)), Predictions(labels, predicted)
+      if name not in scores or _is_of(made, scores[name]):
+        found[name] = made
   return found
+
+
+def _is_of(made: Predictions, score: Mapping[str, Any]) -> bool:
+  """Whether an evaluation is that of these predictions."""
+  accuracy = score.get('metrics', {}).get('top_1_accuracy')
+  return (len(made.labels) == score.get('num_examples') and accuracy is not None
+          and math.isclose(accuracy, made.right.mean(), abs_tol=1e-6))
 
 
 def difference(

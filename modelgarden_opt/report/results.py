@@ -23,6 +23,8 @@ _MEASURED = ('size_bytes', 'gzip_bytes', 'median_ms', 'p90_ms', 'min_ms',
              'num_threads', 'num_delegate_partitions')
 # Fields that it takes over from its evaluation record where they are there.
 _EVALUATED = ('split', 'data', 'data_role', 'per_class_iou')
+# Fields of evaluations of one file that are alike for the same images.
+_SCORED = ('metrics', 'num_examples', 'split', 'data')
 # Fields that it takes over from its export record where they are there.
 _EXPORTED = ('format', 'size_bytes', 'gzip_bytes', 'num_delegate_partitions',
              'ranges', 'ptq')
@@ -84,6 +86,11 @@ def assert_measured(
             f'{errors.nearest(path, known)}')
 
 
+def scores(found: finding.Found) -> dict[str, Mapping[str, Any]]:
+  """Returns the evaluation that counts by the path of the file."""
+  return _Records(found).evaluations
+
+
 def collect(
     found: finding.Found,
     variants: Mapping[str, str] | None = None,
@@ -133,7 +140,7 @@ class _Records:
     self._found, path_of = found, found.path_of
     self.exports = {path_of(e['model']): e for e in found.of('export')}
     self.evaluations = {}
-    # The file that the difference of an evaluation refers to.
+    # What the difference of an evaluation refers to: a file and its score.
     self.compared_with = {}
     for evaluation in found.of('evaluation'):
       files = [r for r in evaluation['results'] if r.get('format') != 'keras'
@@ -142,11 +149,18 @@ class _Records:
         path = path_of(r['model'])
         if _rank(r) >= _rank(self.evaluations.get(path, {})):
           self.evaluations[path] = r
-          self.compared_with[path] = path_of(files[0]['model'])
+          self.compared_with[path] = path_of(files[0]['model']), files[0]
     self.benchmarks = [_by_path(benchmark['results'], path_of)
                        for benchmark in found.of('benchmark')]
     self.environment = next(
         (b['environment'] for b in reversed(found.of('benchmark'))), {})
+
+  def is_compared(self, path: str, first: str) -> bool:
+    """Whether the difference of a file is from the score of the first one."""
+    file, score = self.compared_with.get(path, ('', {}))
+    shown = self.evaluations.get(first, {})
+    return file == first and all(
+        score.get(k) == shown.get(k) for k in _SCORED)
 
   def timed(self, path: str) -> Mapping[str, Any]:
     """Returns the newest benchmark record of a file, {} if there is none."""
@@ -190,7 +204,7 @@ def _compare(
       continue
     difference = predictions_lib.difference(
         predictions.get(path), predictions.get(paths[0]))
-    if difference is None and records.compared_with.get(path) == paths[0]:
+    if difference is None and records.is_compared(path, paths[0]):
       difference = records.evaluations[path].get('difference')
     if difference is not None:
       variant['difference'] = difference
@@ -225,17 +239,37 @@ def _add_family(
 def names_of(found: finding.Found, records: '_Records') -> dict[str, str]:
   """Returns the path of every file by a name: short, and of one file only.
 
-  What an earlier report called a file, it keeps. Otherwise a file has its own
-  name, with that of its directory where two share it or it says nothing.
+  What an earlier report or a search called a file, it keeps, unless that may
+  be another one, too. Otherwise a file has its own name, with that of its
+  directory where two share it or it says nothing.
   """
   paths = list(dict.fromkeys(
       [*records.exports, *records.evaluations, *found.files]))
-  earlier = {found.path_of(v['model']): v['name']
-             for e in found.of('earlier') for v in e['variants']
-             if isinstance(v, Mapping) and {'model', 'name'} <= v.keys()}
+  earlier = _earlier(found)
   paths.sort(key=lambda p: _order(p, records, list(earlier)))
-  shown = finding.short([_named(p) for p in paths if p not in earlier])
-  return {earlier.get(path) or shown[_named(path)]: path for path in paths}
+  stems = {path: _named(path) for path in paths}
+  counts = collections.Counter(stems.values())
+  stems = {path: stem if counts[stem] == 1 else path
+           for path, stem in stems.items()}
+  short = finding.short(list(stems.values()))
+  owners = collections.defaultdict(set)
+  for path, stem in stems.items():
+    for name in (short[stem], earlier.get(path, short[stem])):
+      owners[name].add(path)
+  names = {path: earlier.get(path, short[stem])
+           for path, stem in stems.items()}
+  return {name if len(owners[name]) == 1 else short[stems[path]]: path
+          for path, name in names.items()}
+
+
+def _earlier(found: finding.Found) -> dict[str, str]:
+  """Returns what searches and earlier reports called files, by their path."""
+  named = [v for kind, field in (('search', 'trials'), ('earlier', 'variants'))
+           for value in found.of(kind) for v in value[field]
+           if isinstance(v, Mapping)]
+  return {found.path_of(v['model']): v['name'] for v in named
+          if isinstance(v.get('model'), str) and v.get('name')
+          and isinstance(v['name'], str)}
 
 
 def _named(path: str) -> str:

@@ -49,6 +49,5 @@ def best(
   if fitting:
     return min(fitting, key=lambda r: (
         choosing.cost(r, limits.minimize), choosing.drop(r, reference)))
-  return min(others, default=None, key=lambda r: (
-      len(choosing.failures(r, reference, limits)),
-      choosing.drop(r, reference)))
+  return min(others, default=None, key=lambda r: choosing.misses(
+      r, reference, limits))

@@ -14,6 +14,7 @@ from modelgarden_opt.evaluation import evaluate
 from modelgarden_opt.report import choosing
 from modelgarden_opt.report import html
 from modelgarden_opt.report import overview
+from modelgarden_opt.search import limits as limits_lib
 from modelgarden_opt.search import trials as trials_lib
 
 JSON, PAGE, WINNER = 'search.json', 'search.html', 'winner.yaml'
@@ -104,8 +105,12 @@ def verdict(
   margin = {'points': round(limits.max_drop - lost, 4), **({
       end: round(limits.max_drop + 100 * found[end], 4)
       for end in ('low', 'high')} if found else {})}
-  begin = (f'{winner["name"]} meets the budget' if not failed else
-           f'no trial meets the budget; nearest is {winner["name"]}')
+  begin = f'no trial meets the budget; nearest is {winner["name"]}'
+  if not failed:
+    begin = f'{winner["name"]} meets the budget'
+  elif limits_lib.fits(winner, reference, limits):
+    begin = (f'{winner["name"]} met the budget on the images of the search, '
+             'and misses it on others')
   role = last.get('data_role')
   sentence = (
       f'{begin}: {choosing.compared(last, first)}, on the '
@@ -116,7 +121,8 @@ def verdict(
     sentence += (
         f' (95 % interval {margin["low"]:+.2f} to {margin["high"]:+.2f})')
   if failed:
-    sentence += '. ' + '; '.join(failed)
+    missed = '; '.join(failed)
+    sentence += f'. {missed[0].upper()}{missed[1:]}'
   least, cost = (choosing.cost(r, limits.minimize) for r in (first, last))
   beats = least is None or cost is not None and cost < least
   if not beats:

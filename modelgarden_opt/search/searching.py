@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from collections.abc import Set
 import dataclasses
 import time
 
@@ -107,11 +108,18 @@ class Search:
         key=lambda pair: self._cost_of(pair[0])):
       self._longer(record, candidate)
     if not self.stopped:
-      self._search()
+      self._search({
+          candidate.family.keep for record, candidate in tried
+          if candidate.family.keep < 1.0
+          and record['status'] == trials_lib.FAILED})
     return self._trials.kept
 
-  def _search(self) -> None:
-    """Takes turns in the families, each of which is bisected."""
+  def _search(self, impossible: Set[float]) -> None:
+    """Takes turns in the families, each of which is bisected.
+
+    Args:
+      impossible: Shares of the channels that the model cannot be left with.
+    """
     begun = time.monotonic()
     left = self._budget.seconds - self._trials.seconds
     harms = harms_lib.Harms(self._measure(
@@ -122,8 +130,9 @@ class Search:
         candidates.Bisection(self._problem.layers, family, self._problem.space,
                              harms, self._cost)
         for family in candidates.families(
-            self._problem.space, self._problem.teacher)]
-    number = 0
+            self._problem.space, self._problem.teacher)
+        if family.keep not in impossible]
+    number = 1
     while running:
       for bisection in list(running):
         if self._spent():
@@ -132,9 +141,10 @@ class Search:
         if candidate is None:
           running.remove(bisection)
           continue
-        number += 1
         candidate = dataclasses.replace(candidate, name=f'searched {number}')
-        record = self._longer(self._try(candidate), candidate)
+        record = self._try(candidate)
+        number += record['name'] == candidate.name  # Or it was tried before.
+        record = self._longer(record, candidate)
         bisection.tell(self._fits(record))
     self.stopped = 'nothing left to try'
 
@@ -207,7 +217,10 @@ class Search:
         name=f'{candidate.name}, {_LONGER * record["train_steps"]:,} steps'))
 
   def _try(self, candidate: space.Candidate) -> trials_lib.Record:
+    known = len(self._trials.kept)
     record = self._trials.run(candidate)
+    if len(self._trials.kept) == known:  # It was tried by another name.
+      return record
     self._longest = max(self._longest, record['seconds'] / candidate.times)
     self._tell(record)
     return record

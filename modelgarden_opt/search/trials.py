@@ -103,7 +103,8 @@ class Trials:
       candidate: The candidate.
 
     Returns:
-      Its record; of one that failed with `status` and `message`.
+      Its record; of one that failed with `status` and `message`. One that was
+      tried before, by whatever name, has the record of then.
     """
     self._candidates[candidate.name] = candidate
     return self._run(
@@ -141,6 +142,9 @@ class Trials:
   ) -> Record:
     number = hashlib.sha256(json.dumps(
         [values, self._source], sort_keys=True).encode()).hexdigest()[:12]
+    for record in self.kept:
+      if record['id'] == number:
+        return record
     directory = os.path.join(self._directory, number)
     path = os.path.join(directory, _RECORD)
     record = files.read_json_if_any(path)

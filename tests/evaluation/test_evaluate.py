@@ -84,7 +84,8 @@ def test_files_are_compared_image_by_image(float_run, tmp_path, capsys):
   predictions, results = tmp_path / 'p.npz', tmp_path / 'r.json'
   assert main.main([
       'evaluate', f'--model_dir={float_run}', f'--predictions={predictions}',
-      f'--output_json={results}', *(f'--tflite={p}' for p in paths)]) == 0
+      f'--output_json={results}',
+      *(f'--tflite={p}' for p in [*paths, paths[0]])]) == 0
   keras, first, second = json.loads(results.read_text())['results']
   kept = np.load(predictions)
   assert list(kept['models']) == [float_run, *paths]

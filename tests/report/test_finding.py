@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from modelgarden_opt import errors
@@ -102,6 +103,49 @@ def test_names_that_an_earlier_report_gave_are_kept(tmp_path):
       {'name': 'tuned', 'model': str(tmp_path / 'files/qat_int8.tflite')}]}))
   names = [v['name'] for v in _variants(tmp_path)]
   assert 'tuned' in names and 'qat_int8' not in names
+
+
+@pytest.mark.parametrize('record', ['search', 'results'])
+def test_a_name_that_several_files_were_given_hides_none_of_them(
+    record, tmp_path, write_json):
+  for part in 'ab':
+    root = conftest.make(tmp_path / part)
+    field = {'search': 'trials', 'results': 'variants'}[record]
+    write_json(root / f'{record}.json', {field: [
+        {'name': name, 'model': str(root / 'files' / f'{path}.tflite')}
+        for name, path in (('tuned', 'qat_int8'), (f'own {part}', 'float_int8'),
+                           ('of nothing', 'gone'), ({}, 'prune_float32'))]})
+  names = {v['name']: v['model'] for v in _variants(tmp_path)}
+  assert len(names) == len(set(names.values())) == 2 * len(conftest.VARIANTS)
+  assert 'tuned' not in names
+  assert names['own a'] == str(tmp_path / 'a/files/float_int8.tflite')
+
+
+def test_a_directory_and_a_file_of_one_name_are_two_variants(tmp_path):
+  (tmp_path / 'qat').mkdir()
+  for name in ('qat.tflite', 'qat/model.tflite'):
+    (tmp_path / name).write_bytes(b'x')
+  assert {v['model'] for v in _variants(tmp_path)} == {
+      str(tmp_path / 'qat.tflite'), str(tmp_path / 'qat/model.tflite')}
+
+
+def test_a_difference_is_of_the_images_of_the_scores(tmp_path, write_json):
+  conftest.make(tmp_path)
+  first, second = (str(tmp_path / f'files/{n}.tflite')
+                   for n in ('float_float32', 'float_int8'))
+  np.savez(tmp_path / 'z_predictions.npz', models=[first, second],
+           labels=[0, 1], classes=[[0, 1], [1, 0]])
+  before, = (v['difference'] for v in _variants(tmp_path)
+             if v['name'] == 'float_int8')
+  assert before['value'] == pytest.approx(-0.01)
+  (tmp_path / 'files/float_predictions.npz').unlink()
+  write_json(tmp_path / 'few.json', {'results': [
+      {'model': path, 'format': form, 'num_examples': 2, 'split': 'test',
+       'metrics': {'top_1_accuracy': 1.0},
+       'difference': {'value': 0.0, 'low': -0.5, 'high': 0.5}}
+      for path, form in ((first, 'float32'), ('other.tflite', 'int8'))]})
+  assert not any('difference' in v for v in _variants(tmp_path)
+                 if v['name'] in ('float_int8', 'other'))
 
 
 def test_a_ratio_is_to_the_first_variant_of_the_report(runs_dir):

@@ -1,5 +1,6 @@
 """A search as a user runs it: killed, resumed, its winner made again."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -128,6 +129,20 @@ def test_a_winner_that_is_slower_than_float_says_so(milliseconds, beats):
   assert ('float32 file has the least latency' in found['sentence']) != beats
 
 
+@pytest.mark.parametrize('before, begin', [
+    (0.9, 'small met the budget on the images of the search, and misses it'),
+    (0.8, 'no trial meets the budget; nearest is small: ')])
+def test_a_budget_that_is_missed_on_other_images_alone_is_told(before, begin):
+  of_float = {'name': 'float32', 'top_1_accuracy': 0.9, 'size_bytes': 4000,
+              'num_examples': 10, 'data': 'test_data'}
+  winner = {**of_float, 'name': 'small', 'top_1_accuracy': before}
+  found = results.verdict(
+      winner, of_float, {'float32': of_float, 'small': {
+          **winner, 'top_1_accuracy': 0.89}}, choosing.Constraints())
+  assert found['sentence'].startswith(begin) and not found['budget_met']
+  assert '. It loses 1.00 points, 0.5 are allowed' in found['sentence']
+
+
 def test_one_command_makes_the_winner_again(stopped_and_whole, tmp_path):
   output_dir, _, _ = stopped_and_whole
   winner = _read(output_dir)['winner']
@@ -148,7 +163,9 @@ def test_one_command_makes_the_winner_again(stopped_and_whole, tmp_path):
 class _FakeTrials:
   """Trials whose drop is that of their sensitivities."""
 
-  def __init__(self, drop_of, seconds=10.0, train_steps=0):
+  def __init__(self, drop_of, seconds=10.0, train_steps=0, fails=None):
+    self._known, self._fails = {}, fails or (
+        lambda c: c.family.granularity == space.PER_TENSOR)
     self.kept, self.seconds, self.longer = [], 0.0, []
     self._drop_of, self._each = drop_of, seconds
     self._train_steps = train_steps
@@ -162,11 +179,17 @@ class _FakeTrials:
                        'top_1_accuracy': 0.9, 'gzip_bytes': 10**6})
 
   def run(self, candidate):
+    key = repr(dataclasses.replace(candidate, name='', uniform=False))
+    if key not in self._known:
+      self._known[key] = self._run(candidate)
+    return self._known[key]
+
+  def _run(self, candidate):
     layers = test_candidates.LAYERS
     cost = sum(test_candidates.layers_lib.zipped(
         layer, candidate.layers[layer.path], candidate.family)
                for layer in layers)
-    if candidate.family.granularity == space.PER_TENSOR:
+    if self._fails(candidate):
       return self._keep({'name': candidate.name, 'kind': 'searched',
                          'status': 'failed', 'message': 'refused'})
     if candidate.times > 1:
@@ -184,11 +207,12 @@ class _FakeTrials:
     return self.kept[-1]
 
 
-def _search(budget, max_drop=0.5, train_steps=0):
+def _search(budget, max_drop=0.5, train_steps=0, within=None,
+            fails=None):
   harms = test_candidates.harms_lib.Harms(test_candidates._records({}))
   trials = _FakeTrials(lambda c: 0.02 * sum(
       harms.of(path, choice) for path, choice in c.layers.items()),
-                       train_steps=train_steps)
+                       train_steps=train_steps, fails=fails)
   asked = []
 
   def sensitivities(treatments, seconds):
@@ -197,7 +221,8 @@ def _search(budget, max_drop=0.5, train_steps=0):
 
   limits = choosing.Constraints(max_drop=max_drop)
   search = searching.Search(
-      searching.Problem(layers=test_candidates.LAYERS, space=space.Space(),
+      searching.Problem(layers=test_candidates.LAYERS,
+                        space=within or space.Space(),
                         limits=limits), trials, budget, sensitivities,
       lambda line: None)
   search.run()
@@ -248,6 +273,25 @@ def test_no_trial_begins_that_would_not_end_in_time():
   assert search.stopped == 'time' and trials.seconds == 40 and not asked
 
 
+def test_channels_that_cannot_be_removed_are_tried_once():
+  _, trials, _, _ = _search(
+      searching.Budget(seconds=1e4), within=space.Space(
+          keeps=(1.0, 0.75), granularities=(space.PER_CHANNEL,)),
+      fails=lambda c: c.family.keep < 1.0)
+  failed, = (r['name'] for r in trials.kept if r['status'] == 'failed')
+  assert '75 %' in failed
+
+
+def test_what_has_two_names_is_one_trial():
+  found, trials, _, _ = _search(searching.Budget(seconds=1e4))
+  again = candidates.uniform(
+      test_candidates.LAYERS, space.Space(), False)[0]
+  number, seconds = len(trials.kept), trials.seconds
+  record = found._try(dataclasses.replace(again, name='searched 9'))
+  assert record['name'] == '8 bits'
+  assert (len(trials.kept), trials.seconds) == (number, seconds)
+
+
 def test_a_number_of_trials_is_kept():
   search, trials, _, _ = _search(searching.Budget(seconds=1e4, trials=9))
   assert search.stopped == 'trials' and len(trials.kept) == 1 + 9
@@ -270,6 +314,15 @@ def test_a_part_of_the_uncertainty_is_kept_in_reserve():
   strict = choosing.Constraints(max_drop=0.05)
   assert limits_lib.best(records, strict)['name'] == 'c'
   assert limits_lib.best(records[:1], limits) is None
+
+
+def test_the_nearest_trial_is_nearest_to_what_it_misses():
+  """A size that nobody has is not missed by accuracy."""
+  trials = [_trial('float32', 0.0, 100), _trial('8 bits', -0.1, 50),
+            _trial('4 bits', 0.2, 25)]
+  trials = [{**r, 'size_bytes': r['gzip_bytes']} for r in trials]
+  best = limits_lib.best(trials, choosing.Constraints(max_bytes=10))
+  assert best['name'] == '4 bits'
 
 
 def test_the_front_has_what_nothing_cheaper_is_as_accurate_as():
