@@ -8,6 +8,10 @@ import traceback
 
 # What TensorFlow puts around the message of an op: its node and its name.
 _OF_OP = re.compile(r'\{\{.*?\}\}\s*|\s*\[Op:.*|\s*name:\s*$', re.DOTALL)
+# What a file system of TensorFlow says where no server is reached.
+_OF_HTTP = re.compile(
+    r"Error executing an HTTP request: libcurl code \d+ meaning '([^']*)', "
+    r'error details: .*?\s+when ', re.DOTALL)
 # What Keras puts around the message of an error inside of a layer's call.
 _OF_CALL = re.compile(
     r'\s*Exception encountered when calling (?P<what>[^\n]*?)\.\n\n'
@@ -93,7 +97,7 @@ def without_calls(text: str) -> str:
   return without_calls(found['message']) if found else text
 
 
-def of_user_code(error: Exception) -> str:
+def of_user_code(error: BaseException) -> str:
   """Returns what code that is not ours raised, and where."""
   place = traceback.extract_tb(error.__traceback__)[-1]
   return (f'{type(error).__name__}: {without_calls(str(error))} '
@@ -102,4 +106,5 @@ def of_user_code(error: Exception) -> str:
 
 def of_op(error: Exception) -> str:
   """Returns what the error of an op says, without names of graph nodes."""
-  return _OF_OP.sub('', getattr(error, 'message', str(error))).strip()
+  text = _OF_OP.sub('', getattr(error, 'message', str(error)))
+  return _OF_HTTP.sub(r'\1 when ', text).strip()

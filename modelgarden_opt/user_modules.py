@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 import importlib
+import importlib.util
 import os
 import sys
 import types
@@ -27,22 +28,38 @@ def load(names: Iterable[str], field: str) -> None:
     load_one(name, field)
 
 
-def load_one(name: str, field: str) -> Any:
-  """Returns a module, see `load`."""
+def assert_there(name: str, field: str) -> None:
+  """Raises `UsageError` for a name that no module has; imports nothing."""
   here = os.getcwd()
   if here not in sys.path and '' not in sys.path:
     sys.path.append(here)
+  if '/' in name or not all(name.split('.')):
+    raise errors.UsageError(
+        f'{field}: expected a dotted name of a module, as package.module, '
+        f'received {name!r}')
+  package = name.partition('.')[0]
+  if package not in sys.modules and importlib.util.find_spec(package) is None:
+    raise _missing(package, name, field)
+
+
+def _missing(missing: str, name: str, field: str) -> errors.UsageError:
+  return errors.UsageError(
+      f'{field}: there is no module {missing!r} on the Python path or in '
+      f'{os.getcwd()!r}, received {name!r}; set PYTHONPATH')
+
+
+def load_one(name: str, field: str) -> Any:
+  """Returns a module, see `load`."""
+  assert_there(name, field)
   try:
     return importlib.import_module(name)
   except ModuleNotFoundError as e:
     if e.name is None or not f'{name}.'.startswith(f'{e.name}.'):
       raise errors.UsageError(f'{field}: importing {name!r} failed: {e}') from e
-    raise errors.UsageError(
-        f'{field}: there is no module {e.name!r} on the Python path or in '
-        f'{here!r}, received {name!r}; set PYTHONPATH') from None
+    raise _missing(e.name, name, field) from None
   except errors.UsageError:
     raise
-  except Exception as e:
+  except (Exception, SystemExit) as e:  # A script ends the command, too.
     raise errors.UsageError(
         f'{field}: importing {name!r} failed: {errors.of_user_code(e)}') from e
 

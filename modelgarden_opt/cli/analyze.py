@@ -9,6 +9,7 @@ from typing import Any
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
+from modelgarden_opt.configs import run_files
 
 _BUDGET = re.compile(r'(\d+(?:\.\d+)?)(s|m|h)')
 _SECONDS = {'s': 1.0, 'm': 60.0, 'h': 3600.0}
@@ -88,10 +89,9 @@ def _checked(args: argparse.Namespace) -> float | None:
     raise errors.UsageError(
         'model_dir: give the run directory' + (
             ' whose images the files get, or --images' if args.tflite else ''))
-  for name in ('num_images', 'calibration_images'):
-    if getattr(args, name) < 1:
-      raise errors.UsageError(
-          f'{name}: must be >= 1, received {getattr(args, name)}')
+  if args.model_dir:
+    run_files.assert_run('model_dir', args.model_dir)
+  config_flags.assert_numbers(args, 1, 'num_images', 'calibration_images')
   if not 0.0 <= args.max_drop <= 100.0:
     raise errors.UsageError(
         f'max_drop: must lie in 0 to 100 points, received {args.max_drop:g}')

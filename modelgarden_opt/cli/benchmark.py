@@ -45,13 +45,8 @@ def run(args: argparse.Namespace) -> None:
   """Times the files, and prints a table."""
   config_flags.assert_files('tflite', args.tflite)
   threads, delegates = _threads(args.num_threads), _delegates(args.delegate)
-  for name, least in (('num_runs', 1), ('warm_up', 1)):
-    if getattr(args, name) < least:
-      raise errors.UsageError(
-          f'{name}: must be >= {least}, received {getattr(args, name)}')
-  if not 0 < args.time_limit < float('inf'):
-    raise errors.UsageError(
-        f'time_limit: must be > 0, received {args.time_limit:g}')
+  config_flags.assert_numbers(args, 1, 'num_runs', 'warm_up')
+  config_flags.assert_numbers(args, 0, 'time_limit', exclusive=True)
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt.benchmark import latency
   from modelgarden_opt.benchmark import per_op

@@ -11,6 +11,8 @@ from modelgarden_opt import user_modules
 
 # What makes a path a pattern.
 _PATTERN = '*?[\\'
+# Larger numbers of images, steps or seconds are mistakes.
+_MOST = 10**9
 
 
 def add_flags(
@@ -57,6 +59,28 @@ def assert_directory(field: str, path: str) -> None:
         f'{" ".join(_PATTERN)} in its path, received {path!r}')
 
 
+def assert_numbers(
+    args: argparse.Namespace, least: float, *names: str,
+    most: int = _MOST, exclusive: bool = False) -> None:
+  """Raises `UsageError` for numbers that are too small, too large or none.
+
+  Args:
+    args: The flags.
+    least: The smallest number.
+    *names: The flags that give them; those that are None have no number.
+    most: The largest number.
+    exclusive: Whether `least` itself is too small.
+  """
+  for name in names:
+    value = getattr(args, name)
+    if value is None or least <= value <= most and not (
+        exclusive and value == least):
+      continue
+    rule = f'<= {most:,}' if value > most else (
+        f'{">" if exclusive else ">="} {least:g}')
+    raise errors.UsageError(f'{name}: must be {rule}, received {value}')
+
+
 def add_import_flag(parser: argparse.ArgumentParser) -> None:
   """Adds `--import`, which every command has."""
   parser.add_argument(
@@ -69,6 +93,8 @@ def add_import_flag(parser: argparse.ArgumentParser) -> None:
 def import_modules(args: argparse.Namespace) -> None:
   """Imports what `--import` names."""
   user_modules.named_by_flag[:] = args.imports
+  for name in args.imports:
+    user_modules.assert_there(name, 'import')
   if args.imports:
     import_tensorflow()
     user_modules.load(args.imports, 'import')

@@ -5,16 +5,18 @@ import datetime
 import json
 import os
 
-from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
+from modelgarden_opt.configs import run_files
 from modelgarden_opt.report import finding
 
 # Which agreements are shown, and how they are called.
 _AGREEMENTS = {'agreement': 'agreement with Keras',
                'agreement_with_first': 'with the first file'}
 _MOST_PAIRS = 3
+# More processes than any machine has cores.
+_MAX_WORKERS = 1024
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +40,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--data', default='', metavar='NAME_OR_DIR',
                       help='score on this data set, with the preprocessing of '
                       'the run: an embedded name, or what `data import` wrote')
-  parser.add_argument('--reference', default='keras',
+  parser.add_argument('--reference', choices=('keras', 'none'),
+                      default='keras',
                       help='keras scores the run itself, too; none scores the '
                       'files only (default: keras)')
   parser.add_argument('--time_limit', type=float, default=600.0,
@@ -54,13 +57,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   """Evaluates, and prints a table."""
   config_flags.assert_files('tflite', args.tflite)
-  for name in ('limit', 'num_workers'):
-    value = getattr(args, name)
-    if value is not None and value < 1:
-      raise errors.UsageError(f'{name}: must be >= 1, received {value}')
-  if not 0 < args.time_limit < float('inf'):
-    raise errors.UsageError(
-        f'time_limit: must be > 0, received {args.time_limit:g}')
+  config_flags.assert_numbers(args, 1, 'limit')
+  config_flags.assert_numbers(args, 1, 'num_workers', most=_MAX_WORKERS)
+  config_flags.assert_numbers(args, 0, 'time_limit', exclusive=True)
+  run_files.assert_run('model_dir', args.model_dir)
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401

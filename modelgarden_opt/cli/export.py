@@ -2,17 +2,21 @@
 
 import argparse
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 from modelgarden_opt.configs import catalog
+from modelgarden_opt.configs import run_files
 
 _FILE_FORMATS = [name for name in catalog.EXPORT_FORMATS
                  if name != 'saved_model']
 # Inputs of larger batches do not fit the memory of devices.
 _MAX_BATCH = 4096
+_MAX_NAME = 100
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='type of input and output (default: float32)')
   parser.add_argument('--checkpoint', default='best',
                       help='best, latest or a file prefix (default: best)')
-  parser.add_argument('--ptq', default='twin',
+  parser.add_argument('--ptq', choices=('twin', 'converter'), default='twin',
                       help='int8 of a float run: twin calibrates a quantized '
                       'twin of the model and converts that, converter leaves '
                       "all to TFLite's converter (default: twin)")
@@ -60,7 +64,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='store kernels with many zeros sparsely, and write '
                       'the rest so that Arm can compute with them (float32, '
                       'float16); says what forbids it')
-  parser.add_argument('--runtime', default='xnnpack',
+  parser.add_argument('--runtime', choices=('xnnpack', 'reference'),
+                      default='xnnpack',
                       help='xnnpack writes pointwise convolutions of 4-bit '
                       'kernels so that they stay in that delegate; reference '
                       'leaves them (default: xnnpack)')
@@ -75,8 +80,12 @@ def run(args: argparse.Namespace) -> None:
   if not 0 <= args.batch_size <= _MAX_BATCH:
     raise errors.UsageError(f'batch_size: must lie in 0 to {_MAX_BATCH}, '
                             f'received {args.batch_size}')
+  config_flags.assert_numbers(args, 1, 'calibration_images')
   names = _formats(args)
-  if names and '://' in args.output_dir:
+  run_files.assert_run('model_dir', args.model_dir)
+  if not names:
+    _assert_replaceable(args.output)
+  elif '://' in args.output_dir:
     raise errors.UsageError(
         f'output_dir: must be a local path, received {args.output_dir!r}; copy '
         'the files afterwards')
@@ -125,19 +134,39 @@ def _formats(args: argparse.Namespace) -> list[str]:
     raise errors.UsageError(
         f'{needed}: --{kinds[0]} writes to --{needed}, received '
         f'{"--" + other if getattr(args, other) else "none"}')
-  if args.name and ('/' in args.name or kinds == ['format']):
+  if args.name and (
+      not {*'/\0'}.isdisjoint(args.name) or len(args.name) > _MAX_NAME or
+      kinds == ['format']):
     raise errors.UsageError(
-        f'name: is what names of files begin with, received {args.name!r}')
+        f'name: is what names of files begin with, {_MAX_NAME} characters at '
+        f'most, received {args.name!r}')
   if args.format:
+    _assert_known('format', args.format, _FILE_FORMATS)
     return []
   if args.all:
     return list(catalog.EXPORT_FORMATS)
   names = [name.strip() for name in args.formats.split(',')]
   for name in names:
-    if name not in catalog.EXPORT_FORMATS:
-      raise errors.UsageError(f'formats: {name!r} is not an export format'
-                              f'{errors.nearest(name, catalog.EXPORT_FORMATS)}')
+    _assert_known('formats', name, catalog.EXPORT_FORMATS)
   return list(dict.fromkeys(names))
+
+
+def _assert_known(flag: str, name: str, formats: Sequence[str]) -> None:
+  if name not in formats:
+    raise errors.UsageError(f'{flag}: {name!r} is not an export format'
+                            f'{errors.nearest(name, formats)}')
+
+
+def _assert_replaceable(path: str) -> None:
+  """Raises `UsageError` for a file that is no TFLite file, but something else.
+
+  By one wrong letter a configuration or a checkpoint would be lost.
+  """
+  if files.is_file(path):
+    begin = files.read_bytes(path, 8)
+    if begin and begin[4:] != b'TFL3':
+      raise errors.UsageError(
+          f'output: {path!r} is there, and no TFLite file; give another path')
 
 
 def _table(manifest: Mapping[str, Any], directory: str) -> str:

@@ -10,6 +10,7 @@ import modelgarden_opt
 from modelgarden_opt import errors
 from modelgarden_opt import stopping
 from modelgarden_opt.cli import config_flags
+from modelgarden_opt.cli import parsing
 from modelgarden_opt.cli import paths
 
 # Sub-command -> what it does; each is a module of this package with
@@ -46,17 +47,10 @@ EXIT_USAGE = 2
 _EXIT_SIGNAL = 128
 
 
-class _Parser(argparse.ArgumentParser):
-  """Tells long values by their beginnings."""
-
-  def error(self, message):
-    super().error(errors.shortened(message))
-
-
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
   """Returns the parser; only the command that is given knows its flags."""
   given = next((word for word in argv if not word.startswith('-')), None)
-  parser = _Parser(
+  parser = parsing.Parser(
       prog='modelgarden-opt', allow_abbrev=False,
       description='Trains, compresses, exports and measures vision models of '
       'the TensorFlow Model Garden.')

@@ -3,6 +3,8 @@
 
 import argparse
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import errno
 import os
 import re
@@ -10,17 +12,20 @@ import traceback
 
 from modelgarden_opt import errors
 from modelgarden_opt import files
+from modelgarden_opt.cli import config_flags
 
 # Flags that give paths, by their names in the parsed arguments.
-_READ = ('a', 'b', 'benchmark', 'check', 'config_file', 'evaluation', 'export',
-         'files', 'gin_file', 'image', 'images', 'labels', 'model_dir', 'path',
-         'pipeline', 'results', 'runs', 'source', 'source_dir', 'tflite',
-         'user_space')
+_READ = ('a', 'b', 'benchmark', 'check', 'checkpoint', 'config_file', 'data',
+         'evaluation', 'export', 'files', 'gin_file', 'image', 'images',
+         'labels', 'model_dir', 'path', 'pipeline', 'results', 'runs', 'source',
+         'source_dir', 'tflite', 'user_space')
 _FILES = ('output', 'output_html', 'output_json', 'predictions')
 _DIRECTORIES = ('c_array', 'output_dir', 'log_dir')
 # Commands that write into their run directory.
 _MAKE_RUNS = ('train', 'run')
 _MAX_PATH = 4096
+# Of the 255 bytes of a name, those of a temporary file need 37 more.
+_MAX_NAME = 218
 # Of bytes that are not UTF-8, TensorFlow makes no path.
 _NO_PATH = re.compile('[\0\ud800-\udfff]')
 # Where Python's and TensorFlow's file systems raise.
@@ -46,15 +51,19 @@ def prepare(args: argparse.Namespace) -> None:
   written |= {name: True for name in _DIRECTORIES}
   if args.command in _MAKE_RUNS:
     written['model_dir'] = True
+  given: dict[str, list[str]] = {}
   for name in (*_READ, *_FILES, *_DIRECTORIES):
     value = getattr(args, name, None)
     if isinstance(value, list):
-      setattr(args, name, [_expanded(name, path, problems) for path in value])
+      given[name] = [_expanded(name, path, problems) for path in value]
+      setattr(args, name, given[name])
     elif isinstance(value, str):
-      setattr(args, name, _expanded(name, value, problems))
+      given[name] = [_expanded(name, value, problems)]
+      setattr(args, name, *given[name])
   if not problems:
     for name, directory in written.items():
       problems += _unwritable(name, getattr(args, name, None), directory)
+    problems += [*_replaced(given), *_unreachable(given)]
   if problems:
     raise errors.UsageError('\n'.join(problems))
 
@@ -70,14 +79,38 @@ def _expanded(name: str, path: str, problems: list[str]) -> str:
   return found
 
 
+def _replaced(given: Mapping[str, Sequence[str]]) -> Iterator[str]:
+  """Yields which flags would write a file that another one names."""
+  names: dict[str, str] = {}
+  for name, paths in given.items():
+    for path in filter(None, paths):
+      first = names.setdefault(files.real(path), name)
+      if name in _FILES and first != name:
+        yield f'{name}: {path!r} is what {first} names, and would be replaced'
+
+
+def _unreachable(given: Mapping[str, Sequence[str]]) -> Iterator[str]:
+  """Yields why a remote file system cannot be asked for a path."""
+  if not any('://' in path for paths in given.values() for path in paths):
+    return
+  config_flags.import_tensorflow()
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  for name, paths in given.items():
+    for path in paths:
+      try:
+        files.exists(path)
+      except tf.errors.OpError as e:
+        yield (f'{name}: {path!r} cannot be reached: '
+               f'{" ".join(errors.of_op(e).split())}')
+
+
 def _unwritable(
     name: str, path: str | None, directory: bool) -> Iterator[str]:
   """Yields why a file or a directory cannot be made."""
-  if path is None or '://' in path:
+  if not path or '://' in path:
     return
-  if not path:
-    if name == 'output':
-      yield f'{name}: is empty'
+  if len(os.fsencode(os.path.basename(path))) > _MAX_NAME:
+    yield f'{name}: a name has {_MAX_NAME} bytes at most, received {path!r}'
     return
   if directory and os.path.exists(path) and not os.path.isdir(path):
     yield f'{name}: {path!r} is there, and no directory'

@@ -4,6 +4,7 @@ import argparse
 import shlex
 
 from modelgarden_opt import errors
+from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 from modelgarden_opt.cli import report
 from modelgarden_opt.configs import catalog
@@ -60,13 +61,8 @@ def _check(args: argparse.Namespace) -> None:
   if args.model not in catalog.MODELS:
     raise errors.UsageError(f'model: {args.model!r} is not a model'
                             f'{errors.nearest(args.model, catalog.MODELS)}')
-  if args.times_smaller is not None and not args.times_smaller >= 1:
-    raise errors.UsageError(
-        f'times_smaller: must be >= 1, received {args.times_smaller}')
-  for name in ('max_drop', 'max_ms'):
-    value = getattr(args, name)
-    if value is not None and not 0 <= value < float('inf'):
-      raise errors.UsageError(f'{name}: must be >= 0, received {value}')
+  config_flags.assert_numbers(args, 1, 'times_smaller')
+  report.constraints(args)
   if not args.runs and args.max_size:
     raise errors.UsageError(
         'max_size: needs --runs, or give --times_smaller')

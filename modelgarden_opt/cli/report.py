@@ -82,10 +82,8 @@ def constraints(
     raise errors.UsageError(
         f'minimize: {args.minimize!r} cannot be minimized'
         f'{errors.nearest(args.minimize, minimized)}')
-  for name in ('max_drop', 'max_ms'):
-    value = getattr(args, name)
-    if value is not None and not 0 <= value < float('inf'):
-      raise errors.UsageError(f'{name}: must be >= 0, received {value}')
+  config_flags.assert_numbers(args, 0, 'max_drop')
+  config_flags.assert_numbers(args, 0, 'max_ms', exclusive=True)
   return choosing.Constraints(
       max_drop=args.max_drop, max_ms=args.max_ms, minimize=args.minimize,
       max_bytes=args.max_size and choosing.parse_bytes(args.max_size))

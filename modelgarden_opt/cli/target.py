@@ -24,6 +24,8 @@ _COLUMNS = {
     'num_cpu_ops': ('CPU ops', '{}'),
     'agreement': ('agreement with LiteRT', '{:.4f}'),
 }
+# Flags -> the largest numbers that make sense.
+_MOST = {'num_images': 10_000, 'num_threads': 1024, 'time_limit': 10**9}
 # Kinds of ops that are listed below the table.
 _NUM_KINDS = 8
 
@@ -40,7 +42,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       help='repeatable; ' + '; '.join(
           f'{", ".join(names)}: {meaning}'
           for meaning, names in devices.meanings().items()))
-  parser.add_argument('--arch', default='x86_64',
+  parser.add_argument('--arch', choices=('x86_64', 'aarch64'),
+                      default='x86_64',
                       help='cpu: x86_64 (Nehalem) or aarch64 (Cortex-A76, '
                       'needs a user space, default: x86_64)')
   parser.add_argument('--user_space', default='', metavar='DIR',
@@ -92,10 +95,8 @@ def _check(args: argparse.Namespace) -> None:
   if args.model_dir and not files.is_directory(args.model_dir):
     raise errors.UsageError(
         f'model_dir: there is no directory {args.model_dir!r}')
-  for name in ('num_images', 'num_threads', 'time_limit'):
-    if getattr(args, name) <= 0:
-      raise errors.UsageError(
-          f'{name}: must be > 0, received {getattr(args, name)}')
+  for name, most in _MOST.items():
+    config_flags.assert_numbers(args, 0, name, most=most, exclusive=True)
   if args.results and (len(args.tflite) != 1 or args.device != ['android']):
     raise errors.UsageError(
         'results: belong to one --tflite file on --device=android')

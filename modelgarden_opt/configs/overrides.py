@@ -23,6 +23,7 @@ from modelgarden_opt.configs import experiments
 from modelgarden_opt.configs import modules
 from modelgarden_opt.configs import origins
 from modelgarden_opt.configs import resolving
+from modelgarden_opt.configs import run_files
 from modelgarden_opt.configs.reading import flag
 from modelgarden_opt.configs.reading import yaml_file
 from modelgarden_opt.configs.rules import every
@@ -32,8 +33,7 @@ from modelgarden_opt.configs.schema import live
 from modelgarden_opt.configs.schema import marks
 from modelgarden_opt.configs.schema import stored
 
-# Name of the resolved configuration in a run directory.
-RUN_PARAMS = 'params.yaml'
+RUN_PARAMS = run_files.PARAMS
 # Names of experiments that an error lists.
 _MAX_NEAREST = 5
 

@@ -7,13 +7,13 @@ import os
 
 from official.core import config_definitions as cfg
 from official.core import task_factory
-import tensorflow as tf
 import tf_keras
 
 from modelgarden_opt import errors
 from modelgarden_opt import techniques
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.configs import resolving
+from modelgarden_opt.configs import run_files
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.modeling.channel_pruning import costs
@@ -55,11 +55,8 @@ def resolve(
 
 def _of_run(training: stages.Training) -> cfg.ExperimentConfig:
   """Returns the configuration of a run that takes the place of a training."""
-  path = os.path.join(training.run, overrides.RUN_PARAMS)
-  if not tf.io.gfile.exists(path):
-    raise errors.UsageError(
-        f'run: {training.run!r} is not a run directory: it has no '
-        f'{overrides.RUN_PARAMS}')
+  run_files.assert_run('run', training.run)
+  path = os.path.join(training.run, run_files.PARAMS)
   name = overrides.load_yaml(path).get('task', {}).get('name')
   if name != training.experiment:
     raise errors.UsageError(

@@ -254,7 +254,7 @@ def parse_bytes(text: str) -> float:
     UsageError: If the text is none.
   """
   found = _SIZE.fullmatch(text.strip())
-  if not found:
+  if not found or not float(found['number']):
     raise errors.UsageError(
         f'max_size: expected a number of bytes, or one with a unit of '
         f'{", ".join(u for u in _UNITS if u)}; received {text!r}')

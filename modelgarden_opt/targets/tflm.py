@@ -59,8 +59,9 @@ def measure(path: str, options: devices.Options) -> devices.Record:
     raise errors.UsageError(
         f'tflite: {path!r} has {len(file.inputs)} inputs and '
         f'{len(file.outputs)} outputs, expected one of each')
-  interpreter = litert_loading.load(path, 1)
-  inputs, source = _inputs(interpreter.get_input_details()[0], options)
+  with litert_loading.named(path):
+    interpreter = litert_loading.load(path, 1)
+    inputs, source = _inputs(interpreter.get_input_details()[0], options)
   outputs, said = _run(path, file, inputs, options)
   arena = {part: int(size) for part, size in _ARENA.findall(said)}
   if 'total' not in arena:
@@ -72,7 +73,7 @@ def measure(path: str, options: devices.Options) -> devices.Record:
       'flash_bytes': os.path.getsize(path),
       'persistent_bytes': arena['tail'],
       'ops': ops, 'resolver': sorted(tflm_ops.method(op) for op in ops),
-      **_agreement(interpreter, inputs, outputs), 'images': source,
+      **_agreement(path, interpreter, inputs, outputs), 'images': source,
       'notes': _notes(source)}
   if options.c_array:
     record['c_array'] = c_array.write(options.c_array, file, arena['total'])
@@ -150,15 +151,17 @@ def _first_message(text: str) -> str:
       text.strip().splitlines() or ['no message'])[-1]
 
 
-def _agreement(interpreter, inputs: np.ndarray, outputs: np.ndarray):
+def _agreement(
+    path: str, interpreter, inputs: np.ndarray, outputs: np.ndarray):
   """Compares outputs of TFLM with LiteRT's on the same inputs."""
-  source, = interpreter.get_input_details()
-  target, = interpreter.get_output_details()
   expected = []
-  for values in inputs:
-    interpreter.set_tensor(source['index'], values)
-    interpreter.invoke()
-    expected.append(interpreter.get_tensor(target['index']).copy())
+  with litert_loading.named(path):
+    source, = interpreter.get_input_details()
+    target, = interpreter.get_output_details()
+    for values in inputs:
+      interpreter.set_tensor(source['index'], values)
+      interpreter.invoke()
+      expected.append(interpreter.get_tensor(target['index']).copy())
   expected = np.stack(expected)
   difference = np.abs(expected.astype(np.float64) - outputs)
   return {

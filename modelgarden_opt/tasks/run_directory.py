@@ -19,6 +19,7 @@ from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.configs import origins
 from modelgarden_opt.configs import overrides
+from modelgarden_opt.configs import run_files
 from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling.state import checkpoints
 from modelgarden_opt.modeling.state import whole
@@ -109,9 +110,7 @@ def load_yaml(model_dir: str) -> dict[str, Any]:
   Raises:
     UsageError: If `model_dir` is not a run directory.
   """
-  if not exists(model_dir):
-    raise errors.UsageError(
-        f'model_dir: {model_dir!r} is not a run directory: it has no {PARAMS}')
+  run_files.assert_run('model_dir', model_dir)
   path = os.path.join(model_dir, PARAMS)
   values = overrides.load_yaml(path)
   missing = [block for block in _BLOCKS
