@@ -81,7 +81,8 @@ class Ratio:
     if self.within_noise:
       return f'{text} (within noise)'
     if self.rounds_missing:
-      return f'{text} ({self.rounds_missing:,} more rounds needed)'
+      more = 'round' if self.rounds_missing == 1 else 'rounds'
+      return f'{text} ({self.rounds_missing:,} more {more} needed)'
     return text
 
 

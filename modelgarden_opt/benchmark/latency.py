@@ -91,12 +91,15 @@ def benchmark(
       file.call('warm_up', num_warm_up)
     times = _in_turn(files, -(-num_runs // BLOCK))
     costs = [file.call('costs') for file in files]
-  blocks = {row: np.median(t, axis=-1) for row, t in zip(rows, times)}
+  blocks = np.median(times, axis=-1)
   held = {path: _held(path) for path in paths}
   return {
       'environment': environment(),
       'results': [
-          _record(row, blocks, times[index], {**costs[index], **held[row[1]]})
+          _record(row, times[index], blocks[index],
+                  blocks[index - index % len(paths)],
+                  blocks[index % len(paths)] if len(settings) > 1 else None,
+                  {**costs[index], **held[row[1]]})
           for index, row in enumerate(rows)],
   }
 
@@ -113,24 +116,30 @@ def _in_turn(files: Sequence[isolated.Object], rounds: int) -> np.ndarray:
 
 
 def _record(
-    row: tuple[Setting, str],
-    blocks: dict[tuple[Setting, str], np.ndarray],
-    times: np.ndarray,
+    row: tuple[Setting, str], times: np.ndarray, blocks: np.ndarray,
+    first_file: np.ndarray, first_setting: np.ndarray | None,
     costs: dict[str, Any],
 ) -> dict[str, Any]:
-  """Returns the record of a file in a setting; `costs` goes into it."""
-  (setting, path), (first_setting, first_path) = row, next(iter(blocks))
+  """Returns the record of a file in a setting.
+
+  Args:
+    row: Setting and path.
+    times: Its milliseconds [round, run].
+    blocks: Their medians [round].
+    first_file: Those of the first file in this setting.
+    first_setting: Those of this file in the first one of several settings.
+    costs: What goes into the record, too.
+  """
+  setting, path = row
   if setting.delegate == 'none':
     costs = {**costs, 'num_delegate_partitions': 0}
-  several = len({setting for setting, _ in blocks}) > 1
   return {
       'model': path, **quantiles.record(times.ravel()),
       'num_runs': times.size, **dataclasses.asdict(setting), **costs,
-      'block_ms': blocks[row].tolist(),
-      **ratios.paired(blocks[row], blocks[setting, first_path]).record(),
-      **({'to_first_setting': ratios.paired(
-          blocks[row], blocks[first_setting, path]).record()}
-         if several else {})}
+      'block_ms': blocks.tolist(),
+      **ratios.paired(blocks, first_file).record(),
+      **({} if first_setting is None else {
+          'to_first_setting': ratios.paired(blocks, first_setting).record()})}
 
 
 def _held(path: str) -> dict[str, Any]:

@@ -122,6 +122,10 @@ def _show(args: argparse.Namespace, results) -> None:
       difference = paired.Difference(**r['difference'])
       print(f"{r['model']}: top-1 {difference} points from the first file "
             '(95 % confidence interval, same images)')
+  for r in results:
+    if 'nan_examples' in r:
+      print(f"{r['model']}: its outputs are not numbers (NaN) for "
+            f"{errors.counted(r['nan_examples'], 'image')}")
   for note in results[0].get('notes', ()):
     print(f'note: {note}')
   if args.per_class:

@@ -92,6 +92,11 @@ def _compare(args: argparse.Namespace, before: str, after: str) -> None:
 
 
 def _changes(changed: dict[str, list[Any]]) -> str:
+  for one, which in enumerate(('first', 'second')):
+    if 'op' in changed and changed['op'][1 - one] is None:
+      held = (_text(changed[field][one], field)
+              for field in ('op', 'dtype', 'shape'))
+      return f'only in the {which} file: {" ".join(held)}'
   return ', '.join(
       f'{field.replace("_", " ")} {_text(a, field)} -> {_text(b, field)}'
       for field, (a, b) in changed.items()) or '-'

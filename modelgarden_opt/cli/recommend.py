@@ -1,6 +1,7 @@
 """`modelgarden-opt recommend`: what to do next, and why."""
 
 import argparse
+import dataclasses
 import shlex
 
 from modelgarden_opt import errors
@@ -44,12 +45,14 @@ def run(args: argparse.Namespace) -> None:
   if args.runs:
     found = _of_runs(args)
   else:
-    found = {'recommendations': _by_rules(_situation(args), args)}
+    found = _by_rules(_situation(args), args)
   output.write(args, found)
   if 'sentence' in found:
     print(found['sentence'])
     for reason in found['reasons']:
       print(f'  {reason}')
+  for when in found.get('without_training', ()):
+    print(f'{when}: nothing is known that is not trained')
   for rule in found.get('recommendations', ()):
     print(f"{rule['when']}: {rule['do']}\n  why: {rule['why']}\n"
           f"  source: {rule['source']}\n  next: {rule['command']}")
@@ -76,15 +79,24 @@ def _situation(args: argparse.Namespace) -> decisions.Situation:
 
 def _by_rules(
     situation: decisions.Situation, args: argparse.Namespace
-) -> list[dict[str, str]]:
-  """Returns the rows of the table that hold, with their commands."""
+) -> dict[str, list]:
+  """Returns the rows of the table that hold, with their commands.
+
+  Wishes that nothing meets without training are `without_training`.
+  """
+  trainable = decisions.decide(
+      dataclasses.replace(situation, no_training=False))
+  made = decisions.decide(situation)
+  lost = [] if made[0].conditions else [
+      rule.when for rule in trainable
+      if rule.trains and 'no_training' not in rule.conditions]
   known = {'data': args.data, 'model': args.model, 'run': args.model_dir}
-  return [{
+  return {**({'without_training': lost} if lost else {}), 'recommendations': [{
       'name': rule.name, 'when': rule.when, 'do': rule.do, 'why': rule.why,
       'source': rule.source,
       'command': rule.command.format(**{
           k: shlex.quote(v) for k, v in known.items()})}
-          for rule in decisions.decide(situation)]
+          for rule in made]}
 
 
 def _of_runs(args: argparse.Namespace) -> dict:
@@ -114,8 +126,12 @@ def _of_runs(args: argparse.Namespace) -> dict:
     return {**found, 'command': (
         f'modelgarden-opt report {directories} --output_dir={output_dir}')}
   _name_run(args, made)
-  return {**found, 'recommendations': _by_rules(
-      _missing(variants, limits, args), args)}
+  if not choosing.score_of([first]):
+    files = ' '.join(f'--tflite={shlex.quote(v["model"])}' for v in variants)
+    return {**found, 'command': (
+        'modelgarden-opt evaluate '
+        f'--model_dir={shlex.quote(args.model_dir)} {files}')}
+  return {**found, **_by_rules(_missing(variants, limits, args), args)}
 
 
 def _name_run(args: argparse.Namespace, made) -> None:

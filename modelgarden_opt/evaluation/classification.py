@@ -17,6 +17,7 @@ class Score:
     self._correct = {k: 0 for k in TOP_K}
     self._num_classes = 0
     self._agreeing = 0.0
+    self._num_nan = 0
     self._predictions: list[np.ndarray] = []
     self._labels: list[np.ndarray] = []
     self.num_examples = 0
@@ -35,7 +36,8 @@ class Score:
     for k in TOP_K:
       self._correct[k] += np.count_nonzero(rank < k)
     self._agreeing += len(labels) * agreement(outputs, reference)
-    self._predictions.append(np.argmax(outputs, axis=-1))
+    self._predictions.append(predicted(outputs))
+    self._num_nan += np.count_nonzero(np.isnan(outputs).any(axis=-1))
     self._labels.append(labels)
     self._num_classes = outputs.shape[-1]
     self.num_examples += len(labels)
@@ -67,6 +69,7 @@ class Score:
     """Returns `metrics`, `num_examples`, `agreement` and `confusion`.
 
     The agreement is that with Keras; the confusion of few classes is recorded.
+    `nan_examples` is there if outputs of so many examples are not numbers.
     """
     confusion = self.confusion
     few = len(confusion) <= _MOST_CLASSES
@@ -77,6 +80,7 @@ class Score:
         'num_examples': self.num_examples,
         'agreement': float(self._agreeing / self.num_examples),
         **({'confusion': confusion.tolist()} if few else {}),
+        **({'nan_examples': self._num_nan} if self._num_nan else {}),
     }
 
 
@@ -84,11 +88,13 @@ def ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
   """Returns how many classes come before the true one, int array [n].
 
   Of equal logits, which int8 outputs often have, the lower index comes first.
+  What is not a number comes after all numbers.
 
   Args:
     logits: Array [n, classes].
     labels: int array [n]. A class that the model does not have comes last.
   """
+  logits = _ordered(logits)
   known = (labels >= 0) & (labels < logits.shape[-1])
   index = np.where(known, labels, 0)[:, np.newaxis]
   true = np.take_along_axis(logits, index, axis=-1)
@@ -110,4 +116,15 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:
   """Returns the share of examples for which two models predict one class."""
-  return float(np.mean(np.argmax(a, axis=-1) == np.argmax(b, axis=-1)))
+  return float(np.mean(predicted(a) == predicted(b)))
+
+
+def predicted(logits: np.ndarray) -> np.ndarray:
+  """Returns the class that comes first, int array [n], see `ranks`."""
+  return np.argmax(_ordered(logits), axis=-1)
+
+
+def _ordered(logits: np.ndarray) -> np.ndarray:
+  """Returns logits that compare with each other."""
+  return np.where(np.isnan(logits), -np.inf, logits) if (
+      np.isnan(logits).any()) else logits

@@ -105,6 +105,10 @@ def margins(
         f'latency: {milliseconds(variant["median_ms"])} of '
         f'{milliseconds(constraints.max_ms)} '
         f'({1 - variant["median_ms"] / constraints.max_ms:.0%} to spare)')
+  if constraints.minimize == 'latency' and variant is not first and (
+      variant.get('ratio') is None):
+    found.append(f'latency: it was not timed beside {first["name"]}; '
+                 '`benchmark` of both would tell')
   return found
 
 

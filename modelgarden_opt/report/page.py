@@ -104,14 +104,20 @@ def markdown(
   header, body = rows(results)
   summary = results.get('summary', {}).get('sentence')
   return '\n'.join([
-      f'# {title}', '', *([f'**{summary}**', ''] if summary else []),
+      f'# {title}', '', *([f'**{_plain(summary)}**', ''] if summary else []),
       f'Made by `{command}`.', '',
-      tables.markdown(header, body), '',
+      tables.markdown(header, [[_plain(c) for c in row] for row in body]), '',
       *([f'![Accuracy, size and latency of every variant]({picture})', '']
         if picture else []),
-      notes(results), '', *_dominated(results['variants']),
+      _plain(notes(results)), '', *map(
+          _plain, _dominated(results['variants'])),
       *([tables.measured_on(results['environment']), '']
         if results['environment'] else [])])
+
+
+def _plain(text: str) -> str:
+  """Returns text as Markdown shows it as it is, whatever files are called."""
+  return text.translate({ord(c): f'\\{c}' for c in '\\`*|<'})
 
 
 def notes(results: Mapping[str, Any]) -> str:
@@ -125,10 +131,15 @@ def notes(results: Mapping[str, Any]) -> str:
     text.append(f'"Points": difference from {first["name"]} on the same '
                 'images, with its 95 % confidence interval.')
   if 'num_threads' in first:
+    apart = [v['name'] for v in variants[1:]
+             if 'median_ms' in v and v.get('ratio') is None]
+    timed = 'all files timed interleaved in one run' if not apart else (
+        'files with a ratio timed interleaved with the first one in one run, '
+        f'and at another time, which cannot be compared: {", ".join(apart)}')
     text.append(
-        f'Latency on {errors.counted(first["num_threads"], "thread")}, all '
-        'files timed interleaved in one run; "latency ratio" is the median of '
-        f'paired ratios to the first row{_interval(variants)}.')
+        f'Latency on {errors.counted(first["num_threads"], "thread")}, {timed}'
+        '; "latency ratio" is the median of paired ratios to the first row'
+        f'{_interval(variants)}.')
   if any('agreement' in v for v in variants):
     text.append(
         '"Agreement with Keras" is the share of these images for which the '
@@ -188,15 +199,17 @@ def draw(results: Mapping[str, Any], path: str) -> bool:
   panels = [p for p in _PANELS if all(p[1] in v for v in variants)]
   if not panels:
     return False
-  figure, axes = pyplot.subplots(
-      1, len(panels), figsize=(10, 1.0 + 0.45 * len(variants)), sharey=True,
-      squeeze=False)
-  for axis, (title, field, form) in zip(axes[0], panels):
-    _draw_panel(axis, title, [v['name'] for v in variants],
-                [v[field] for v in variants], form)
-  figure.tight_layout()
   content = io.BytesIO()
-  figure.savefig(content, dpi=150)
+  # Two dollars in the name of a file are no formula.
+  with matplotlib.rc_context({'text.parse_math': False}):
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(10, 1.0 + 0.45 * len(variants)), sharey=True,
+        squeeze=False)
+    for axis, (title, field, form) in zip(axes[0], panels):
+      _draw_panel(axis, title, [v['name'] for v in variants],
+                  [v[field] for v in variants], form)
+    figure.tight_layout()
+    figure.savefig(content, dpi=150)
   files.write_atomically(path, content.getvalue())
   pyplot.close(figure)
   return True

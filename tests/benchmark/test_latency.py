@@ -54,6 +54,13 @@ def test_ratios_are_to_the_first_file_with_their_interval(files):
   assert second['ratio_rounds'] == 6
 
 
+def test_a_file_that_is_given_twice_is_compared_with_itself(files):
+  first, again = latency.benchmark(files[:1] * 2, num_runs=30)['results']
+  assert first['ratio'] == 1.0 and first['block_ms'] != again['block_ms']
+  assert again['ratio'] == np.median(
+      np.array(again['block_ms']) / first['block_ms'])
+
+
 def test_a_single_block_has_no_interval(files):
   _, second = latency.benchmark(files, num_runs=5)['results']
   assert second['ratio_low'] is None and second['ratio_high'] is None

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from modelgarden_opt.cli import inspect
 from modelgarden_opt.cli import main
 from modelgarden_opt.evaluation import comparison
 from modelgarden_opt.evaluation import inspection
@@ -78,7 +79,10 @@ def test_kernels_of_other_networks_are_matched_by_name():
   assert [(p.before is not None, p.after is not None, p.name)
           for p in pairs] == [(True, False, 'x'), (True, True, 'y'),
                               (False, True, 'z')]
-  assert pairs[0].record()['changed']['dtype'] == ['float64', None]
+  changed = [p.record()['changed'] for p in pairs]
+  assert changed[0]['dtype'] == ['float64', None]
+  assert [inspect._changes(c).partition(': ')[0] for c in changed] == [
+      'only in the first file', '-', 'only in the second file']
 
 
 @pytest.mark.parametrize('paths, message', [

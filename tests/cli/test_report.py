@@ -186,6 +186,22 @@ def test_what_no_file_meets_leads_to_the_next_technique(capsys, runs):
   assert 'more than 4 times smaller: prune, cluster' in out
 
 
+def test_what_is_ruled_out_by_no_training_is_told(capsys):
+  _, out, _ = _run(capsys, 'recommend', '--no_training', '--times_smaller=8')
+  assert out.startswith(
+      'more than 4 times smaller: nothing is known that is not trained\n')
+  _, out, _ = _run(capsys, 'recommend', '--no_training')
+  assert 'nothing is known' not in out
+
+
+def test_files_that_nobody_evaluated_are_evaluated_next(capsys, tmp_path):
+  (tmp_path / 'a b.tflite').write_bytes(b'x')
+  code, out, _ = _run(capsys, 'recommend', f'--runs={tmp_path}')
+  words = shlex.split(out.splitlines()[-1])
+  assert code == 0 and words[1:3] == ['modelgarden-opt', 'evaluate']
+  assert words[-1] == f'--tflite={tmp_path / "a b.tflite"}'
+
+
 @pytest.mark.parametrize('argv, message', [
     (['--device=nup'], "device: 'nup' is not a device; did you mean 'npu'"),
     (['--times_smaller=0.5'], 'times_smaller: must be >= 1, received 0.5'),

@@ -40,6 +40,17 @@ def test_ranks_are_those_of_a_stable_sort(dtype):
   assert classification.ranks(logits[:1], np.array([9])) == [9]
 
 
+def test_what_is_not_a_number_is_never_the_best_class():
+  score, labels = classification.Score(), np.array([1, 2, 0])
+  outputs = np.full([3, 3], np.nan, np.float32)
+  outputs[0] = [np.nan, 0.1, 0.0]
+  score.update(outputs, labels, np.eye(3))
+  record = score.record()
+  assert record['metrics']['top_1_accuracy'] == score.right.mean() == 2 / 3
+  assert record['nan_examples'] == 3
+  assert list(classification.ranks(outputs, labels)) == [0, 2, 0]
+
+
 def test_the_confusion_counts_true_and_predicted_classes():
   score = classification.Score()
   logits = np.eye(3)[[0, 1, 1, 2]]

@@ -74,6 +74,13 @@ def test_an_interval_beyond_the_limit_is_told():
   assert 'the interval reaches beyond that' in found[0]
 
 
+def test_a_latency_of_another_time_is_told():
+  limits = choosing.Constraints(minimize='latency')
+  assert len(choosing.margins(FAST, FIRST, limits)) == 1
+  assert choosing.margins(TINY, FIRST, limits)[-1] == (
+      'latency: it was not timed beside float; `benchmark` of both would tell')
+
+
 def test_a_front_has_what_nobody_beats():
   assert choosing.dominators(VARIANTS) == [None] * 4
   slow = {**SMALL, 'name': 'slow', 'top_1_accuracy': 0.94, 'median_ms': 7.0}

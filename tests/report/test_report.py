@@ -85,3 +85,22 @@ def test_files_that_were_scored_on_different_images_are_told_apart():
   text = page.markdown(joined, 'Title', 'x.png', 'make it')
   assert ('360 test images that training never saw (float32); 360 validation '
           'images that chose the checkpoint (int8)') in text
+
+
+def test_names_of_files_are_text_in_markdown_and_in_the_picture(tmp_path):
+  name = 'a|b `c` <script>_x_ $\\no$'
+  joined = results.join(
+      {name: 'a.tflite', 'int8': 'b.tflite'}, [EVALUATION], BENCHMARK)
+  page.write(joined, str(tmp_path), 'Title', 'make it')
+  row, = (line for line in (tmp_path / 'report.md').read_text().splitlines()
+          if line.startswith('| a'))
+  assert row.startswith('| a\\|b \\`c\\` \\<script>_x_ $\\\\no$ | 98.00% |')
+  assert (tmp_path / 'report.png').exists()
+
+
+def test_latencies_of_another_time_are_told():
+  joined = results.join(VARIANTS, [EVALUATION], BENCHMARK)
+  assert 'all files timed interleaved' in page.notes(joined)
+  del joined['variants'][1]['ratio']
+  assert 'at another time, which cannot be compared: int8; ' in (
+      page.notes(joined))
