@@ -146,6 +146,8 @@ def resolve(args: argparse.Namespace, model_dir: str = ''):
   Raises:
     UsageError: If anything about it is wrong.
   """
+  assert_files('config_file', args.config_file)
+  assert_files('gin_file', args.gin_file)
   import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401

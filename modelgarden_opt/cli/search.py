@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 from modelgarden_opt.cli import report
@@ -88,6 +89,9 @@ def _check(args: argparse.Namespace) -> float:
     The seconds of the search.
   """
   config_flags.assert_directory('output_dir', args.output_dir)
+  if files.real(args.output_dir) == files.real(args.model_dir):
+    raise errors.UsageError(
+        f'output_dir: {args.output_dir!r} is the run directory; give another')
   time = config_flags.seconds('time', args.time)
   config_flags.assert_numbers(args, 0, 'train_steps', 'seed')
   config_flags.assert_numbers(args, 1, 'trials')
@@ -223,7 +227,6 @@ def _measured(
 def _finish(args: argparse.Namespace, search, trials, limits) -> None:
   """Judges the winner on unseen images, and writes what was found."""
   # pylint: disable=g-import-not-at-top
-  from modelgarden_opt import files
   from modelgarden_opt.search import limits as limits_lib
   from modelgarden_opt.search import results
   judged = [r for r in trials.kept if r['status'] == 'done']

@@ -122,7 +122,7 @@ def timed(
   run = _load(model_dir, request)
   notes = other_data.use(
       run.task.task_config, request.data, split) if request.data else []
-  files = list(files)
+  files = list(dict.fromkeys(files))  # One score for each.
   scores = {path: make_score(run, split)
             for path in ([model_dir] if run.model is not None else []) + files}
   if not scores:
