@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Mapping
 import os
-import re
 from typing import Any
 
 from modelgarden_opt import errors
@@ -11,8 +10,6 @@ from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 from modelgarden_opt.configs import run_files
 
-_BUDGET = re.compile(r'(\d+(?:\.\d+)?)(s|m|h)')
-_SECONDS = {'s': 1.0, 'm': 60.0, 'h': 3600.0}
 _MOST_SHOWN = 15
 
 
@@ -89,20 +86,14 @@ def _checked(args: argparse.Namespace) -> float | None:
     raise errors.UsageError(
         'model_dir: give the run directory' + (
             ' whose images the files get, or --images' if args.tflite else ''))
-  if args.model_dir:
-    run_files.assert_run('model_dir', args.model_dir)
   config_flags.assert_numbers(args, 1, 'num_images', 'calibration_images')
   if not 0.0 <= args.max_drop <= 100.0:
     raise errors.UsageError(
         f'max_drop: must lie in 0 to 100 points, received {args.max_drop:g}')
-  if args.budget is None:
-    return None
-  match = _BUDGET.fullmatch(args.budget.strip().lower())
-  if not match or not float(match[1]):
-    raise errors.UsageError(
-        "budget: expected seconds ('90s'), minutes ('10m') or hours ('1h'), "
-        f'received {args.budget[:40]!r}')
-  return float(match[1]) * _SECONDS[match[2]]
+  budget = args.budget and config_flags.seconds('budget', args.budget)
+  if args.model_dir:
+    run_files.assert_run('model_dir', args.model_dir)
+  return budget
 
 
 def _options(args: argparse.Namespace, budget: float | None):

@@ -47,6 +47,10 @@ def run(args: argparse.Namespace) -> None:
   threads, delegates = _threads(args.num_threads), _delegates(args.delegate)
   config_flags.assert_numbers(args, 1, 'num_runs', 'warm_up')
   config_flags.assert_numbers(args, 0, 'time_limit', exclusive=True)
+  if args.per_op and 'xnnpack' not in delegates:
+    raise errors.UsageError(
+        'per_op: ops are timed with the delegate xnnpack, received '
+        f'--delegate={args.delegate}')
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt.benchmark import latency
   from modelgarden_opt.benchmark import per_op

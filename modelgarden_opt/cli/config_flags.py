@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 import glob
 import os
+import re
 
 from modelgarden_opt import errors
 from modelgarden_opt import files
@@ -13,6 +14,8 @@ from modelgarden_opt import user_modules
 _PATTERN = '*?[\\'
 # Larger numbers of images, steps or seconds are mistakes.
 _MOST = 10**9
+_TIME = re.compile(r'(\d+(?:\.\d+)?)\s*([smh])')
+_SECONDS = {'s': 1, 'm': 60, 'h': 3600}
 
 
 def add_flags(
@@ -81,11 +84,33 @@ def assert_numbers(
     raise errors.UsageError(f'{name}: must be {rule}, received {value}')
 
 
-def add_import_flag(parser: argparse.ArgumentParser) -> None:
-  """Adds `--import`, which every command has."""
+def seconds(field: str, text: str) -> float:
+  """Returns the seconds of `90s`, `10m` or `1h`.
+
+  Raises:
+    UsageError: If the text is no such time.
+  """
+  match = _TIME.fullmatch(text.strip().lower())
+  found = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+  if not 0 < found <= _MOST:
+    raise errors.UsageError(
+        f"{field}: expected seconds ('90s'), minutes ('10m') or hours ('1h'), "
+        f'received {text[:40]!r}')
+  return found
+
+
+def add_import_flag(
+    parser: argparse.ArgumentParser, of_action: bool = False) -> None:
+  """Adds `--import`, which every command has.
+
+  Args:
+    parser: Gets the flag.
+    of_action: Whether it is an action of a command; its default would replace
+      what the command was given.
+  """
   parser.add_argument(
-      '--import', action='append', default=[], dest='imports',
-      metavar='MODULE',
+      '--import', action='append', dest='imports', metavar='MODULE',
+      default=argparse.SUPPRESS if of_action else [],
       help='module that registers backbones, schedules, costs or layer types; '
       'repeatable, kept in params.yaml of a run')
 
@@ -121,6 +146,8 @@ def resolve(args: argparse.Namespace, model_dir: str = ''):
   Raises:
     UsageError: If anything about it is wrong.
   """
+  assert_files('config_file', args.config_file)
+  assert_files('gin_file', args.gin_file)
   import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401

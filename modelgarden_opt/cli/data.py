@@ -26,6 +26,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       'check', help='read every record, and say what is wrong'))
   data_serve.add_flags(actions.add_parser(
       'serve', help='prepare batches for training runs: a tf.data service'))
+  for action in actions.choices.values():
+    config_flags.add_import_flag(action, of_action=True)
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,10 @@ import time
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
 
-_PORT = 5050
+_PORT, _MAX_PORT = 5050, 65535
+# Each of them uses all cores.
+_MAX_WORKERS = 64
+_HOST = re.compile(r'[\w.-]+|\[[0-9a-fA-F:.]+\]')
 # Seconds between two looks at processes; that they may take to end.
 _LOOK = 0.5
 _END = 10.0
@@ -40,13 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Serves until SIGINT or SIGTERM."""
-  least = 1 if args.dispatcher else 0
-  if args.workers < least:
-    raise errors.UsageError(
-        f'workers: must be >= {least}, received {args.workers}')
-  if not 1 <= args.port <= 65535:
-    raise errors.UsageError(
-        f'port: must lie in 1 to 65535, received {args.port}')
+  _check(args)
   stopped = threading.Event()
   before = {number: signal.signal(number, lambda *_: stopped.set())
             for number in (signal.SIGINT, signal.SIGTERM)}
@@ -69,6 +67,29 @@ def run(args: argparse.Namespace) -> None:
     for number, handler in before.items():
       signal.signal(number, handler)
   print('serve | stopped', flush=True)
+
+
+def _check(args: argparse.Namespace) -> None:
+  """Finds mistakes before TensorFlow is imported."""
+  config_flags.assert_numbers(
+      args, 1 if args.dispatcher else 0, 'workers', most=_MAX_WORKERS)
+  if not 1 <= args.port <= _MAX_PORT:
+    raise errors.UsageError(
+        f'port: must lie in 1 to {_MAX_PORT}, received {args.port}')
+  if not _HOST.fullmatch(args.host):
+    raise errors.UsageError(
+        f'host: must be a name or an address without a port, received '
+        f'{args.host!r}')
+  if args.dispatcher is None:
+    if args.as_worker:
+      raise errors.UsageError('as_worker: needs --dispatcher')
+    return
+  host, _, port = args.dispatcher.removeprefix('grpc://').rpartition(':')
+  if not (_HOST.fullmatch(host) and port.isascii() and port.isdigit() and
+          len(port) <= 5 and 1 <= int(port) <= _MAX_PORT):
+    raise errors.UsageError(
+        'dispatcher: must be HOST:PORT, as localhost:5050, received '
+        f'{args.dispatcher!r}')
 
 
 def _work(service, args: argparse.Namespace, stopped: threading.Event) -> None:

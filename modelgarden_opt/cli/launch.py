@@ -5,6 +5,7 @@ import os
 import sys
 
 from modelgarden_opt import errors
+from modelgarden_opt.cli import config_flags
 from modelgarden_opt.training import cluster
 from modelgarden_opt.training import local_cluster
 
@@ -13,14 +14,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of this command."""
   parser.usage = ('modelgarden-opt launch [-h] --workers=N [options] '
                   'train --experiment=... --model_dir=... [options of train]')
-  parser.add_argument('--workers', type=_number(1), required=True, metavar='N',
-                      help='processes that train together')
+  parser.add_argument('--workers', type=_number(1, 64), required=True,
+                      metavar='N', help='processes that train together')
   parser.add_argument(
-      '--parameter_servers', type=_number(0), default=0, metavar='N',
+      '--parameter_servers', type=_number(0, 64), default=0, metavar='N',
       help='processes that keep the variables of runtime.'
       'distribution_strategy: parameter_server, beside a chief (default: 0)')
   parser.add_argument(
-      '--restarts', type=_number(0), default=0, metavar='N',
+      '--restarts', type=_number(0, 1000), default=0, metavar='N',
       help='how often all are started again when one of them fails; they go '
       'on from the last checkpoint (default: 0)')
   parser.add_argument('--log_dir', help='directory of one log for each '
@@ -29,13 +30,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='the command that every worker runs')
 
 
-def _number(least: int):
+def _number(least: int, most: int):
   """Returns the type of a flag that is a whole number."""
 
   def number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and
+            least <= int(text) <= most):
       raise argparse.ArgumentTypeError(
-          f'must be a whole number >= {least}, received {text!r}')
+          f'must be a whole number >= {least} and <= {most}, received {text!r}')
     return int(text)
 
   return number
@@ -78,6 +80,7 @@ def _model_dir(launched: list[str]) -> str:
   paths.prepare(train)
   if not train.model_dir:
     raise errors.UsageError('model_dir: train needs one')
+  config_flags.assert_files('config_file', train.config_file)
   for name, given in (('worker_hosts', train.worker_hosts),
                       (cluster.VARIABLE, os.environ.get(cluster.VARIABLE))):
     if given:

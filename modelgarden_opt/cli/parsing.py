@@ -44,4 +44,4 @@ class _Each(argparse.Action):
   def __call__(self, parser, namespace, values, option_string=None):
     _assert_value(self, values)
     setattr(namespace, self.dest, [
-        *(getattr(namespace, self.dest) or ()), values])
+        *(getattr(namespace, self.dest, None) or ()), values])

@@ -14,7 +14,7 @@ from modelgarden_opt.cli import output
 # What writes the files of a flag.
 _WRITTEN_BY = {'evaluation': 'evaluate', 'benchmark': 'benchmark',
                'export': 'export'}
-_SAMPLES = 'samples.json'
+_SAMPLES, _MAX_SAMPLES = 'samples.json', 1000
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -97,12 +97,13 @@ def run(args: argparse.Namespace) -> None:
   from modelgarden_opt.report import page
   from modelgarden_opt.report import thresholds
   limits = constraints(args)
+  config_flags.assert_numbers(args, 0, 'samples', most=_MAX_SAMPLES)
   rules = thresholds.load(args.check) if args.check else None
   variants = _variants(args)
   found = _found(args, variants)
-  output_dir = _output_dir(args)
   made = document.make(found, variants, args.title, args.made_by, limits)
   broken = thresholds.check(rules, made.variants) if rules else []
+  output_dir = _output_dir(args)
   if args.samples:
     _add_samples(made, args.samples, os.path.join(output_dir, _SAMPLES))
   document.write(made, output_dir)
@@ -118,10 +119,12 @@ def _variants(args: argparse.Namespace) -> dict[str, str] | None:
   variants = {}
   for variant in args.variant:
     name, separator, path = variant.partition('=')
-    if not separator:
+    if not name or not separator or not path:
       raise errors.UsageError(
           f'variant: expected NAME=PATH, received {variant!r}')
-    variants[name] = path
+    if name in variants:
+      raise errors.UsageError(f'variant: {name!r} is given twice')
+    variants[name] = files.expanded(path)
   return variants or None
 
 
@@ -190,8 +193,6 @@ def _output_dir(args: argparse.Namespace) -> str:
 
 def _add_samples(made, number: int, path: str) -> None:
   """Adds images of the data; a run without its data has none."""
-  if number < 0:
-    raise errors.UsageError(f'samples: must be >= 0, received {number}')
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401

@@ -54,6 +54,7 @@ def load_with_configs(
 
 def run(args: argparse.Namespace) -> int:
   """Runs every stage that is not complete."""
+  config_flags.assert_files('config_file', [args.config_file])
   config_flags.assert_directory('model_dir', args.model_dir)
   found = cluster.read()
   if found is not None and found.num_workers > 1:

@@ -2,19 +2,17 @@
 
 import argparse
 from collections.abc import Mapping
-import math
 import os
-import re
 import shlex
 from typing import Any
 
 from modelgarden_opt import errors
+from modelgarden_opt import files
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
 from modelgarden_opt.cli import report
+from modelgarden_opt.configs import run_files
 
-_TIME = re.compile(r'(\d+(?:\.\d+)?)\s*(s|m|h)')
-_SECONDS = {'s': 1, 'm': 60, 'h': 3600}
 _BITS, _DEFAULT_BITS = (4, 8, 32), (4, 8)
 # Of a sensitivity analysis.
 _NUM_IMAGES = 512
@@ -57,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
   """Searches, writes what was found, and says what it comes to."""
   seconds = _check(args)
   limits = _limits(args)
+  run_files.assert_run('model_dir', args.model_dir)
   config_flags.import_tensorflow()
   # pylint: disable=g-import-not-at-top
   from modelgarden_opt import registry_imports  # noqa: F401
@@ -90,17 +89,13 @@ def _check(args: argparse.Namespace) -> float:
     The seconds of the search.
   """
   config_flags.assert_directory('output_dir', args.output_dir)
-  match = _TIME.fullmatch(args.time.strip())
-  if not match or not float(match[1]):
+  if files.real(args.output_dir) == files.real(args.model_dir):
     raise errors.UsageError(
-        f'time: expected e.g. 90s, 30m or 2h, received {args.time!r}')
-  for name, least in (('train_steps', 0), ('trials', 1), ('seed', 0)):
-    value = getattr(args, name)
-    if value is not None and value < least:
-      raise errors.UsageError(f'{name}: must be >= {least}, received {value}')
-  rate = args.learning_rate
-  if rate is not None and not 0 < rate < math.inf:
-    raise errors.UsageError(f'learning_rate: must be > 0, received {rate}')
+        f'output_dir: {args.output_dir!r} is the run directory; give another')
+  time = config_flags.seconds('time', args.time)
+  config_flags.assert_numbers(args, 0, 'train_steps', 'seed')
+  config_flags.assert_numbers(args, 1, 'trials')
+  config_flags.assert_numbers(args, 0, 'learning_rate', exclusive=True)
   for name in ('learning_rate', 'distillation'):
     if getattr(args, name) and not args.train_steps:
       raise errors.UsageError(
@@ -112,7 +107,7 @@ def _check(args: argparse.Namespace) -> float:
   if args.device is not None:
     from modelgarden_opt.targets import devices  # pylint: disable=g-import-not-at-top
     devices.find(args.device)
-  return float(match[1]) * _SECONDS[match[2]]
+  return time
 
 
 def _limits(args: argparse.Namespace):
@@ -232,7 +227,6 @@ def _measured(
 def _finish(args: argparse.Namespace, search, trials, limits) -> None:
   """Judges the winner on unseen images, and writes what was found."""
   # pylint: disable=g-import-not-at-top
-  from modelgarden_opt import files
   from modelgarden_opt.search import limits as limits_lib
   from modelgarden_opt.search import results
   judged = [r for r in trials.kept if r['status'] == 'done']

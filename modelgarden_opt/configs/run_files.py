@@ -25,7 +25,8 @@ def assert_run(field: str, directory: str) -> None:
           if _is_run(path)]
   hint = f'; runs in it: {", ".join(runs[:_NUM_NAMED])}' if runs else ''
   raise errors.UsageError(
-      f'{field}: {directory!r} is not a run directory: it has no {PARAMS}{hint}')
+      f'{field}: {directory!r} is not a run directory: it has no {PARAMS}'
+      f'{hint}')
 
 
 def _is_run(directory: str) -> bool:

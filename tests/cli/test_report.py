@@ -207,7 +207,7 @@ def test_files_that_nobody_evaluated_are_evaluated_next(capsys, tmp_path):
     (['--times_smaller=0.5'], 'times_smaller: must be >= 1, received 0.5'),
     (['--model=mobilenet_v9'], "model: 'mobilenet_v9' is not a model"),
     (['--max_size=5'], 'max_size: needs --runs'),
-    (['--max_ms=-1'], 'max_ms: must be >= 0'),
+    (['--max_ms=-1'], 'max_ms: must be > 0'),
     (['--runs=/no/such'], 'runs: there is no directory')])
 def test_a_wish_that_is_none_is_one_message(argv, message, capsys):
   code, _, err = _run(capsys, 'recommend', *argv)

@@ -333,7 +333,7 @@ def test_the_front_has_what_nothing_cheaper_is_as_accurate_as():
 
 
 @pytest.mark.parametrize('flags,message', [
-    (['--time=0m'], "time: expected e.g. 90s, 30m or 2h, received '0m'"),
+    (['--time=0m'], "time: expected seconds ('90s'), minutes ('10m') or hours"),
     (['--time=20e'], 'time: expected'),
     (['--trials=0'], 'trials: must be >= 1, received 0'),
     (['--train_steps=-1'], 'train_steps: must be >= 0'),
