@@ -32,7 +32,8 @@ FAMILIES: dict[str, Family] = {
     'pruning': Family('pruned', '#009e73', '#12b886'),
     'clustering': Family('clustered', '#7a2f63', '#f0b8de'),
     'channels': Family('fewer channels', '#5c5000', '#f0e442'),
-    'combined': Family('pruned or clustered, then QAT', '#000000', '#ffffff'),
+    'combined': Family('pruned or clustered, then quantized', '#000000',
+                       '#ffffff'),
 }
 # Formats without integers in training: what a float run becomes afterwards.
 _AFTERWARDS = ('float16', 'dynamic_int8', 'int8', 'int16x8', 'mixed')
