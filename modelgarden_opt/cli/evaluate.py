@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 
+from modelgarden_opt import errors
 from modelgarden_opt import files
 from modelgarden_opt.cli import config_flags
 from modelgarden_opt.cli import output
