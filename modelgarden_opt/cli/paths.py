@@ -63,7 +63,7 @@ def prepare(args: argparse.Namespace) -> None:
   if not problems:
     for name, directory in written.items():
       problems += _unwritable(name, getattr(args, name, None), directory)
-    problems += [*_replaced(given), *_unreachable(given)]
+    problems = problems or [*_replaced(given), *_unreachable(given)]
   if problems:
     raise errors.UsageError('\n'.join(problems))
 

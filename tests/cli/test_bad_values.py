@@ -58,6 +58,7 @@ def no_tensorflow(monkeypatch):
      'per_op: ops are timed with the delegate xnnpack'),
     ([*_TARGET, '--time_limit=nan'], 'time_limit: must be > 0, received nan'),
     ([*_TARGET, '--time_limit=inf'], 'time_limit: must be <= 1,000,000,000'),
+    ([*_TARGET, '--user_space={d}'], 'user_space: is for --device=cpu'),
     ([*_TARGET, '--num_images=' + _HUGE], 'num_images: must be <= 10,000'),
     ([*_SEARCH, '--output_dir={d}/s', '--time=' + '9' * 400 + 'h'],
      "time: expected seconds ('90s')"),
