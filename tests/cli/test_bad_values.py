@@ -105,7 +105,6 @@ def test_it_is_told_before_tensorflow_starts(
     (['recommend', '--device', ''], '--device: is empty'),
     (['report', '--runs='], '--runs: is empty'),
     (['list', '--import='], '--import: is empty'),
-    (['describe', ''], 'is empty'),
     (['recommend', '--max_ms=1', '--max_ms=2'],
      '--max_ms: is given twice: 1.0 and 2.0'),
     (['data', 'serve', '--port=1', '--port=2'], '--port: is given twice'),
