@@ -77,7 +77,7 @@ def _model_dir(launched: list[str]) -> str:
   from modelgarden_opt.cli import main  # pylint: disable=g-import-not-at-top
   from modelgarden_opt.cli import paths  # pylint: disable=g-import-not-at-top
   train = main.parse(launched)
-  paths.prepare(train)
+  paths.prepare(train, reach=False)
   if not train.model_dir:
     raise errors.UsageError('model_dir: train needs one')
   config_flags.assert_files('config_file', train.config_file)

@@ -86,7 +86,8 @@ def execute(argv: Sequence[str]) -> int:
 
 def _run(args: argparse.Namespace) -> int:
   command = importlib.import_module(f'modelgarden_opt.cli.{args.command}')
-  paths.prepare(args)
+  # The processes that are launched reach what they need.
+  paths.prepare(args, reach=args.command != 'launch')
   config_flags.import_modules(args)
   return command.run(args) or 0
 

@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _assert_value(action: argparse.Action, value: Any) -> None:
-  if value == '':
+  if action.option_strings and value == '':
     raise argparse.ArgumentError(action, 'is empty; give a value, or leave it '
                                  'out')
 

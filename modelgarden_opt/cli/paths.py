@@ -37,11 +37,12 @@ _OF_FILES = re.compile(r'tensorflow/python/(lib/io|training/checkpoint|'
                        r'checkpoint)')
 
 
-def prepare(args: argparse.Namespace) -> None:
+def prepare(args: argparse.Namespace, reach: bool = True) -> None:
   """Expands `~` in all paths, and checks where the command will write.
 
   Args:
     args: The arguments of a command; changed in place.
+    reach: Whether remote paths are asked for, which takes TensorFlow.
 
   Raises:
     UsageError: One message with all paths that cannot be.
@@ -63,7 +64,9 @@ def prepare(args: argparse.Namespace) -> None:
   if not problems:
     for name, directory in written.items():
       problems += _unwritable(name, getattr(args, name, None), directory)
-    problems += [*_replaced(given), *_unreachable(given)]
+    problems = problems or [*_replaced(given)]
+  if not problems and reach:
+    problems += _unreachable(given)
   if problems:
     raise errors.UsageError('\n'.join(problems))
 

@@ -100,6 +100,8 @@ def _check(args: argparse.Namespace) -> None:
   if args.results and (len(args.tflite) != 1 or args.device != ['android']):
     raise errors.UsageError(
         'results: belong to one --tflite file on --device=android')
+  if args.user_space and 'cpu' not in args.device:
+    raise errors.UsageError('user_space: is for --device=cpu')
   if args.c_array and 'tflm' not in args.device:
     raise errors.UsageError('c_array: is written for --device=tflm')
   output.assert_writable(args)

@@ -345,7 +345,8 @@ def test_the_front_has_what_nothing_cheaper_is_as_accurate_as():
     (['--minimize=instructions', '--device=tflm'], 'are counted on cpu')])
 def test_a_mistake_is_told_before_anything_is_done(
     flags, message, tmp_path, capsys):
-  assert main.main(_flags('/no/run', tmp_path / 'out', *flags)) == 2
+  assert main.main(['search', '--model_dir=/no/run',
+                    f'--output_dir={tmp_path}/out', *flags]) == 2
   assert message in capsys.readouterr().err
   assert not (tmp_path / 'out').exists()
 
