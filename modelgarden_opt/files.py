@@ -214,17 +214,6 @@ def rename(path: str, final: str) -> None:
   tf.io.gfile.rename(path, final, overwrite=True)
 
 
-def append(path: str, text: str) -> None:
-  """Adds text to the end of a file, which is made if there is none."""
-  if '://' not in path:
-    with open(path, 'a', encoding='utf-8') as f:
-      f.write(text)
-    return
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  with tf.io.gfile.GFile(path, 'a') as f:
-    f.write(text)
-
-
 def size_and_time(path: str) -> tuple[int, float]:
   """Returns bytes of a file and when it was written, in seconds of the epoch.
   """

@@ -86,23 +86,25 @@ def _remember(model_dir: str, results) -> None:
   kept = [{key: value for key, value in result.items() if key != 'confusion'}
           for result in results]
   path = os.path.join(model_dir, finding.EVALUATIONS)
+  before = (files.read_bytes(path).decode(errors='replace')
+            if files.exists(path) else '')
+  *lines, _ = before.split('\n')  # The rest is of a write that was killed.
   line = json.dumps({
       'time': datetime.datetime.now().astimezone().isoformat(
           timespec='seconds'), 'results': kept})
+  if lines and _results(lines[-1]) == _results(line):
+    return
   try:
-    if _last(path) != json.loads(line)['results']:
-      files.append(path, line + '\n')
+    files.write_atomically(path, '\n'.join([*lines, line, '']))
   except OSError:
     pass  # A run that somebody else keeps can be evaluated, too.
 
 
-def _last(path: str) -> list | None:
-  """Returns the results of the last evaluation in a file, if there is one."""
-  if not files.exists(path):
-    return None
+def _results(line: str) -> list | None:
+  """Returns what a line of `evaluations.jsonl` has, None if it is damaged."""
   try:
-    return json.loads(files.read_bytes(path).splitlines()[-1])['results']
-  except (IndexError, KeyError, TypeError, ValueError):
+    return json.loads(line)['results']
+  except (KeyError, TypeError, ValueError):
     return None
 
 

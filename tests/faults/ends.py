@@ -75,7 +75,7 @@ def state(directory: str) -> dict[str, str]:
           full.removesuffix(_INDEX)).items()}
     elif path.endswith('.jsonl'):
       with open(full, 'rb') as f:
-        lines = [json.dumps(_plain(json.loads(line))) for line in f]
+        lines = [_of_line(line) for line in f]
       found |= {f'{path}: line {number}: {line[:300]}': _digest(line.encode())
                 for number, line in enumerate(lines)}
     elif not os.path.isdir(full):
@@ -98,6 +98,13 @@ def _paths(directory: str) -> Iterator[str]:
     for name in [*names, *children]:
       if not name.startswith('events.out.tfevents'):
         yield os.path.relpath(os.path.join(parent, name), directory)
+
+
+def _of_line(line: bytes) -> str:
+  try:
+    return json.dumps(_plain(json.loads(line)))
+  except ValueError:
+    return f'damaged: {line!r}'
 
 
 def _of_file(path: str) -> str:
