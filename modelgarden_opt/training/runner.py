@@ -101,8 +101,9 @@ class Runner(train_lib.OrbitExperimentRunner):
             self.params, evaluator, self._directory)])
     self._progress = progress_action.ProgressAction(step, config.train_steps)
     if trainer:
-      if self._resumed_at is not None:
-        # An evaluation before the first step may save the best checkpoint.
+      # An evaluation before the first step may save the best checkpoint. Where
+      # no step is taken, as in a calibration, none has slots.
+      if self._resumed_at is not None and config.train_steps:
         trainer.make_slots()
       if chief:
         metrics.rewind(self.model_dir, self._resumed_at)

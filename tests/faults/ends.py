@@ -47,8 +47,9 @@ def half_written(directory: str, ends: dict[str, str]) -> list[str]:
     full = os.path.join(directory, path)
     if os.path.isdir(full):
       continue
-    if path.endswith(_INDEX):
-      continue  # Those that `checkpoint` names are read below.
+    # Checkpoints that `checkpoint` names are read below; logs begin empty.
+    if path.endswith((_INDEX, 'log.txt')):
+      continue
     try:
       if _of_file(full) == 'empty' and ends.get(path) != 'empty':
         found.append(f'{path} is empty')
