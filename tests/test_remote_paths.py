@@ -33,12 +33,14 @@ def config():
   return path
 
 
-def _train(config, directory, steps, experiment='mobilenet_v2', more=()):
-  override = (f'trainer.train_steps={steps},trainer.checkpoint_interval=30,'
-              'trainer.steps_per_loop=30,trainer.validation_interval=30')
+def _train(
+    config, directory, steps, experiment='mobilenet_v2', override=None):
+  override = override or (
+      f'trainer.train_steps={steps},trainer.checkpoint_interval=30,'
+      'trainer.steps_per_loop=30,trainer.validation_interval=30')
   return main.main([
       'train', f'--experiment={experiment}', f'--config_file={config}',
-      f'--model_dir={directory}', f'--params_override={override}', *more])
+      f'--model_dir={directory}', f'--params_override={override}'])
 
 
 @pytest.fixture(scope='module')
@@ -109,10 +111,10 @@ def test_a_picture_and_labels_are_read(exported, tmp_path, capsys):
 
 def test_a_twin_starts_from_a_run(run, config):
   assert _train(
-      config, f'{_ROOT}/qat', 30, 'mobilenet_v2_qat', [
-          f'--params_override=task.quantization.pretrained_original_checkpoint='
-          f'{run},task.quantization.calibration_steps=2,'
-          'trainer.train_steps=2,trainer.validation_interval=2']) == 0
+      config, f'{_ROOT}/qat', 2, 'mobilenet_v2_qat',
+      f'task.quantization.pretrained_original_checkpoint={run},'
+      'task.quantization.calibration_steps=2,'
+      'trainer.train_steps=2,trainer.validation_interval=2') == 0
   assert 'ckpt-2.index' in _names('qat')
 
 
