@@ -210,6 +210,16 @@ class CompressedTask:
       loss += self.task_config.losses.loss_weight * tf.add_n(aux_losses)
     return loss
 
+  def check_records(self, params) -> defects.Found:
+    """Returns what cannot be used of a split, see `defects.check`.
+
+    Args:
+      params: The input of one split.
+    """
+    config = self.task_config
+    return defects.check(
+        params, labels.rule_of(config), labels.field_of(config, params))
+
   def build_inputs(
       self,
       params,
@@ -232,7 +242,7 @@ class CompressedTask:
     # Parameter server strategies trace this method. It has no decorator, since
     # orbit looks for the name of its second argument.
     with tf.init_scope():
-      found = defects.check(params, rule, field)
+      found = self.check_records(params)
     with defects.left_out(found):
       if rule is None:
         return self._build_inputs(params, input_context)

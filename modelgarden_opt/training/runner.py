@@ -48,6 +48,10 @@ class Runner(train_lib.OrbitExperimentRunner):
       self, task: base_task.Task, train: bool, evaluate: bool
   ) -> portions.Trainer:
     self._task = task
+    if self.params.runtime.distribution_strategy == 'parameter_server':
+      # It traces how inputs are made, and would tell of wrong records in a
+      # traceback. What is found here is known there.
+      task.check_records(self.params.task.train_data)
     with self.strategy.scope():
       trainer = train_utils.create_trainer(
           self.params, task, train=train, evaluate=evaluate,
@@ -101,9 +105,9 @@ class Runner(train_lib.OrbitExperimentRunner):
             self.params, evaluator, self._directory)])
     self._progress = progress_action.ProgressAction(step, config.train_steps)
     if trainer:
-      # An evaluation before the first step may save the best checkpoint. Where
-      # no step is taken, as in a calibration, none has slots.
-      if self._resumed_at is not None and config.train_steps:
+      # An evaluation before the next step may save the best checkpoint. Before
+      # the very first one, and in a calibration, there are no slots to save.
+      if self._resumed_at:
         trainer.make_slots()
       if chief:
         metrics.rewind(self.model_dir, self._resumed_at)

@@ -109,6 +109,22 @@ def test_so_many_are_left_out_wherever_they_are_read(tmp_path):
     defects.check(params.replace(max_bad_records=len(bad) + 1), _RULE, _FIELD)
 
 
+def test_records_are_checked_where_inputs_are_traced(tmp_path):
+  """As parameter server strategies do, with AutoGraph."""
+  config = overrides.base('mobilenet_v2').task
+  config.model.num_classes = 10
+  config.model.input_size = [16, 16, 3]
+
+  config.train_data = _params(_write(
+      tmp_path / 'a-0', [_record(seed=i) for i in range(5)]))
+  task = task_factory.get_task(config)
+  tf.function(lambda: task.build_inputs(
+      config.train_data)._variant_tensor).get_concrete_function()
+  _write(tmp_path / 'a-0', _BAD['damaged record'])
+  with pytest.raises(errors.UsageError, match='record 0'):
+    task.check_records(config.train_data)
+
+
 def test_a_split_without_a_usable_record_is_refused(tmp_path):
   path = _write(tmp_path / 'a-0', _BAD['wrong label'])
   with pytest.raises(errors.UsageError, match='there is no record'):

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import numpy as np
+from official.vision.tasks import image_classification
 import pytest
 import tensorflow as tf
 import yaml
@@ -51,6 +53,22 @@ def test_a_run_writes_params_checkpoints_events_and_metrics(float_run):
   assert events['accuracy'] == [
       (r['step'], pytest.approx(r['accuracy']))
       for r in records if r['split'] == 'validation']
+
+
+def test_a_training_step_is_traced_once(tiny_params, tmp_path):
+  """A function that makes variables would be traced twice."""
+  take, traces = image_classification.ImageClassificationTask.train_step, []
+
+  def count(self, *args, **kwargs):
+    traces.append(self)
+    return take(self, *args, **kwargs)
+
+  with mock.patch.object(
+      image_classification.ImageClassificationTask, 'train_step', count):
+    experiment.run_experiment(tiny_params('mobilenet_v2', {'trainer': {
+        'train_steps': 4, 'steps_per_loop': 2, 'checkpoint_interval': 4}}),
+                              'train', str(tmp_path))
+  assert len(traces) == 1
 
 
 def test_quantized_training_starts_from_the_float_weights(qat_run, float_run):
