@@ -100,20 +100,24 @@ def steps(made, rounds: int) -> Iterator[dict[str, Any]]:
                ratios.paired(found, first))
 
 
-def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
-  """Returns one row for every measurement."""
+def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+  """Yields one row for every measurement, when it is made."""
+  for row in _measurements(args):
+    yield {**provenance.columns(), **row}
+
+
+def _measurements(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
   from projects.scaling import cases  # pylint: disable=g-import-not-at-top
-  rows: list[dict[str, Any]] = []
   with tempfile.TemporaryDirectory() as directory:
     pattern = cases.write_photographs(directory, args.images)
-    rows += input_rates(
+    yield from input_rates(
         cases.loaders(pattern, args.batch_size, args.side), args)
     for name, config in cases.configurations(
         pattern, args.batch_size, args.side):
       if args.case and not any(case in name for case in args.case):
         continue
       try:
-        rows.append(waiting(name, cases.Step(config), config, args))
+        yield waiting(name, cases.Step(config), config, args)
       except errors.UsageError as e:
         print(f'{name}: left out: {e}')
     # The last configuration is the largest one.
@@ -125,8 +129,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
       step = cases.Step(config, **options)
       step(batch)
       made[case] = lambda step=step: step(batch)
-    rows += steps(made, args.rounds)
-  return [{**provenance.columns(), **row} for row in rows]
+    yield from steps(made, args.rounds)
 
 
 def write(rows: list[dict[str, Any]]) -> None:
@@ -187,12 +190,14 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument('--images', type=int, default=512)
   args = parser.parse_args(argv)
   if not args.render:
-    rows = measure(args)
+    rows = []
+    for row in measure(args):
+      rows.append(row)
+      if args.output_json:
+        files.write_json(args.output_json, {'results': rows})
+      if args.keep:
+        write([row])
     print(table(rows))
-    if args.output_json:
-      files.write_json(args.output_json, {'results': rows})
-    if args.keep:
-      write(rows)
   if args.keep or args.render:
     render()
 
