@@ -82,6 +82,25 @@ def temporary(path: str) -> Iterator[str]:
         os.remove(name)
 
 
+@contextlib.contextmanager
+def locked(directory: str) -> Iterator[None]:
+  """Makes other processes that ask for the same wait, while a file is changed.
+
+  Args:
+    directory: Where the file is. One that is not local has no lock.
+  """
+  if '://' in directory:
+    yield
+    return
+  descriptor = os.open(directory, os.O_RDONLY)
+  try:
+    with contextlib.suppress(OSError):  # Not every file system has locks.
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(descriptor)
+
+
 def sweep(directory: str, base: str = '') -> None:
   """Removes temporary files of processes that were killed.
 

@@ -27,6 +27,11 @@ from tests import tiny
 # Graphs that run a few times are not worth optimizing: a tenth of all time.
 # The processes that tests start optimize them.
 tf.config.optimizer.set_experimental_options({'disable_meta_optimizer': True})
+# Neither are pipelines of data worth tuning; threads that tune would be waited
+# for, up to 19 s, when an iterator goes.
+_TUNED = tf.data.Options()
+_TUNED.autotune.enabled = False
+tf.data.Dataset._apply_debug_options = lambda self: self.with_options(_TUNED)
 # Two replicas in one process: TensorFlow makes devices when it starts.
 NUM_LOGICAL_CPUS = 4
 tf.config.set_logical_device_configuration(

@@ -1,5 +1,8 @@
 """Files are whole or not there; sections are replaced in place."""
 
+import concurrent.futures
+import time
+
 import pytest
 
 from modelgarden_opt import errors
@@ -36,3 +39,20 @@ def test_json_that_cannot_be_read_is_one_message(tmp_path):
 def test_the_environment_is_one_sentence():
   assert tables.measured_on({'processor': 'X', 'num_cores': 2}) == (
       'Measured on: processor X, num_cores 2.')
+
+
+def test_processes_that_change_a_file_wait_for_each_other(tmp_path):
+  path = str(tmp_path / 'count')
+  files.write_atomically(path, '0')
+
+  def add():
+    for _ in range(20):
+      with files.locked(str(tmp_path)):
+        number = int(files.read_bytes(path))
+        time.sleep(0.001)  # The others would read the same number.
+        files.write_atomically(path, str(number + 1))
+
+  with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
+    for done in [pool.submit(add) for _ in range(4)]:
+      done.result()
+  assert int(files.read_bytes(path)) == 80

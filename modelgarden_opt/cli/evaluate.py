@@ -1,6 +1,7 @@
 """`modelgarden-opt evaluate`: accuracy of a run and of its files."""
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -85,19 +86,22 @@ def _remember(model_dir: str, results) -> None:
   """
   kept = [{key: value for key, value in result.items() if key != 'confusion'}
           for result in results]
-  path = os.path.join(model_dir, finding.EVALUATIONS)
-  before = (files.read_bytes(path).decode(errors='replace')
-            if files.exists(path) else '')
-  *lines, _ = before.split('\n')  # The rest is of a write that was killed.
   line = json.dumps({
       'time': datetime.datetime.now().astimezone().isoformat(
           timespec='seconds'), 'results': kept})
+  with files.locked(model_dir):
+    _add(os.path.join(model_dir, finding.EVALUATIONS), line)
+
+
+def _add(path: str, line: str) -> None:
+  before = (files.read_bytes(path).decode(errors='replace')
+            if files.exists(path) else '')
+  *lines, _ = before.split('\n')  # The rest is of a write that was killed.
   if lines and _results(lines[-1]) == _results(line):
     return
-  try:
+  with contextlib.suppress(OSError):
+    # A run that somebody else keeps can be evaluated, too.
     files.write_atomically(path, '\n'.join([*lines, line, '']))
-  except OSError:
-    pass  # A run that somebody else keeps can be evaluated, too.
 
 
 def _results(line: str) -> list | None:

@@ -101,6 +101,7 @@ def test_a_builder_of_the_user_from_training_to_prediction(
   assert "task.imports: there is no module 'my_models'" in done.stderr
 
 
+@pytest.mark.slow  # tests/api makes a file of it from Python.
 def test_mobilenet_v2_of_keras_applications_is_trained_and_exported(
     own_params, tmp_path):
   params = own_params('keras_qat', {'task': {'quantization': {

@@ -20,8 +20,9 @@ SIZE = 32
 FLOAT_STEPS = 200
 # Families whose blocks other families have, too, or that take minutes.
 DEEP = ('mobilenet_v1', 'mobilenet_v3_large', 'mobilenet_multi_avg',
-        'mobilenet_multi_max', 'mobilenet_v4_conv_medium', 'resnet34',
-        'resnet50', 'resnet101', 'resnet152')
+        'mobilenet_multi_max', 'mobilenet_v4_conv_small',
+        'mobilenet_v4_conv_medium', 'efficientnet_b0', 'resnet34', 'resnet50',
+        'resnet101', 'resnet152')
 
 
 def make_task(name, data_dir, short=False):

@@ -60,16 +60,13 @@ OPTIONS = {
         'low_level_num_filters': 32}},
 }
 # What other cases cover in part.
-SLOW = ('tensor', 'no_decoder', 'swish', 'upsampled', 'pyramid_2',
-        'pool_kernel', 'pyramid_2_depthwise', 'plus_sum')
+SLOW = ('tensor', 'dilated', 'depthwise', 'no_decoder', 'swish', 'upsampled',
+        'pyramid_2', 'pool_kernel', 'pyramid_2_depthwise', 'plus_sum')
 # The two that are written with ops that the delegate does not take.
 NOT_DELEGATED = ('upsampled', 'softmax')
+# The options above are those of the first one, of few blocks.
 EXPERIMENTS = (
-    MOBILENET,
-    pytest.param(PLUS, marks=pytest.mark.slow),  # The option `plus` is not.
-    pytest.param('deeplabv3_resnet50', marks=pytest.mark.slow),
-    pytest.param('deeplabv3plus_resnet50', marks=pytest.mark.slow),
-)
+    MOBILENET, PLUS, 'deeplabv3_resnet50', 'deeplabv3plus_resnet50')
 
 
 def make_task(name, data_dir, case=None, **further):
@@ -158,6 +155,7 @@ def test_every_option_trains_converts_and_agrees(name, data_dir, tmp_path):
   _assert_same(*outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('experiment', EXPERIMENTS)
 def test_every_experiment_trains_converts_and_agrees(
     experiment, data_dir, tmp_path):

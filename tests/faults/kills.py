@@ -67,7 +67,7 @@ class _Place:
     for argv in self._command.before(str(self._prepared)):
       code, _ = self._fork(lambda argv=argv: cli.main(argv))
       if code:
-        raise RuntimeError(f'{argv} ended with {code}, see {self._log}')
+        raise RuntimeError(f'{argv} ended with {code}: {self._tail()}')
 
   def _argv(self) -> list[str]:
     return self._command.argv(str(self._prepared), str(self.directory))
@@ -89,7 +89,8 @@ class _Place:
     code, _ = self._fork(work)
     seconds = time.monotonic() - start
     if code:
-      raise RuntimeError(f'{self._argv()} ended with {code}, see {self._log}')
+      raise RuntimeError(
+          f'{self._argv()} ended with {code}: {self._tail()}')
     left = ends.leftovers(str(self.directory))
     if left:
       raise RuntimeError(f'an undisturbed {self._command.kind} leaves {left}')

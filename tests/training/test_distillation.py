@@ -217,6 +217,7 @@ def test_a_teacher_that_does_not_fit_stops_before_anything_is_written(
   assert not (tmp_path / 'run' / 'params.yaml').exists()
 
 
+@pytest.mark.slow  # Runs teach in all other tests.
 def test_a_checkpoint_teaches_as_its_run_does(tiny_params, float_run):
   images = tf.constant(conftest.random_images([4, 32, 32, 3]))
   labels = tf.range(4, dtype=tf.int32)

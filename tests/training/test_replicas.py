@@ -35,7 +35,9 @@ RUNTIMES = {1: ONE, 2: TWO}
 STEPS = equivalence.STEPS
 _MODEL = {'backbone': {'mobilenet': {'model_id': 'Tiniest'}}}
 # Whose two replicas are interrupted half-way and resumed.
-RESUMED = ('pruning', 'pcqat')
+RESUMED = ('pcqat',)
+# What `pruning` and `pcqat` cover in part.
+SLOW = ('n_of_m', 'pqat', 'cqat')
 
 
 @pytest.fixture(scope='module')
@@ -100,7 +102,9 @@ def trained(make_params, tmp_path_factory):
   return get
 
 
-@pytest.mark.parametrize('technique', equivalence.TECHNIQUES)
+@pytest.mark.parametrize('technique', [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+    for name in equivalence.TECHNIQUES])
 def test_two_replicas_are_one(technique, trained):
   one, expected_logs = trained(technique, 1)
   two, logs = trained(technique, 2)
