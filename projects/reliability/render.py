@@ -36,7 +36,8 @@ def _overview(rows: Sequence[Mapping[str, str]]) -> str:
         what, f'{_count(of_form):,}',
         ', '.join(f'{number:,} {name}' for name, number in counts.items())
         or _NOT_YET,
-        *([of_form[0]['commit'], of_form[0]['date']] if of_form else ['', ''])])
+        ', '.join(_values(of_form, 'commit')),
+        max(_values(of_form, 'date'), default='')])
   machines = dict.fromkeys(row['environment'] for row in rows)
   return '\n\n'.join([
       tables.markdown(['what', 'cases', 'outcomes', 'commit', 'date'], lines),
