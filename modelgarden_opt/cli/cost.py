@@ -4,9 +4,7 @@ import argparse
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
-from modelgarden_opt.cli import configurations
 from modelgarden_opt.cli import output
-from modelgarden_opt.configs.reading import yaml_file
 
 _UNITS = ((1e12, 'TB'), (1e9, 'GB'), (1e6, 'MB'), (1e3, 'kB'))
 
@@ -52,6 +50,9 @@ def _experiment(paths: list[str]) -> str:
   if not paths:
     raise errors.UsageError('experiment: give --experiment or --config_file')
   config_flags.assert_files('config_file', paths)
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.cli import configurations
+  from modelgarden_opt.configs.reading import yaml_file
   return configurations.experiment_of(paths[0], yaml_file.load(paths[0]))
 
 

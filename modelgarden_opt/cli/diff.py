@@ -6,7 +6,6 @@ from typing import Any
 import yaml
 
 from modelgarden_opt import errors
-from modelgarden_opt.cli import configurations
 from modelgarden_opt.cli import output
 
 _WIDTH = 40
@@ -23,6 +22,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Prints the fields that differ, and both values."""
+  from modelgarden_opt.cli import configurations  # pylint: disable=g-import-not-at-top
   flat, problems = [], []
   for path in (args.a, args.b):
     try:

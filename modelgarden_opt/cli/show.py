@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from modelgarden_opt import errors
-from modelgarden_opt.cli import configurations
 from modelgarden_opt.configs import origins
 from modelgarden_opt.configs.reading import flag
 from modelgarden_opt.configs.reading import yaml_file
@@ -33,6 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Prints YAML that `--config_file` reads, with a comment at every origin."""
+  from modelgarden_opt.cli import configurations  # pylint: disable=g-import-not-at-top
   found, resolved, file = configurations.of_path(
       args.path, args.experiment, args.imports,
       looked_at=not args.params_override)

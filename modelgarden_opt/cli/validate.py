@@ -5,9 +5,6 @@ import argparse
 
 from modelgarden_opt import errors
 from modelgarden_opt.cli import config_flags
-from modelgarden_opt.cli import configurations
-from modelgarden_opt.configs import resolving
-from modelgarden_opt.configs.reading import yaml_file
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +50,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _together(args: argparse.Namespace) -> str:
   """Checks files that are applied one after the other."""
+  # pylint: disable=g-import-not-at-top
+  from modelgarden_opt.cli import configurations
+  from modelgarden_opt.configs import resolving
   sources = resolving.read(args.config_file, args.params_override)
   name = args.experiment
   if not name:
@@ -65,6 +65,7 @@ def _together(args: argparse.Namespace) -> str:
 
 def _file(path: str, args: argparse.Namespace) -> str:
   """Checks one file by itself."""
+  from modelgarden_opt.cli import configurations  # pylint: disable=g-import-not-at-top
   if _is_pipeline(path) or path in args.pipeline:
     return _pipeline(path, args)
   found, resolved, _ = configurations.of_path(
@@ -74,6 +75,7 @@ def _file(path: str, args: argparse.Namespace) -> str:
 
 
 def _is_pipeline(path: str) -> bool:
+  from modelgarden_opt.configs.reading import yaml_file  # pylint: disable=g-import-not-at-top
   try:
     return 'stages' in yaml_file.load(path)
   except errors.UsageError:  # A run directory, or nothing that is one.
@@ -90,6 +92,9 @@ def _pipeline(path: str, args: argparse.Namespace) -> str:
     pipeline, configs = run_lib.load_with_configs(path, imports=args.imports)
     checking.assert_models(pipeline, configs)
     return f'{path}: right, {len(pipeline.trainings)} trainings'
+  from modelgarden_opt.cli import configurations
+  from modelgarden_opt.configs import resolving
+  from modelgarden_opt.configs.reading import yaml_file
   from modelgarden_opt.pipeline import fields
   from modelgarden_opt.pipeline import stages
   pipeline = stages.parse(yaml_file.load(path))

@@ -1,7 +1,6 @@
 """The YAML files that come with the project, in a clone or installed."""
 
 import functools
-from importlib import metadata
 import pathlib
 
 from modelgarden_opt import errors
@@ -21,6 +20,7 @@ def _files() -> dict[str, str]:
     return {path.relative_to(clone).as_posix(): str(path)
             for path in sorted((clone / _DIRECTORY).rglob('*.yaml'))}
   found = {}
+  from importlib import metadata  # pylint: disable=g-import-not-at-top
   for file in metadata.files(_PACKAGE) or ():
     _, inside, rest = file.as_posix().partition(_INSTALLED + _DIRECTORY)
     if inside and rest.endswith('.yaml'):

@@ -8,7 +8,6 @@ names, and for the experiments of the catalog.
 from collections.abc import Mapping
 import dataclasses
 import functools
-from importlib import metadata
 import json
 import pathlib
 from typing import Any
@@ -38,6 +37,7 @@ class Experiment:
 
 def version() -> str:
   """Returns the installed release of tf-models-official."""
+  from importlib import metadata  # pylint: disable=g-import-not-at-top
   return metadata.version(_OFFICIAL)
 
 
