@@ -89,7 +89,8 @@ def _remember(model_dir: str, results) -> None:
   line = json.dumps({
       'time': datetime.datetime.now().astimezone().isoformat(
           timespec='seconds'), 'results': kept})
-  with files.locked(model_dir):
+  with contextlib.suppress(OSError), files.locked(model_dir):
+    # A run that somebody else keeps can be evaluated, too.
     _add(os.path.join(model_dir, finding.EVALUATIONS), line)
 
 
@@ -99,9 +100,7 @@ def _add(path: str, line: str) -> None:
   *lines, _ = before.split('\n')  # The rest is of a write that was killed.
   if lines and _results(lines[-1]) == _results(line):
     return
-  with contextlib.suppress(OSError):
-    # A run that somebody else keeps can be evaluated, too.
-    files.write_atomically(path, '\n'.join([*lines, line, '']))
+  files.write_atomically(path, '\n'.join([*lines, line, '']))
 
 
 def _results(line: str) -> list | None:

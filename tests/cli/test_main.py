@@ -30,6 +30,20 @@ def test_help_lists_and_usage_errors_do_not_import_tensorflow(argv):
   without_tensorflow.run(argv)
 
 
+def test_help_imports_nothing_that_takes_long():
+  """What reads configurations is imported when a command runs."""
+  done = subprocess.run(
+      [sys.executable, '-c', """
+import sys
+from modelgarden_opt.cli import main
+for command in main.COMMANDS:
+  main._parser([command])
+  for name in ('modelgarden_opt.configs.resolving', 'tensorflow'):
+    assert name not in sys.modules, (command, name)
+"""], check=False, capture_output=True, text=True, cwd=conftest.REPOSITORY)
+  assert done.returncode == 0, done.stderr
+
+
 def test_list_names_every_experiment_and_its_twins(capsys):
   code, out, _ = _run(capsys, 'list')
   assert code == 0

@@ -1,5 +1,6 @@
 """Evaluations say which images they are of."""
 
+import concurrent.futures
 import json
 import os
 import re
@@ -114,6 +115,19 @@ def test_a_limit_counts_images(float_run):
   assert found['num_examples'] == 7 == np.sum(found['confusion'])
   more, = evaluate.evaluate(float_run, limit=100_000)
   assert more == whole
+
+
+def test_evaluations_that_end_at_the_same_time_are_all_remembered(tmp_path):
+  def remember(first):
+    for number in range(first, first + 10):
+      evaluate_cli._remember(str(tmp_path), [{'metrics': {'a': number}}])
+
+  with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
+    for done in [pool.submit(remember, 10 * n) for n in range(4)]:
+      done.result()
+  lines = (tmp_path / 'evaluations.jsonl').read_text().splitlines()
+  assert sorted(json.loads(line)['results'][0]['metrics']['a']
+                for line in lines) == list(range(40))
 
 
 def test_an_evaluation_is_remembered_in_the_run_once(run_with, capsys):
