@@ -53,7 +53,7 @@ def _block(
     cls: type, config: hyperparams.Config
 ) -> tuple[fields.Block, list[hyperparams.Config]]:
   """Returns a block, and a configuration of every block that it holds."""
-  hints, default = _hints(cls), cls()
+  hints, default = _hints(cls), _default(cls)
   described, inner = {}, []
   meanings, takes = _meanings(cls), _takes_by_name(cls)
   for name in (n for n in config.__dict__ if n not in config.RESERVED_ATTR):
@@ -67,7 +67,7 @@ def _block(
     if field.block and present is not None:
       described[name] = dataclasses.replace(
           described[name],
-          default=_difference(plain(type(present)()), plain(present)))
+          default=_difference(plain(_default(type(present))), plain(present)))
     inner += held
   return fields.Block(
       name=name_of(cls), fields=described,
@@ -84,10 +84,17 @@ def _difference(below: dict, above: dict) -> dict:
 
 
 @functools.cache
+def _default(cls: type) -> hyperparams.Config:
+  """Returns a block without overrides, to be read only: making one is slow."""
+  return cls()
+
+
+@functools.cache
 def _hints(cls: type) -> dict[str, Any]:
   return typing.get_type_hints(cls)
 
 
+@functools.cache
 def _takes_by_name(cls: type) -> dict[str, fields.Takes]:
   """Returns what the fields of a class take, where anything is said."""
   classes = [base.__name__ for base in cls.__mro__]
@@ -111,6 +118,7 @@ def attributes(cls: type) -> dict[str, str]:
   return found
 
 
+@functools.cache
 def _meanings(cls: type) -> dict[str, str]:
   meanings = {}
   for base in reversed(cls.__mro__):
@@ -152,7 +160,7 @@ def _field(
       else:
         kinds.append('block')
         block = name_of(origin)
-        inner.append(value if isinstance(value, origin) else origin())
+        inner.append(value if isinstance(value, origin) else _default(origin))
     elif origin in (bool, int, float, str):
       kinds.append(origin.__name__)
     else:  # A list, a tuple or a sequence.
