@@ -18,11 +18,11 @@ from tests import tiny
 
 SIZE = 32
 FLOAT_STEPS = 200
-# Families whose blocks other families have, too, or that take minutes.
-DEEP = ('mobilenet_v1', 'mobilenet_v3_large', 'mobilenet_multi_avg',
-        'mobilenet_multi_max', 'mobilenet_v4_conv_small',
-        'mobilenet_v4_conv_medium', 'efficientnet_b0', 'resnet34', 'resnet50',
-        'resnet101', 'resnet152')
+# Models of few layers, which need no shortening.
+SHALLOW = ('mnist_cnn', 'keras')
+CLASSIFIERS = [
+    name for name, model in catalog.MODELS.items()
+    if model.task == 'image_classification' and name not in SHALLOW]
 
 
 def make_task(name, data_dir, short=False):
@@ -47,12 +47,20 @@ def make_task(name, data_dir, short=False):
   return task_factory.get_task(config.task)
 
 
-@pytest.mark.parametrize('name', [
-    pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n
-    for n, model in catalog.MODELS.items()
-    if model.task == 'image_classification'])
-def test_family_trains_converts_and_agrees(name, data_dir, tmp_path):
-  task = make_task(name, data_dir)
+@pytest.mark.parametrize('name', [*tiny.SHORT, *SHALLOW])
+def test_a_few_blocks_train_convert_and_agree(name, data_dir, tmp_path):
+  _check(name, name in tiny.SHORT, data_dir, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', CLASSIFIERS)
+def test_every_family_trains_converts_and_agrees(name, data_dir, tmp_path):
+  _check(name, False, data_dir, tmp_path)
+
+
+def _check(name, short, data_dir, tmp_path):
+  """Takes a model to its int8 file; compares it with Keras on the way."""
+  task = make_task(name, data_dir, short)
   floats = task.build_model()
   blocks = {type(layer).__name__ for layer in floats.backbone.layers}
   for block in catalog.MODELS[name].blocks:
@@ -63,7 +71,7 @@ def test_family_trains_converts_and_agrees(name, data_dir, tmp_path):
   path = tf.train.Checkpoint(
       model=floats, backbone=floats.backbone).write(str(tmp_path / 'ckpt'))
 
-  quantized = make_task(f'{name}_qat', data_dir)
+  quantized = make_task(f'{name}_qat', data_dir, short)
   model = quantized.build_model()
   checkpoints.load_checkpoint(model, path)
   images = np.concatenate(list(
