@@ -32,8 +32,12 @@ def largest(values: tf.Tensor) -> tf.Tensor:
   if _in_one_process(context.strategy):
     # Plain ops and copies between the devices of this process.
     return context.merge_call(_largest, args=(values,))
-  gathered = context.all_gather(values[tf.newaxis], axis=0)
-  return tf.ensure_shape(tf.reduce_max(gathered, axis=0), values.shape)
+  # A row of each replica, added up: `all_gather` sends the shapes before.
+  mine = tf.one_hot(context.replica_id_in_sync_group,
+                    context.num_replicas_in_sync, True, False)
+  rows = tf.where(mine[:, tf.newaxis], values, tf.zeros_like(values))
+  return tf.reduce_max(
+      context.all_reduce(tf.distribute.ReduceOp.SUM, rows), axis=0)
 
 
 def _in_one_process(strategy: tf.distribute.Strategy) -> bool:

@@ -56,14 +56,16 @@ def test_a_range_is_the_union_of_the_replicas(strategy, tmp_path):
   assert sorted(saved) == pytest.approx([low, high])
 
 
-def test_ranges_are_joined_by_collective_ops_too(monkeypatch):
+@pytest.mark.parametrize('batches', [
+    [[-3.0, 8.0], [-5.0, 20.0]], [[-3.0, -8.0], [-5.0, -2.0]],
+    [[np.inf, 1.0], [np.nan, 2.0]]])
+def test_ranges_are_joined_by_collective_ops_too(batches, monkeypatch):
   """As several processes and TPUs do it.
 
   Of two replicas: a process has collective ops of one size of groups.
   """
   strategy = strategies._of_logical_cpus(2, None, 1)
   monkeypatch.setattr(replicas, '_in_one_process', lambda strategy: False)
-  batches = [[-3.0, 8.0], [-5.0, 20.0]]
   outputs = _on_replicas(strategy, batches, replicas.largest)
   for output in outputs:
     np.testing.assert_array_equal(output, np.max(batches, axis=0))
