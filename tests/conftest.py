@@ -48,6 +48,8 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # What costs most runs first: workers then end at about the same time. The rest
 # follows in the order of its names.
 LONGEST = (
+    'training/test_replicas_of_weights.py',
+    'training/test_replicas_of_ranges.py',
     'training/test_replicas.py',
     'families/test_families.py',
     'families/test_segmentation.py',

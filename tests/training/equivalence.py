@@ -6,8 +6,10 @@ records i, i + n, ... So every global batch has the same images, whoever trains
 on which of them. What is left is the order of float32 sums.
 """
 
+import contextlib
 import glob
 import os
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -15,10 +17,15 @@ import tensorflow as tf
 from modelgarden_opt import files
 from modelgarden_opt.configs import overrides
 from modelgarden_opt.data import embedded
+from modelgarden_opt.training import metrics
+from modelgarden_opt.training import runner
 from tests import tiny
 
 STEPS = 8
-_MODEL = {'backbone': {'mobilenet': {'model_id': 'Tiniest'}}}
+# Of one and of two replicas.
+RUNTIMES = {1: {'distribution_strategy': 'off'},
+            2: {'distribution_strategy': 'mirrored', 'num_logical_cpus': 2}}
+MODEL = {'backbone': {'mobilenet': {'model_id': 'Tiniest'}}}
 _PRUNING = {'begin_step': 2, 'end_step': 6, 'frequency': 2,
             'final_sparsity': 0.5}
 _CLUSTERS = {'number_of_clusters': 8}
@@ -48,6 +55,11 @@ TECHNIQUES = {
     'pcqat': ('mobilenet_v2_pcqat', 'clustering', {
         'pruning': {}, 'clustering': _CLUSTERS}),
 }
+# Two files of tests, which two processes can run at the same time.
+OF_RANGES = ('float', 'qat', 'qat_4_bits', 'qat_folded', 'channel')
+OF_WEIGHTS = tuple(name for name in TECHNIQUES if name not in OF_RANGES)
+# Whose two replicas are interrupted half-way and resumed.
+RESUMED = ('pcqat',)
 # Whose runs are evaluated, and so keep a best checkpoint.
 EVALUATED = ('float', 'qat', 'pcqat')
 # Largest difference as a share of the largest value. A float32 sum that differs
@@ -91,7 +103,7 @@ def make_params(data_dir, technique, source, runtime, steps, **more):
       tiny.overrides(data_dir), {'runtime': runtime}, {'task': start},
       {'task': blocks},
       {'task': {
-          'model': {**_MODEL, 'dropout_rate': 0.0,
+          'model': {**MODEL, 'dropout_rate': 0.0,
                     'norm_activation': {'use_sync_bn': True}},
           'train_data': {
               'embedded_name': '', 'embedded_split': '',
@@ -107,6 +119,24 @@ def make_params(data_dir, technique, source, runtime, steps, **more):
       more):
     params.override(override)
   return params
+
+
+@contextlib.contextmanager
+def copies_compared():
+  """Asserts at the end of a run that all replicas have the same variables."""
+  run = runner.Runner.run
+
+  def compare(self):
+    model, logs = run(self)
+    for variable in model.variables:
+      first, *others = [v.numpy() for v in (
+          self.strategy.experimental_local_results(variable))]
+      for other in others:
+        np.testing.assert_array_equal(other, first, err_msg=variable.name)
+    return model, logs
+
+  with mock.patch.object(runner.Runner, 'run', compare):
+    yield
 
 
 def variables(model_dir: str, step: int = STEPS) -> dict[str, np.ndarray]:
@@ -146,6 +176,37 @@ def assert_equal(technique: str, actual_dir: str, expected_dir: str) -> None:
     else:
       assert distance(found[name], floats[name]) < (
           MAX_QUANTIZED if quantized else MAX_FLOAT), name
+
+
+def assert_like_one(technique: str, model_dir: str, trained) -> None:
+  """Asserts that a run trained what one replica does.
+
+  Args:
+    technique: Key of `TECHNIQUES`.
+    model_dir: The run directory.
+    trained: The fixture.
+  """
+  one, expected = trained(technique, 1)
+  assert_equal(technique, model_dir, one)
+  if technique in EVALUATED:
+    assert_evaluated_equally(
+        model_dir, one, metrics.read(model_dir)[-1], expected)
+
+
+def write_job(techniques, trained, source_run, data_dir, directory,
+              runtime) -> str:
+  """Writes what `cluster_job` trains below a directory; returns its path."""
+  runs = []
+  for technique in techniques:
+    start = TECHNIQUES[technique][1]
+    runs.append({
+        'technique': technique, 'model_dir': str(directory / technique),
+        'source': trained(start, 1)[0] if start else source_run,
+        'mode': 'train_and_eval' if technique in EVALUATED else 'train'})
+  path = str(directory / 'job.json')
+  files.write_json(
+      path, {'data_dir': data_dir, 'runs': runs, 'runtime': runtime})
+  return path
 
 
 def assert_evaluated_equally(

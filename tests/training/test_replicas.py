@@ -1,13 +1,13 @@
 """Two and four replicas train, resume, save and export what one replica does.
 
-See `equivalence` for the runs and the tolerances. What a broken aggregation
+See `equivalence` for the runs and the tolerances; `test_replicas_of_ranges` and
+`test_replicas_of_weights` compare two with one. What a broken aggregation
 would give: ranges of one replica's images instead of all of them (digits have
 the same extremes in any half of a batch, so images of two contrasts show it); a
 table that one replica updates alone leaves the others with other kernels. Both
 are shown by breaking it.
 """
 
-import contextlib
 import subprocess
 import sys
 from unittest import mock
@@ -17,130 +17,33 @@ from official.core import task_factory
 import pytest
 import tensorflow as tf
 
-from modelgarden_opt import files
 from modelgarden_opt.compression import replicas as replicas_lib
 from modelgarden_opt.evaluation import evaluate
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.export import exporter
 from modelgarden_opt.training import experiment
-from modelgarden_opt.training import metrics
-from modelgarden_opt.training import runner as runner_lib
 from modelgarden_opt.training import strategies
 from tests import conftest
 from tests.training import equivalence
 
-ONE = {'distribution_strategy': 'off'}
-TWO = {'distribution_strategy': 'mirrored', 'num_logical_cpus': 2}
-RUNTIMES = {1: ONE, 2: TWO}
-STEPS = equivalence.STEPS
-_MODEL = {'backbone': {'mobilenet': {'model_id': 'Tiniest'}}}
-# Whose two replicas are interrupted half-way and resumed.
-RESUMED = ('pcqat',)
-# What `pruning` and `pcqat` cover in part.
-SLOW = ('n_of_m', 'pqat', 'cqat')
-
-
-@pytest.fixture(scope='module')
-def source_run(tiny_params, tmp_path_factory):
-  """A float run directory of 60 steps, which all others start from."""
-  model_dir = str(tmp_path_factory.mktemp('source'))
-  experiment.run_experiment(tiny_params(
-      'mobilenet_v2', {'task': {'model': _MODEL},
-                       'trainer': {'train_steps': 60}}), 'train', model_dir)
-  return model_dir
-
-
-@contextlib.contextmanager
-def _copies_compared():
-  """Asserts at the end of a run that all replicas have the same variables."""
-  run = runner_lib.Runner.run
-
-  def compare(self):
-    model, logs = run(self)
-    for variable in model.variables:
-      first, *others = [v.numpy() for v in (
-          self.strategy.experimental_local_results(variable))]
-      for other in others:
-        np.testing.assert_array_equal(other, first, err_msg=variable.name)
-    return model, logs
-
-  with mock.patch.object(runner_lib.Runner, 'run', compare):
-    yield
-
-
-@pytest.fixture(scope='module')
-def make_params(data_dir, source_run, tmp_path_factory):
-  """Returns `make(technique, runtime, steps, source=None, **more)`."""
-
-  def make(technique, runtime, steps, source=None, **more):
-    return equivalence.make_params(
-        data_dir, technique, source or source_run, runtime, steps, **more)
-
-  return make
-
-
-@pytest.fixture(scope='module')
-def trained(make_params, tmp_path_factory):
-  """Returns `get(technique, replicas)`: run directory and last metrics."""
-  found = {}
-
-  def get(technique, replicas):
-    if (technique, replicas) not in found:
-      model_dir = str(tmp_path_factory.mktemp(technique))
-      source = equivalence.TECHNIQUES[technique][1]
-      source = get(source, 1)[0] if source else None
-      evaluated = technique in equivalence.EVALUATED
-      interrupted = replicas == 2 and technique in RESUMED
-      with _copies_compared():
-        for steps in [STEPS // 2] * interrupted + [STEPS]:
-          logs = experiment.run_experiment(
-              make_params(technique, RUNTIMES[replicas], steps, source),
-              'train_and_eval' if evaluated else 'train', model_dir)
-      found[technique, replicas] = model_dir, logs
-    return found[technique, replicas]
-
-  return get
-
-
-@pytest.mark.parametrize('technique', [
-    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
-    for name in equivalence.TECHNIQUES])
-def test_two_replicas_are_one(technique, trained):
-  one, expected_logs = trained(technique, 1)
-  two, logs = trained(technique, 2)
-  equivalence.assert_equal(technique, two, one)
-  if technique in equivalence.EVALUATED:
-    equivalence.assert_evaluated_equally(two, one, logs, expected_logs)
+ONE, TWO = equivalence.RUNTIMES[1], equivalence.RUNTIMES[2]
 
 
 @pytest.mark.slow  # Four replicas share a batch in the same way as two.
 def test_four_replicas_are_one(trained, data_dir, source_run, tmp_path):
   """In a process of their own, whose collective ops know four replicas."""
-  runs = []
-  for technique in equivalence.TECHNIQUES:
-    start = equivalence.TECHNIQUES[technique][1]
-    evaluated = technique in equivalence.EVALUATED
-    runs.append({
-        'technique': technique, 'model_dir': str(tmp_path / technique),
-        'source': trained(start, 1)[0] if start else source_run,
-        'mode': 'train_and_eval' if evaluated else 'train'})
-  job = str(tmp_path / 'job.json')
-  files.write_json(job, {'data_dir': data_dir, 'runs': runs, 'runtime': {
-      **TWO, 'num_logical_cpus': 4}})
+  job = equivalence.write_job(
+      equivalence.TECHNIQUES, trained, source_run, data_dir, tmp_path,
+      {**TWO, 'num_logical_cpus': 4})
   subprocess.run([sys.executable, '-m', 'tests.training.cluster_job', job],
                  check=True, cwd=conftest.REPOSITORY)
-  for run in runs:
-    technique, four = run['technique'], run['model_dir']
-    one, expected_logs = trained(technique, 1)
-    equivalence.assert_equal(technique, four, one)
-    if technique in equivalence.EVALUATED:
-      equivalence.assert_evaluated_equally(
-          four, one, metrics.read(four)[-1], expected_logs)
+  for technique in equivalence.TECHNIQUES:
+    equivalence.assert_like_one(technique, str(tmp_path / technique), trained)
 
 
 def test_a_replica_may_get_no_image_of_the_last_batch(tiny_params):
   params = tiny_params('mobilenet_v2', {'runtime': TWO}, {
-      'task': {'model': _MODEL}})
+      'task': {'model': equivalence.MODEL}})
   strategy = strategies.get_strategy(params)
   with strategy.scope():
     task = task_factory.get_task(params.task)
@@ -171,7 +74,8 @@ def _ranges(tiny_params, runtime, images, weights=None):
   """
   params = tiny_params(
       'mobilenet_v2_qat', {'runtime': runtime}, {'task': {
-          'model': {**_MODEL, 'norm_activation': {'use_sync_bn': True}},
+          'model': {**equivalence.MODEL,
+                    'norm_activation': {'use_sync_bn': True}},
           'quantization': {'range_momentum': 0.0}}})
   strategy = strategies.get_strategy(params)
   with strategy.scope():
@@ -220,7 +124,8 @@ def _first_only(variables, change):
 def test_tables_of_one_replica_leave_the_other_behind(
     make_params, trained, tmp_path):
   with mock.patch.object(replicas_lib, 'update', _first_only), (
-      pytest.raises(AssertionError, match='kernel')), _copies_compared():
+      pytest.raises(AssertionError, match='kernel')), (
+          equivalence.copies_compared()):
     experiment.run_experiment(
         make_params('clustering', TWO, 2, trained('pruning', 1)[0]), 'train',
         str(tmp_path))

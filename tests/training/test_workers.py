@@ -16,7 +16,6 @@ from modelgarden_opt import files
 from modelgarden_opt.export import exporter
 from modelgarden_opt.tasks import run_directory
 from modelgarden_opt.training import cluster
-from modelgarden_opt.training import experiment
 from modelgarden_opt.training import local_cluster
 from modelgarden_opt.training import metrics
 from modelgarden_opt.training import portions
@@ -24,7 +23,6 @@ from modelgarden_opt.training import workers
 from tests import conftest
 from tests.training import equivalence
 
-_MODEL = {'backbone': {'mobilenet': {'model_id': 'Tiniest'}}}
 # When which worker is killed: before there is a checkpoint, with its files
 # there and nothing that names them, before and after an evaluation was counted.
 _KILLS = ('1:training:2', '0:checkpoint:4', '1:evaluation:4', '0:training:6',
@@ -105,50 +103,24 @@ def test_loops_are_not_cut_in_several_processes(several, expected):
   assert step.numpy() == expected
 
 
-@pytest.fixture(scope='module')
-def source_run(tiny_params, tmp_path_factory):
-  model_dir = str(tmp_path_factory.mktemp('source'))
-  experiment.run_experiment(tiny_params(
-      'mobilenet_v2', {'task': {'model': _MODEL},
-                       'trainer': {'train_steps': 60}}), 'train', model_dir)
-  return model_dir
-
-
 @pytest.mark.slow
-def test_two_processes_are_one_replica(data_dir, source_run, tmp_path):
+def test_two_processes_are_one_replica(
+    data_dir, source_run, trained, tmp_path):
   """Ranges of half of a batch, or of one worker, would be far off; see
   `test_replicas`.
   """
-  runs, expected = [], {}
-  for technique, (_, start, _) in equivalence.TECHNIQUES.items():
-    if technique == 'qat_4_bits':  # Oscillation is refused in a cluster.
-      continue
-    evaluated = technique in equivalence.EVALUATED
-    run = {'technique': technique, 'model_dir': str(tmp_path / technique),
-           'source': expected[start][0] if start else source_run,
-           'mode': 'train_and_eval' if evaluated else 'train'}
-    runs.append(run)
-    one = str(tmp_path / f'{technique}_one')
-    params = equivalence.make_params(
-        data_dir, technique, run['source'], {'distribution_strategy': 'off'},
-        equivalence.STEPS)
-    expected[technique] = one, experiment.run_experiment(
-        params, run['mode'], one)
-  job = str(tmp_path / 'job.json')
-  files.write_json(job, {
-      'data_dir': data_dir, 'runs': runs,
-      'runtime': {'distribution_strategy': 'multi_worker_mirrored'}})
+  # Oscillation is refused in a cluster.
+  techniques = equivalence.TECHNIQUES.keys() - {'qat_4_bits'}
+  job = equivalence.write_job(
+      techniques, trained, source_run, data_dir, tmp_path,
+      {'distribution_strategy': 'multi_worker_mirrored'})
   assert local_cluster.run(
       [sys.executable, '-m', 'tests.training.cluster_job', job],
       {'worker': 2}, str(tmp_path / 'logs')) == 0
-  for run in runs:
-    technique, model_dir = run['technique'], run['model_dir']
-    one, logs = expected[technique]
-    equivalence.assert_equal(technique, model_dir, one)
+  for technique in techniques:
+    one, model_dir = trained(technique, 1)[0], str(tmp_path / technique)
     assert sorted(os.listdir(model_dir)) == sorted(os.listdir(one))
-    if technique in equivalence.EVALUATED:
-      last = metrics.read(model_dir)[-1]
-      equivalence.assert_evaluated_equally(model_dir, one, last, logs)
+    equivalence.assert_like_one(technique, model_dir, trained)
 
 
 @pytest.fixture
