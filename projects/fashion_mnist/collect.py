@@ -63,18 +63,18 @@ def rows(model_dir: str) -> Iterator[dict]:
       for name in os.listdir(os.path.join(model_dir, 'files'))
       if name.endswith('_evaluation.json'))
   common = provenance.columns()
-  baseline = _right(model_dir, 'float')[_BASELINE]
+  baseline = right(model_dir, 'float')[_BASELINE]
   for name in names:
     stage, seed = _SEED.fullmatch(name).groups() if _SEED.fullmatch(
         name) else (name, '')
     keras, *of_files = _read(model_dir, f'{name}_evaluation')['results']
-    run_dir, right = keras['model'], _right(model_dir, name)
+    run_dir, correct = keras['model'], right(model_dir, name)
     params = run_directory.load_params(run_dir)
     for record in of_files:
       variant = os.path.basename(record['model']).removesuffix('.tflite')
       exported = _read(model_dir, variant)
       value, n = record['metrics']['top_1_accuracy'], record['num_examples']
-      difference = paired.difference(right[variant], baseline)
+      difference = paired.difference(correct[variant], baseline)
       yield {
           **common, 'model': params.task.name, 'stage': stage, 'seed': seed,
           'format': exported['format'], 'steps': params.trainer.train_steps,
@@ -96,7 +96,7 @@ def _read(model_dir: str, name: str):
     return json.load(f)
 
 
-def _right(model_dir: str, name: str) -> dict[str, np.ndarray]:
+def right(model_dir: str, name: str) -> dict[str, np.ndarray]:
   """Returns where each file of a training is right, by variant."""
   found = np.load(
       os.path.join(model_dir, 'files', f'{name}_predictions.npz'))
