@@ -17,6 +17,9 @@ _FILE_FORMATS = [name for name in catalog.EXPORT_FORMATS
 # Inputs of larger batches do not fit the memory of devices.
 _MAX_BATCH = 4096
 _MAX_NAME = 100
+# Mean difference from Keras in output steps that calibration usually leaves at
+# most; see `export.closeness`.
+_USUAL_STEPS = 2.0
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -110,11 +113,11 @@ def run(args: argparse.Namespace) -> None:
         args.model_dir, None if args.all else names, args.output_dir,
         args.name, **options)
     output.write(args, found)
-    print(_table(found, args.output_dir))
+    print(_table(found, args.output_dir, args.params_override))
     return
   found = exporter.export(args.model_dir, args.format, args.output, **options)
   output.write(args, found)
-  print(_summary(found))
+  print(_summary(found, args.params_override))
 
 
 def _formats(args: argparse.Namespace) -> list[str]:
@@ -169,7 +172,8 @@ def _assert_replaceable(path: str) -> None:
           f'output: {path!r} is there, and no TFLite file; give another path')
 
 
-def _table(manifest: Mapping[str, Any], directory: str) -> str:
+def _table(manifest: Mapping[str, Any], directory: str,
+           override: str | None) -> str:
   """Returns the files of a set as text for people."""
   rows = [
       [entry['name'], f"{entry['size_bytes']:,}",
@@ -181,12 +185,14 @@ def _table(manifest: Mapping[str, Any], directory: str) -> str:
   return '\n'.join([
       output.table(['file', 'bytes', 'gzip bytes', 'partitions', 'float ops',
                     'activation ranges', 'same class as Keras'], rows),
+      *(f"{entry['name']}:{line}" for entry in manifest['files']
+        for line in _far_from_keras(entry, override)),
       *(f"not written: {entry['format']}: {entry['reason']}"
         for entry in manifest['refused']),
       f'in {directory}, with their manifest'])
 
 
-def _summary(found: Mapping[str, Any]) -> str:
+def _summary(found: Mapping[str, Any], override: str | None) -> str:
   """Returns what was found in a file as text for people."""
   ops = ', '.join(f'{n} {name}' for name, n in sorted(found['ops'].items()))
   floats = ', '.join(sorted(found['float_ops'])) or 'none'
@@ -203,12 +209,26 @@ def _summary(found: Mapping[str, Any]) -> str:
       f"  against Keras on {found['num_verified']} images of "
       f"{found['verified_on']['source']}: same class on "
       f"{found['agreement']:.1%}{_differences(found)}",
+      *_far_from_keras(found, override),
       *_sparse_inference(found),
       *_against_twin(found),
       *(f'  not verified: {problem}' for problem in found['problems'])]
   if found['ranges']:
     lines.insert(1, f'  activation ranges: {_ranges(found)}')
   return '\n'.join(lines)
+
+
+def _far_from_keras(
+    found: Mapping[str, Any], override: str | None) -> list[str]:
+  """Returns what helps where calibration costs more than usual, if it does."""
+  steps = found.get('mean_difference_steps')
+  if (found['ptq'] != 'twin' or steps is None or steps <= _USUAL_STEPS or
+      'bias_correction' in (override or '')):
+    return []
+  return [
+      f'  {steps:.1f} output steps are more than calibration usually costs '
+      f'({_USUAL_STEPS:.0f} at most): --params_override=task.'
+      'quantization.bias_correction=true takes mean errors off the biases']
 
 
 def _sparse_inference(found: Mapping[str, Any]) -> list[str]:

@@ -21,8 +21,9 @@ _PACKAGES = ('tensorflow', 'tf_keras', 'tf-models-official', 'ai-edge-litert')
 # Fields of a file's record that the manifest has, too.
 _LISTED = ('io_dtype', 'runtime', 'ranges', 'ptq', 'ops', 'float_ops',
            'num_delegate_partitions', 'num_undelegated_ops', 'sparsity',
-           'gzip_bytes', 'agreement', 'max_difference', 'verified', 'problems',
-           'signatures', 'calibrated_on')
+           'gzip_bytes', 'agreement', 'max_difference',
+           'mean_difference_steps', 'verified', 'problems', 'signatures',
+           'calibrated_on')
 
 
 def export(

@@ -8,6 +8,7 @@ import tf_keras
 
 import modelgarden_opt
 from modelgarden_opt import errors
+from modelgarden_opt.cli import export as cli_export
 from modelgarden_opt.cli import main
 from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.evaluation import litert_model
@@ -201,3 +202,16 @@ def test_a_model_in_memory_gets_a_twin_as_asked(tmp_path):
       models.two_branches(), quantization={}, calibration_data=models.IMAGES)
   with pytest.raises(errors.UsageError, match='a quantized model'):
     modelgarden_opt.export(quantized, path, quantization={})
+
+
+@pytest.mark.parametrize('ptq, steps, override, said', [
+    ('twin', 4.6, None, True), ('twin', 1.3, None, False),
+    ('twin', None, None, False), ('converter', 4.6, None, False),
+    ('twin', 4.6, 'task.quantization.bias_correction=true', False)])
+def test_what_helps_is_said_where_calibration_costs_much(
+    ptq, steps, override, said):
+  lines = cli_export._far_from_keras(
+      {'ptq': ptq, 'mean_difference_steps': steps}, override)
+  assert bool(lines) == said
+  if said:
+    assert 'bias_correction=true' in lines[0] and '4.6' in lines[0]
