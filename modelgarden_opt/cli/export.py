@@ -222,7 +222,7 @@ def _far_from_keras(
     found: Mapping[str, Any], override: str | None) -> list[str]:
   """Returns what helps where calibration costs more than usual, if it does."""
   steps = found.get('mean_difference_steps')
-  if (found['ptq'] != 'twin' or steps is None or steps <= _USUAL_STEPS or
+  if (found.get('ptq') != 'twin' or steps is None or steps <= _USUAL_STEPS or
       'bias_correction' in (override or '')):
     return []
   return [

@@ -42,8 +42,8 @@ def make_task(name, data_dir, short=False):
     model.backbone.keras.arguments.override({'head': 'none', 'filters': 24})
   elif model.backbone.type == 'efficientnet':
     model.backbone.efficientnet.model_id = 'tiny'
-  if short and name in tiny.SHORT:
-    model.backbone.get().override(tiny.SHORT[name])
+  if short and name.removesuffix('_qat') in tiny.SHORT:
+    model.backbone.get().override(tiny.SHORT[name.removesuffix('_qat')])
   return task_factory.get_task(config.task)
 
 
