@@ -19,13 +19,14 @@ from modelgarden_opt.modeling import factory
 from modelgarden_opt.modeling.channel_pruning import channel_search
 from modelgarden_opt.modeling.channel_pruning import channels
 from tests import conftest
+from tests import tiny
 from tests.families import test_families
 from tests.families import test_segmentation
 
-_DEEP = (*test_families.DEEP, 'deeplabv3_resnet50', 'deeplabv3plus_resnet50',
-         'deeplabv3plus_mobilenet_v2')
+# What takes seconds; the others have all of their blocks and are slow.
+_SHORT = (*tiny.SHORT, *test_families.SHALLOW, 'deeplabv3_mobilenet_v2')
 FAMILIES = [
-    pytest.param(name, marks=pytest.mark.slow) if name in _DEEP else name
+    name if name in _SHORT else pytest.param(name, marks=pytest.mark.slow)
     for name in catalog.MODELS]
 
 
@@ -33,7 +34,7 @@ def _float_model(name, data_dir):
   if catalog.MODELS[name].task == 'image_classification':
     task = test_families.make_task(name, data_dir, short=True)
   else:
-    case = None if name in _DEEP else test_segmentation.OPTIONS['dilated']
+    case = test_segmentation.OPTIONS['dilated'] if name in _SHORT else None
     task = test_segmentation.make_task(name, data_dir, case)
   model = task.build_model()
   conftest.randomize_norms(model)
