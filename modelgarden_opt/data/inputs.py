@@ -156,7 +156,7 @@ def augment(
 
   def transform(index, batch):
     images, labels = batch
-    count, height, width, channels = tf.unstack(tf.shape(images))
+    count, height, width, channels = _sizes(images)
     # Four numbers for each example of the global batch.
     draws = tf.random.stateless_uniform(
         [parts, count, pipelines, 4], (seed, index // parts), -1.0, 1.0)
@@ -168,9 +168,8 @@ def augment(
     moved = move(tf.reshape(rows, [count, height, width, channels]), draws,
                  params)
     rows = tf.reshape(moved, [count, height, width * channels]) + black
-    moved = tf.cast(tf.reshape(rows, tf.shape(images)), images.dtype)
-    moved.set_shape(images.shape)
-    return moved, labels
+    moved = tf.reshape(rows, [count, height, width, channels])
+    return tf.cast(moved, images.dtype), labels
 
   return dataset.enumerate(first_batch).map(
       transform, num_parallel_calls=tf.data.AUTOTUNE)
@@ -192,12 +191,13 @@ def _resample(
   """
   scale = 1.0 + draws[:, 1:2] * params.scale
   shift = draws[:, 2:4] * params.translate  # [n, (y, x)]
-  sides = _sides(images)
+  count, height, width, _ = _sizes(images)
+  sides = tf.cast([height, width], tf.float32)
   # A box is given by its corners, as fractions of the way between outer pixels.
   low = 0.5 - 0.5 * scale + shift * sides / tf.maximum(sides - 1.0, 1.0)
   return tf.image.crop_and_resize(
-      images, tf.concat([low, low + scale], axis=1),
-      tf.range(tf.shape(images)[0]), tf.shape(images)[1:3])
+      images, tf.concat([low, low + scale], axis=1), tf.range(count),
+      [height, width])
 
 
 def _turn(
@@ -207,7 +207,8 @@ def _turn(
   angle = draws[:, 0] * params.rotate * (math.pi / 180.0)
   scale = 1.0 + draws[:, 1] * params.scale
   cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
-  height, width = tf.unstack(_sides(images))
+  _, *sides, _ = _sizes(images)
+  height, width = tf.unstack(tf.cast(sides, tf.float32))
   center_y, center_x = (height - 1.0) / 2.0, (width - 1.0) / 2.0
   shift_y = draws[:, 2] * params.translate * height
   shift_x = draws[:, 3] * params.translate * width
@@ -218,10 +219,14 @@ def _turn(
       sin, cos, center_y - sin * center_x - cos * center_y + shift_y,
       zero, zero], axis=1)
   return tf.raw_ops.ImageProjectiveTransformV3(
-      images=images, transforms=matrix, output_shape=tf.shape(images)[1:3],
+      images=images, transforms=matrix, output_shape=sides,
       fill_value=0.0, interpolation='BILINEAR', fill_mode='CONSTANT')
 
 
-def _sides(images: tf.Tensor) -> tf.Tensor:
-  """Returns height and width as floats."""
-  return tf.cast(tf.shape(images)[1:3], tf.float32)
+def _sizes(images: tf.Tensor) -> list[int | tf.Tensor]:
+  """Returns batch, height, width, channels: as numbers where they are known.
+
+  TensorFlow logs that it cannot estimate the cost of ops of unknown sizes.
+  """
+  return [known or size for known, size in zip(
+      images.shape, tf.unstack(tf.shape(images)))]
