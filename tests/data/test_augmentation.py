@@ -93,8 +93,3 @@ def test_the_parts_of_a_batch_are_moved_as_the_whole(pipelines, replicas):
 def test_an_image_of_one_pixel_is_not_lost():
   images = tf.ones([8, 1, 1, 3])
   assert np.isfinite(_augmented(images, {'scale': 0.1})).all()
-
-
-def test_tensorflow_knows_all_sizes(capfd):
-  _augmented(_smooth(), {'translate': 0.1})
-  assert 'PredictCost' not in capfd.readouterr().err
