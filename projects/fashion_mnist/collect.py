@@ -31,6 +31,8 @@ _HERE = os.path.dirname(__file__)
 # Seconds between two records of a training that is stopped.
 _PAUSE = 300
 RESULTS = os.path.join(_HERE, 'results')
+# The table of `families.yaml`, which is run once a model.
+FAMILIES = 'families'
 _README = os.path.join(_HERE, '..', '..', 'README.md')
 _BASELINE = 'float_float32'
 _SEED = re.compile(r'(.+)_seed(\d+)')
@@ -121,13 +123,17 @@ def write(path: str, measured: list[dict]) -> None:
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-  return tuple(str(row[name]) for name in ('stage', 'seed', 'format'))
+  return tuple(str(row[name]) for name in ('model', 'stage', 'seed', 'format'))
+
+
+def _kept(name: str) -> list[dict[str, str]]:
+  return kept.read(os.path.join(RESULTS, f'{name}.csv'))
 
 
 def groups(name: str) -> dict[tuple[str, str], list[dict[str, str]]]:
   """Returns the kept rows of one table by stage and format."""
   found = collections.defaultdict(list)
-  for row in kept.read(os.path.join(RESULTS, f'{name}.csv')):
+  for row in _kept(name):
     found[row['stage'], row['format']].append(row)
   return found
 
@@ -165,6 +171,28 @@ def table(name: str) -> str:
       lines)
 
 
+def families() -> str:
+  """Returns the Markdown table of `families.yaml`: one line a model."""
+  found = collections.defaultdict(dict)
+  for row in _kept(FAMILIES):
+    found[row['model'].removesuffix('_qat')][row['stage'], row['format']] = row
+  lines = []
+  for model, files_of in found.items():
+    exact, ptq, qat = (files_of[key] for key in (
+        ('float', 'float32'), ('float', 'int8'), ('qat', 'int8')))
+    lines.append([
+        model, f"{float(exact['value']):.2%}", from_float([ptq]),
+        from_float([qat]), f"{float(ptq['agreement']):.2%}",
+        f"{float(qat['agreement']):.2%}",
+        f"{float(exact['size_bytes']) / 1024:,.0f}",
+        f"{float(ptq['size_bytes']) / 1024:,.0f}", exact['minutes'],
+        qat['minutes']])
+  return tables.markdown(
+      ['model', 'float, test top-1', 'PTQ, points', 'QAT, points',
+       'PTQ agrees', 'QAT agrees', 'float KiB', 'int8 KiB',
+       'minutes of float', 'of QAT'], lines)
+
+
 def summary() -> str:
   """Returns the table of the project's README.md, of what is measured."""
   lines = []
@@ -185,7 +213,8 @@ def render() -> None:
   for file in sorted(os.listdir(RESULTS)):
     name = file.removesuffix('.csv')
     files.replace_section(
-        os.path.join(_HERE, 'README.md'), name, table(name))
+        os.path.join(_HERE, 'README.md'), name,
+        families() if name == FAMILIES else table(name))
   files.replace_section(_README, 'fashion_mnist', summary())
 
 
