@@ -12,7 +12,7 @@ TOOL_VERSIONS := uv==0.13.9 pip-audit==2.10.1
 
 # A file is run by one worker; tests/conftest.py says which files are first.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile \
-  --no-loadscope-reorder -rs
+  --no-loadscope-reorder -rs --durations=40 --durations-min=10
 
 .PHONY: demo test test-slow faults bench docs lint lock audit clean
 
