@@ -33,7 +33,8 @@ _PAUSE = 300
 RESULTS = os.path.join(_HERE, 'results')
 # The table of `families.yaml`, which is run once a model.
 FAMILIES = 'families'
-_README = os.path.join(_HERE, '..', '..', 'README.md')
+README = os.path.join(_HERE, 'README.md')
+PROJECT_README = os.path.join(_HERE, '..', '..', 'README.md')
 _BASELINE = 'float_float32'
 _SEED = re.compile(r'(.+)_seed(\d+)')
 FIELDS = (
@@ -208,14 +209,19 @@ def summary() -> str:
       lines)
 
 
+def sections() -> dict[str, str]:
+  """Returns the tables of README.md here, by the name of their results."""
+  names = sorted(
+      file.removesuffix('.csv') for file in os.listdir(RESULTS))
+  return {name: families() if name == FAMILIES else table(name)
+          for name in names}
+
+
 def render() -> None:
   """Writes the tables of both README.md from the kept results."""
-  for file in sorted(os.listdir(RESULTS)):
-    name = file.removesuffix('.csv')
-    files.replace_section(
-        os.path.join(_HERE, 'README.md'), name,
-        families() if name == FAMILIES else table(name))
-  files.replace_section(_README, 'fashion_mnist', summary())
+  for name, text in sections().items():
+    files.replace_section(README, name, text)
+  files.replace_section(PROJECT_README, 'fashion_mnist', summary())
 
 
 def main() -> None:
