@@ -50,6 +50,8 @@ class Kernel:
     num_scales: How many scales its integers have; 0 for floats.
     scales: Those scales, one or one an output channel.
     zero_points: Their zero points.
+    num_saturated_biases: How many int32 biases of its op are at an end of
+      int32: in all likelihood they would be larger.
   """
   name: str
   op: str
@@ -60,6 +62,7 @@ class Kernel:
   num_scales: int = 0
   scales: np.ndarray | None = None
   zero_points: np.ndarray | None = None
+  num_saturated_biases: int = 0
 
   @property
   def real(self) -> np.ndarray:
@@ -176,7 +179,19 @@ def _kernels_of(model: schema.ModelT, graph: Any) -> Iterator[Kernel]:
         values.reshape(shape) if tensor.sparsity is None
         else _densify(values, shape, tensor.sparsity),
         _KERNEL_OPS[name], tensor.sparsity is not None,
-        *_scales(tensor))
+        *_scales(tensor), num_saturated_biases=_saturated(model, graph, op))
+
+
+def _saturated(model: schema.ModelT, graph: Any, op: Any) -> int:
+  """Returns how many int32 biases of an op are at an end of int32."""
+  found = [graph.tensors[int(i)] for i in op.inputs[2:] if i >= 0]
+  ends = np.iinfo(np.int32)
+  for tensor in found:
+    data = model.buffers[tensor.buffer].data
+    if tensor.type == schema.TensorType.INT32 and data is not None:
+      values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), np.int32)
+      return int(np.sum((values == ends.min) | (values == ends.max)))
+  return 0
 
 
 def _scales(

@@ -1,5 +1,6 @@
 """Runs an exported file and compares it with the Keras model it came from."""
 
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 from typing import Any
@@ -24,8 +25,9 @@ from modelgarden_opt.modeling import calibration
 
 # Images per call of the Keras model: their activations have to fit in memory.
 _BATCH = 16
-# How the problem of such a file begins.
+# How the problems of such files begin.
 FLOAT_OPS = 'float ops left in an int8 file'
+BIASES = 'biases do not fit into int32'
 
 
 class VerificationError(errors.Failure):
@@ -90,6 +92,7 @@ def verify(
         outputs, step, options, False,
         _reference(float_model, options, False, images, known), 'Keras')
     compared['twin'], more = of_twin, [*beyond, *more]
+  problems += of_biases(kernels)
   if not np.all(np.isfinite(outputs)):
     more = ['the file computes values that are not finite']
   assessed = {}
@@ -134,6 +137,13 @@ def _compare(
   measured = closeness.measure(outputs, expected, step, limits)
   return ({**measured.record(), 'limits': dataclasses.asdict(limits)},
           measured.problems(limits, name))
+
+
+def of_biases(kernels: Sequence[inspection.Kernel]) -> list[str]:
+  """Returns what is wrong with the biases of a file."""
+  names = [k.name for k in kernels if k.num_saturated_biases]
+  return [f'{BIASES}: those of {len(names)} kernels, first {names[0]}'] if (
+      names) else []
 
 
 def _of_form(model, options, converted, kernels) -> list[str]:

@@ -7,8 +7,10 @@ import tf_keras
 from modelgarden_opt.compression.quantization import quantizers
 from modelgarden_opt.configs import quantization
 from modelgarden_opt.evaluation import census
+from modelgarden_opt.evaluation import inspection
 from modelgarden_opt.evaluation import litert_model
 from modelgarden_opt.export import convert
+from modelgarden_opt.export import verification
 from modelgarden_opt.modeling import calibration
 from modelgarden_opt.modeling import factory
 from tests import conftest
@@ -54,6 +56,49 @@ def test_a_file_of_dead_channels_computes_what_keras_computes(dead, tmp_path):
   assert np.max(np.abs(file(_IMAGES) - expected)) <= 2.01 * file.output_scale
   floats = dead(_IMAGES, training=False).numpy()
   assert conftest.sqnr_db(floats, expected) > 25
+
+
+@pytest.fixture
+def dead_branch():
+  """Returns a twin of a layer that makes zeros, and of weights that decayed."""
+  inputs = tf_keras.Input([12, 12, 3])
+  x = layers.Conv2D(
+      4, 3, activation='relu', bias_initializer=_constant(-100.0))(inputs)
+  x = layers.Conv2D(
+      8, 1, kernel_initializer=_constant(1e-9),
+      bias_initializer=_constant(3.0))(x)
+  model = tf_keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+  return _quantized(model)
+
+
+def _constant(value):
+  return tf_keras.initializers.Constant(value)
+
+
+def _file(twin, path):
+  path.write_bytes(convert.convert(twin, 'int8'))
+  return litert_model.Model(str(path)), inspection.kernels(str(path))
+
+
+def test_a_dead_layer_leaves_the_next_biases_room(dead_branch, tmp_path):
+  for _ in range(300):  # If the range shrank, 0.05 of it would be left.
+    dead_branch(_IMAGES, training=True)
+  expected = dead_branch(_IMAGES, training=False).numpy()
+  np.testing.assert_allclose(expected, 3.0, atol=0.02)
+  file, kernels = _file(dead_branch, tmp_path / 'm.tflite')
+  np.testing.assert_allclose(
+      file(_IMAGES), expected, atol=1.01 * file.output_scale)
+  assert verification.of_biases(kernels) == []
+
+
+def test_biases_without_room_are_told(dead_branch, tmp_path):
+  middle = dead_branch.layers[1].fused_activation
+  for quantizer in calibration.quantizers_of(middle):
+    quantizer.maximum.assign(0.05)
+  file, kernels = _file(dead_branch, tmp_path / 'm.tflite')
+  assert np.max(file(_IMAGES)) < 1.0
+  assert [k.num_saturated_biases for k in kernels] == [0, 8]
+  assert 'do not fit into int32' in verification.of_biases(kernels)[0]
 
 
 def test_dead_channels_are_those_of_float_where_nothing_is_quantized(dead):

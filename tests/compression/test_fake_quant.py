@@ -195,6 +195,18 @@ def test_a_range_shrinks_as_tfmot_s_moving_average():
   np.testing.assert_allclose(ours.maximum, weights['max_var'], rtol=1e-5)
 
 
+@pytest.mark.parametrize('lower', [0.0, None])
+def test_a_batch_of_zeros_moves_no_range(lower):
+  ours = _built(lower=lower, momentum=0.5)
+  for _ in range(100):
+    ours(0.0 * X, training=True)
+  assert float(ours.maximum) == quantizers.INITIAL
+  assert float(ours.minimum) == (-quantizers.INITIAL if lower is None else 0.0)
+  ours(1e-3 * tf.abs(X), training=True)
+  assert float(ours.maximum) < 0.51 * quantizers.INITIAL
+  assert lower is not None or float(ours.minimum) == -quantizers.INITIAL / 2
+
+
 def test_behind_relu6_a_range_ends_at_6_at_most():
   ours = _built(lower=0.0)
   y = ours(X * 100.0, training=True, relu='relu6')

@@ -42,8 +42,10 @@ class ActivationQuantizer(tf.Module):
   The range is a pair of variables: calibrated before training, then an
   envelope of the batches' extremes: it grows at once to a larger value and
   shrinks by moving average. So no value is clipped in training, and the
-  gradient costs nothing (`fake_quant.fake_quantize_covered`). Once frozen the
-  range is a pair of numbers, and values outside are clipped.
+  gradient costs nothing (`fake_quant.fake_quantize_covered`). A batch of
+  nothing but zeros, as a dead relu makes it, moves nothing: shrinking to no
+  width, the range would leave the next layer's biases no room in int32. Once
+  frozen the range is a pair of numbers, and values outside are clipped.
   """
 
   maximum: tf.Variable | None = None
@@ -150,9 +152,11 @@ class ActivationQuantizer(tf.Module):
     minimum, maximum = self.minimum, self.maximum
     if not self._fixed:
       low, high = _union(*self._extremes(x, relu))
-      maximum = self._envelope(high, self.maximum, tf.maximum)
+      zeros = high <= self._at_least
       if low is not None:
-        minimum = self._envelope(low, self.minimum, tf.minimum)
+        zeros &= low >= 0.0
+        minimum = self._envelope(low, self.minimum, tf.minimum, zeros)
+      maximum = self._envelope(high, self.maximum, tf.maximum, zeros)
     return fake_quant.fake_quantize_covered(
         x, minimum, maximum, self.num_bits, relu)
 
@@ -171,14 +175,17 @@ class ActivationQuantizer(tf.Module):
     return low, high
 
   def _envelope(
-      self, value: tf.Tensor, end: tf.Variable, farther) -> tf.Tensor:
+      self, value: tf.Tensor, end: tf.Variable, farther, zeros: tf.Tensor
+  ) -> tf.Tensor:
     """Moves one end of the range: to `value` if that is outside of it.
 
-    Else the end moves towards `value` by moving average.
+    Else the end moves towards `value` by moving average, and not at all if the
+    batch has nothing but `zeros`.
     """
     old = tf.convert_to_tensor(end)
     shrink = fake_quant.constant(1.0 - self.momentum)
-    moved = farther(value, old + (value - old) * shrink)
+    moved = tf.where(
+        zeros, old, farther(value, old + (value - old) * shrink))
     end.assign(moved, read_value=False)
     return moved
 
