@@ -99,8 +99,14 @@ def plot(path: str) -> None:
     panel.axhline(0, color='0.8', zorder=0)
     panel.spines[['top', 'right']].set_visible(False)
   panels[0][0].set_ylabel('points from float, test')
-  panels[0][-1].legend(
-      title='bits of kernels', fontsize=7, title_fontsize=7, frameon=False)
+  # One for all panels, some of which lack a kind of file.
+  shown = {label: handle for panel in panels[0]
+           for handle, label in zip(*panel.get_legend_handles_labels())}
+  labels = [f'{bits}: {made}' for bits, made, *_ in _FILES]
+  figure.legend(
+      *zip(*((shown[label], label) for label in labels if label in shown)),
+      title='bits of kernels', fontsize=7, title_fontsize=7, frameon=False,
+      loc='outside right center')
   figure.savefig(path, dpi=110)
 
 
