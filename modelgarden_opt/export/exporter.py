@@ -323,8 +323,9 @@ def _refusal(problems: list[str], ranges: str | None) -> str:
                 'quantization that leaves those layers in float, '
                 '{path: ..., enabled: false}, or --format=dynamic_int8')
   if any(problem.startswith(verification.BIASES) for problem in problems):
-    may_help = ('training the ranges again from the float run: the range of '
-                'their input or kernel has shrunk to almost nothing')
+    may_help = ('training the ranges again from the float run, since the range '
+                'of their input or kernel has shrunk to almost nothing, or a '
+                'rule that leaves those layers in float')
   return (
       'the file does not compute what its Keras model computes: '
       f'{"; ".join(problems)}. What may help: {may_help}. --no_verify keeps '

@@ -207,6 +207,13 @@ def test_a_batch_of_zeros_moves_no_range(lower):
   assert lower is not None or float(ours.minimum) == -quantizers.INITIAL / 2
 
 
+def test_a_smallest_range_is_shrunk_to():
+  ours = _built(lower=0.0, at_least=0.5, momentum=0.5)
+  for _ in range(50):
+    ours(tf.constant([0.0, 0.1]), training=True)
+  assert float(ours.maximum) == pytest.approx(0.5)
+
+
 def test_behind_relu6_a_range_ends_at_6_at_most():
   ours = _built(lower=0.0)
   y = ours(X * 100.0, training=True, relu='relu6')

@@ -152,7 +152,8 @@ class ActivationQuantizer(tf.Module):
     minimum, maximum = self.minimum, self.maximum
     if not self._fixed:
       low, high = _union(*self._extremes(x, relu))
-      zeros = high <= self._at_least
+      zeros = high <= _MIN_RANGE
+      high = tf.maximum(high, fake_quant.constant(self._at_least))
       if low is not None:
         zeros &= low >= 0.0
         minimum = self._envelope(low, self.minimum, tf.minimum, zeros)
@@ -163,9 +164,8 @@ class ActivationQuantizer(tf.Module):
   def _extremes(
       self, x: tf.Tensor, relu: str | None = None
   ) -> tuple[tf.Tensor | None, tf.Tensor]:
-    """Returns the smallest (None if known) and largest value, 0 included."""
-    high = tf.maximum(fake_quant.extreme(x, tf.raw_ops.Max),
-                      fake_quant.constant(self._at_least))
+    """Returns the smallest value or 0 (None if known), and the largest one."""
+    high = fake_quant.extreme(x, tf.raw_ops.Max)
     if relu == 'relu6':
       high = tf.minimum(high, fake_quant.constant(6.0))
     low = None
