@@ -173,14 +173,19 @@ def table(name: str) -> str:
 
 
 def families() -> str:
-  """Returns the Markdown table of `families.yaml`: one line a model."""
+  """Returns the Markdown table of `families.yaml`: one line a model.
+
+  A model of which only some files are measured yet has no line.
+  """
+  wanted = ('float', 'float32'), ('float', 'int8'), ('qat', 'int8')
   found = collections.defaultdict(dict)
   for row in _kept(FAMILIES):
     found[row['model'].removesuffix('_qat')][row['stage'], row['format']] = row
   lines = []
   for model, files_of in found.items():
-    exact, ptq, qat = (files_of[key] for key in (
-        ('float', 'float32'), ('float', 'int8'), ('qat', 'int8')))
+    if not files_of.keys() >= {*wanted}:
+      continue
+    exact, ptq, qat = (files_of[key] for key in wanted)
     lines.append([
         model, f"{float(exact['value']):.2%}", from_float([ptq]),
         from_float([qat]), f"{float(ptq['agreement']):.2%}",
@@ -232,6 +237,9 @@ def main() -> None:
   parser.add_argument('--render', action='store_true')
   args = parser.parse_args()
   if args.model_dir:
+    if not os.path.isdir(os.path.join(args.model_dir, 'files')):
+      parser.error(f'--model_dir: {args.model_dir!r} is not the directory of a '
+                   'pipeline that has exported and evaluated files')
     name = args.name or os.path.basename(os.path.normpath(args.model_dir))
     write(os.path.join(RESULTS, f'{name}.csv'), list(rows(args.model_dir)))
   if args.render:
