@@ -178,24 +178,25 @@ def families() -> str:
   A model of which only some files are measured yet has no line.
   """
   wanted = ('float', 'float32'), ('float', 'int8'), ('qat', 'int8')
-  found = collections.defaultdict(dict)
+  found = collections.defaultdict(lambda: collections.defaultdict(list))
   for row in _kept(FAMILIES):
-    found[row['model'].removesuffix('_qat')][row['stage'], row['format']] = row
+    found[row['model'].removesuffix('_qat')][
+        row['stage'], row['format']].append(row)
   lines = []
   for model, files_of in found.items():
     if not files_of.keys() >= {*wanted}:
       continue
     exact, ptq, qat = (files_of[key] for key in wanted)
     lines.append([
-        model, f"{float(exact['value']):.2%}", from_float([ptq]),
-        from_float([qat]), f"{float(ptq['agreement']):.2%}",
-        f"{float(qat['agreement']):.2%}",
-        f"{float(exact['size_bytes']) / 1024:,.0f}",
-        f"{float(ptq['size_bytes']) / 1024:,.0f}", exact['minutes'],
-        qat['minutes']])
+        model, f"{mean(exact, 'value'):.2%}", from_float(ptq), from_float(qat),
+        str(len(qat)), f"{mean(ptq, 'agreement'):.2%}",
+        f"{mean(qat, 'agreement'):.2%}",
+        f"{mean(exact, 'size_bytes') / 1024:,.0f}",
+        f"{mean(ptq, 'size_bytes') / 1024:,.0f}",
+        f"{mean(exact, 'minutes'):.1f}", f"{mean(qat, 'minutes'):.1f}"])
   return tables.markdown(
       ['model', 'float, test top-1', 'PTQ, points', 'QAT, points',
-       'PTQ agrees', 'QAT agrees', 'float KiB', 'int8 KiB',
+       'seeds of QAT', 'PTQ agrees', 'QAT agrees', 'float KiB', 'int8 KiB',
        'minutes of float', 'of QAT'], lines)
 
 
