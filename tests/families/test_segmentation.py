@@ -60,8 +60,9 @@ OPTIONS = {
         'low_level_num_filters': 32}},
 }
 # What other cases cover in part.
-SLOW = ('tensor', 'dilated', 'depthwise', 'no_decoder', 'swish', 'upsampled',
-        'pyramid_2', 'pool_kernel', 'pyramid_2_depthwise', 'plus_sum')
+SLOW = ('tensor', 'dilated', 'depthwise', 'no_decoder', 'swish', 'hard_swish',
+        'upsampled', 'pyramid_2', 'pool_kernel', 'pyramid_2_depthwise',
+        'plus_sum')
 # The two that are written with ops that the delegate does not take.
 NOT_DELEGATED = ('upsampled', 'softmax')
 # The options above are those of the first one, of few blocks.

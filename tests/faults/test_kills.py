@@ -10,8 +10,8 @@ from tests import conftest
 
 
 @pytest.mark.parametrize('kinds, number', [
-    ('data_import', 3), ('float', 1),
-    pytest.param('pqat,pipeline,export', 6, marks=pytest.mark.slow)])
+    ('data_import', 3),
+    pytest.param('float,pqat,pipeline,export', 8, marks=pytest.mark.slow)])
 def test_killed_commands_end_like_undisturbed_ones(kinds, number, tmp_path):
   path = tmp_path / 'kills.csv'
   done = subprocess.run(

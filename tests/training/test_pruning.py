@@ -146,6 +146,7 @@ def _process(*commands):
       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.slow  # A killed pipeline, in tests/pipeline, prunes too.
 def test_a_killed_run_resumes_with_the_same_masks(
     tiny_yaml, float_run, data_dir, tmp_path):
   whole, killed = (_arguments(tiny_yaml, float_run, data_dir, tmp_path / name)

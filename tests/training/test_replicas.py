@@ -131,7 +131,9 @@ def test_tables_of_one_replica_leave_the_other_behind(
         str(tmp_path))
 
 
-@pytest.mark.parametrize('technique', equivalence.EVALUATED)
+@pytest.mark.parametrize('technique', [
+    pytest.param(name, marks=pytest.mark.slow) if name == 'pcqat' else name
+    for name in equivalence.EVALUATED])
 def test_the_file_of_two_replicas_is_as_accurate_as_their_evaluation(
     technique, trained, tmp_path):
   model_dir, logs = trained(technique, 2)
