@@ -238,7 +238,8 @@ def main() -> None:
   parser.add_argument('--render', action='store_true')
   args = parser.parse_args()
   if args.model_dir:
-    if not os.path.isdir(os.path.join(args.model_dir, 'files')):
+    if not os.path.exists(
+        os.path.join(args.model_dir, 'files', 'float_predictions.npz')):
       parser.error(f'--model_dir: {args.model_dir!r} is not the directory of a '
                    'pipeline that has exported and evaluated files')
     name = args.name or os.path.basename(os.path.normpath(args.model_dir))

@@ -15,6 +15,7 @@ import time
 from official.vision.dataloaders import classification_input
 import tensorflow as tf
 
+from modelgarden_opt import errors
 from modelgarden_opt.data import inputs
 from modelgarden_opt.report import tables
 from projects.scaling import cases
@@ -64,15 +65,14 @@ def _batches(data: tf.data.Dataset, params) -> tf.data.Dataset:
   return data.batch(params.global_batch_size, drop_remainder=True)
 
 
-def measure(rounds: int, count: int) -> dict[str, float]:
+def measure(config, rounds: int, count: int) -> dict[str, float]:
   """Returns the microseconds an image of every part.
 
   Args:
+    config: An experiment whose training data are shifted and scaled PNGs.
     rounds: How often each pipeline is timed.
     count: Batches of each timing.
   """
-  config = next(config for name, config in cases.configurations('', 1, 224)
-                if name == _NAME)
   pipelines = {name: iter(_in_one_thread(data))
                for name, data in _parts(config)}
   seconds = {name: [] for name in pipelines}
@@ -99,7 +99,12 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=11)
   parser.add_argument('--batches', type=int, default=20)
   args = parser.parse_args()
-  found = measure(args.rounds, args.batches)
+  config = next(config for name, config in cases.configurations('', 1, 224)
+                if name == _NAME)
+  try:
+    found = measure(config, args.rounds, args.batches)
+  except errors.UsageError as e:  # Fashion-MNIST is not here.
+    parser.error(str(e))
   print(tables.markdown(
       ('part', 'µs an image'),
       [*((name, f'{value:.0f}') for name, value in found.items()),

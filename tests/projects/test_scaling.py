@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from projects import kept
 from projects.scaling import cases
+from projects.scaling import input_time
 from projects.scaling import measure
 from tests import tiny  # noqa: F401  Registers the backbone.
 
@@ -47,3 +50,19 @@ def test_waiting_is_what_input_adds_to_a_step(monkeypatch):
   used = []
   measure._timed(range(20), 3, used.append)
   assert used == list(range(measure._WARM_UP + 3))
+
+
+def test_each_part_of_input_goes_one_step_further():
+  _, config = next(iter(cases.configurations('', 1, 64)))
+  task = config.task
+  parts = {name: next(iter(data))
+           for name, data in input_time._parts(config)}
+  records, encoded, pixels, (parsed, _), (moved, labels) = parts.values()
+  batch = task.train_data.global_batch_size
+  assert records.dtype == encoded.dtype == tf.string
+  assert records[0] != encoded[0]
+  assert pixels.dtype == tf.uint8 and pixels.shape[0] == batch
+  assert parsed.shape == moved.shape == [batch, *task.model.input_size]
+  assert np.any(parsed != moved) and labels.shape == [batch]
+  found = input_time.measure(config, rounds=1, count=2)
+  assert list(found) == list(parts) and sum(found.values()) > 0
